@@ -1,0 +1,1 @@
+//! `Database`: the middle boundary. HTTP, WebSocket, the command line and most tests go through its verbs.

@@ -1,0 +1,379 @@
+//! The one error, and the closed table of codes that clients rely on.
+//!
+//! Owns every text a client is told, each code's HTTP status, close code, SQLSTATE and log level.
+//! Never decides anything on an error's text.
+//! A new code is a variant of [`ErrorCode`], a line in each table below, its row in docs/errors.md and a test that
+//! provokes it.
+
+use std::sync::Arc;
+
+use tracing::Level;
+
+use crate::model::{NamespaceName, Seq, TableName, UserId};
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Whatever can go wrong that a client can be told.
+///
+/// Clone, so that one failed commit can answer all who wait for it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    // What was sent.
+    #[error("{0}")]
+    InvalidInput(String),
+    #[error("SQL text is empty; send at least one statement")]
+    EmptySql,
+    #[error("Invalid SQL: {message}")]
+    Syntax { message: String, line: u64, column: u64 },
+    #[error("Invalid SQL: {0}")]
+    InvalidSql(String),
+    #[error("Invalid SQL: {0}")]
+    Unsupported(String),
+    #[error("Parameters not supported with multi-statement batches; send the statements one by one")]
+    ParamsWithBatch,
+    #[error("Parameter ${position} invalid: {fault}")]
+    InvalidParameter { position: usize, fault: String },
+    #[error("Parameter count exceeded: maximum {max} parameters allowed, got {got}")]
+    TooManyParameters { max: usize, got: usize },
+    #[error("Invalid {what} name '{name}': {fault}")]
+    InvalidName { what: &'static str, name: String, fault: String },
+    #[error("Request body exceeds {max_bytes} bytes")]
+    BodyTooLarge { size_bytes: u64, max_bytes: u64 },
+
+    // What is not there, or is there already.
+    #[error("Table not found: {0}")]
+    TableNotFound(String),
+    #[error("Column not found: '{column}' in {table}{}", did_you_mean(.suggestion))]
+    ColumnNotFound { column: String, table: String, suggestion: Option<String> },
+    #[error("Namespace '{0}' does not exist. Create it first with CREATE NAMESPACE {0}")]
+    NamespaceNotFound(NamespaceName),
+    #[error("Not found: User '{0}' not found")]
+    UserNotFound(String),
+    #[error("Not found: {0}")]
+    NotFound(String),
+    #[error("Already exists: Namespace '{0}' already exists")]
+    NamespaceExists(NamespaceName),
+    #[error("Already exists: Table {0} already exists")]
+    TableExists(TableName),
+    #[error("Already exists: User '{0}' already exists")]
+    UserExists(UserId),
+
+    // What the data does not allow.
+    #[error("Already exists: Primary key violation: value '{value}' already exists in column '{column}'")]
+    DuplicateKey { column: String, value: String },
+    #[error(
+        "Already exists: Primary key violation: value '{value}' appears multiple times in the insert batch (column '{column}')"
+    )]
+    DuplicateKeyInBatch { column: String, value: String },
+    #[error("NOT NULL constraint violation: column '{column}' cannot be NULL (row {row})")]
+    NotNull { column: String, row: usize },
+    #[error(
+        "Constraint violation: {given} is not valid for column '{column}' of type {expected_type}: expected {expected} (row {row})"
+    )]
+    TypeMismatch { column: String, expected_type: String, given: String, expected: String, row: usize },
+    #[error("Constraint violation: {given} is out of range for column '{column}' of type {expected_type} (row {row})")]
+    OutOfRange { column: String, expected_type: String, given: String, row: usize },
+    #[error("Conflict: {0}")]
+    Conflict(String),
+    #[error("Execution error: {0}")]
+    Execution(String),
+
+    // What the caller may not do.
+    #[error("Permission denied: {0}")]
+    PermissionDenied(String),
+    #[error("Authentication required")]
+    MissingAuthorization,
+    #[error("Invalid credentials")]
+    TokenExpired,
+    #[error("Invalid credentials")]
+    InvalidCredentials,
+    #[error("Server requires initial setup")]
+    SetupRequired,
+    #[error("Account locked; try again in {minutes} minute(s)")]
+    AccountLocked { minutes: u64 },
+    #[error("Access denied")]
+    RemoteAccessDenied,
+    #[error("{0}")]
+    RateLimited(String),
+    #[error("{0}")]
+    WeakPassword(String),
+    #[error("The server is already configured")]
+    AlreadyConfigured,
+
+    // What the server can not do now, or at all.
+    #[error("The result exceeds limits.max_result_bytes ({max_bytes} bytes); add a LIMIT, or page with WHERE _seq > …")]
+    ResultTooLarge { max_bytes: u64 },
+    #[error("The statement ran longer than {seconds} s and was stopped")]
+    StatementTimeout { seconds: u64 },
+    #[error("The query needs more memory than datafusion.memory_limit allows: {0}")]
+    OutOfMemory(String),
+    #[error("The server is busy; try again")]
+    Busy,
+    #[error("The server is shutting down; connect again in a moment")]
+    ShuttingDown,
+    #[error("The request was given up before an answer; whether it took effect is unknown")]
+    Aborted,
+    #[error("Storage is unavailable; the server stops and recovers")]
+    StorageUnavailable,
+    #[error("Internal error; the server's log says more")]
+    Internal(#[source] Arc<dyn std::error::Error + Send + Sync>),
+
+    // What ends or refuses a subscription.
+    #[error("{0}")]
+    Subscription(SubscriptionFault),
+}
+
+/// What is told to a subscriber, on its socket, about a subscription.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubscriptionFault {
+    #[error("The subscriber can not keep up; reconnect and subscribe with \"from\": {}", seq_text(.last_delivered))]
+    SlowConsumer { last_delivered: Option<Seq> },
+    #[error("Position {from} has been passed by retention; subscribe again without \"from\"")]
+    PositionLost { from: Seq },
+    #[error("Maximum subscriptions reached ({max} per user)")]
+    TooManyForUser { max: usize },
+    #[error("Maximum subscriptions reached ({max} per connection)")]
+    TooManyForConnection { max: usize },
+    #[error("Subscription id must not be empty or longer than 256 bytes")]
+    InvalidId,
+    #[error("Authenticate first")]
+    AuthRequired,
+    #[error("Message exceeds {max} bytes")]
+    MessageTooLarge { max: u64 },
+    #[error("Too many messages")]
+    TooManyMessages,
+    #[error("{0}")]
+    UnsupportedData(String),
+    #[error("{0}")]
+    BatchFetchFailed(String),
+    #[error("Table {0} was dropped")]
+    TableDropped(TableName),
+    #[error("The right to read this table was taken away")]
+    RightRevoked,
+    #[error("The query was stopped by an administrator")]
+    Killed,
+}
+
+fn seq_text(seq: &Option<Seq>) -> String {
+    seq.map_or_else(|| "null".to_owned(), |s| s.to_string())
+}
+
+fn did_you_mean(suggestion: &Option<String>) -> String {
+    suggestion.as_ref().map_or_else(String::new, |s| format!(". Did you mean '{s}'?"))
+}
+
+impl Error {
+    /// Wraps what no client should see in detail.
+    pub fn internal(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Error::Internal(Arc::from(source.into()))
+    }
+
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Error::InvalidInput(_) => ErrorCode::InvalidInput,
+            Error::EmptySql => ErrorCode::EmptySql,
+            Error::Syntax { .. } => ErrorCode::SyntaxError,
+            Error::InvalidSql(_) => ErrorCode::InvalidSql,
+            Error::Unsupported(_) => ErrorCode::Unsupported,
+            Error::ParamsWithBatch => ErrorCode::ParamsWithBatch,
+            Error::InvalidParameter { .. } | Error::TooManyParameters { .. } => ErrorCode::InvalidParameter,
+            Error::InvalidName { .. } => ErrorCode::InvalidName,
+            Error::BodyTooLarge { .. } => ErrorCode::BodyTooLarge,
+            Error::TableNotFound(_) => ErrorCode::TableNotFound,
+            Error::ColumnNotFound { .. } => ErrorCode::ColumnNotFound,
+            Error::NamespaceNotFound(_) => ErrorCode::NamespaceNotFound,
+            Error::UserNotFound(_) => ErrorCode::UserNotFound,
+            Error::NotFound(_) => ErrorCode::NotFound,
+            Error::NamespaceExists(_) | Error::TableExists(_) | Error::UserExists(_) => ErrorCode::AlreadyExists,
+            Error::DuplicateKey { .. } | Error::DuplicateKeyInBatch { .. } => ErrorCode::DuplicateKey,
+            Error::NotNull { .. } => ErrorCode::NotNull,
+            Error::TypeMismatch { .. } => ErrorCode::TypeMismatch,
+            Error::OutOfRange { .. } => ErrorCode::OutOfRange,
+            Error::Conflict(_) => ErrorCode::Conflict,
+            Error::Execution(_) => ErrorCode::Execution,
+            Error::PermissionDenied(_) => ErrorCode::PermissionDenied,
+            Error::MissingAuthorization => ErrorCode::MissingAuthorization,
+            Error::TokenExpired => ErrorCode::TokenExpired,
+            Error::InvalidCredentials => ErrorCode::InvalidCredentials,
+            Error::SetupRequired => ErrorCode::SetupRequired,
+            Error::AccountLocked { .. } => ErrorCode::AccountLocked,
+            Error::RemoteAccessDenied => ErrorCode::RemoteAccessDenied,
+            Error::RateLimited(_) => ErrorCode::RateLimited,
+            Error::WeakPassword(_) => ErrorCode::WeakPassword,
+            Error::AlreadyConfigured => ErrorCode::AlreadyConfigured,
+            Error::ResultTooLarge { .. } => ErrorCode::ResultTooLarge,
+            Error::StatementTimeout { .. } => ErrorCode::StatementTimeout,
+            Error::OutOfMemory(_) => ErrorCode::OutOfMemory,
+            Error::Busy => ErrorCode::Busy,
+            Error::ShuttingDown => ErrorCode::ShuttingDown,
+            Error::Aborted => ErrorCode::Aborted,
+            Error::StorageUnavailable => ErrorCode::StorageUnavailable,
+            Error::Internal(_) => ErrorCode::Internal,
+            Error::Subscription(fault) => fault.code(),
+        }
+    }
+
+    /// Line and column (from 1) of a syntax error.
+    pub fn position(&self) -> Option<(u64, u64)> {
+        match self {
+            Error::Syntax { line, column, .. } => Some((*line, *column)),
+            _ => None,
+        }
+    }
+}
+
+impl SubscriptionFault {
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            SubscriptionFault::SlowConsumer { .. } => ErrorCode::SlowConsumer,
+            SubscriptionFault::PositionLost { .. } => ErrorCode::PositionLost,
+            SubscriptionFault::TooManyForUser { .. } => ErrorCode::SubscriptionLimit,
+            SubscriptionFault::TooManyForConnection { .. } => ErrorCode::SubscriptionLimit,
+            SubscriptionFault::InvalidId => ErrorCode::InvalidSubscriptionId,
+            SubscriptionFault::AuthRequired => ErrorCode::AuthRequired,
+            SubscriptionFault::MessageTooLarge { .. } => ErrorCode::MessageTooLarge,
+            SubscriptionFault::TooManyMessages => ErrorCode::RateLimited,
+            SubscriptionFault::UnsupportedData(_) => ErrorCode::UnsupportedData,
+            SubscriptionFault::BatchFetchFailed(_) => ErrorCode::BatchFetchFailed,
+            SubscriptionFault::TableDropped(_) => ErrorCode::TableDropped,
+            SubscriptionFault::RightRevoked => ErrorCode::RightRevoked,
+            SubscriptionFault::Killed => ErrorCode::SubscriptionKilled,
+        }
+    }
+}
+
+impl From<SubscriptionFault> for Error {
+    fn from(fault: SubscriptionFault) -> Self {
+        Error::Subscription(fault)
+    }
+}
+
+/// One row a code: variant, HTTP wire text, HTTP status, SQLSTATE, may the same request succeed later.
+macro_rules! error_codes {
+    ($($variant:ident $wire:literal $http:literal $sqlstate:literal $retry:literal $ws:literal;)*) => {
+        /// The closed set of codes. `docs/errors.md` lists them with causes and remedies.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum ErrorCode { $($variant,)* }
+
+        impl ErrorCode {
+            pub const ALL: &'static [ErrorCode] = &[$(ErrorCode::$variant,)*];
+
+            /// `error.code` over HTTP.
+            pub fn wire(self) -> &'static str {
+                match self { $(ErrorCode::$variant => $wire,)* }
+            }
+
+            pub fn http_status(self) -> u16 {
+                match self { $(ErrorCode::$variant => $http,)* }
+            }
+
+            /// PostgreSQL's five characters for the same thing.
+            pub fn sqlstate(self) -> &'static str {
+                match self { $(ErrorCode::$variant => $sqlstate,)* }
+            }
+
+            /// May the same request succeed when it is sent again?
+            pub fn retryable(self) -> bool {
+                match self { $(ErrorCode::$variant => $retry,)* }
+            }
+
+            /// `code` of a WebSocket error frame about a subscription.
+            pub fn live_wire(self) -> &'static str {
+                match self { $(ErrorCode::$variant => $ws,)* }
+            }
+        }
+    };
+}
+
+error_codes! {
+    InvalidInput "INVALID_INPUT" 400 "22023" false "SUBSCRIPTION_FAILED";
+    EmptySql "EMPTY_SQL" 400 "42601" false "INVALID_SQL";
+    SyntaxError "INVALID_SQL" 400 "42601" false "INVALID_SQL";
+    InvalidSql "INVALID_SQL" 400 "42000" false "INVALID_SQL";
+    Unsupported "INVALID_SQL" 400 "0A000" false "INVALID_SQL";
+    ParamsWithBatch "PARAMS_WITH_BATCH" 400 "0A000" false "SUBSCRIPTION_FAILED";
+    InvalidParameter "INVALID_PARAMETER" 400 "22023" false "SUBSCRIPTION_FAILED";
+    InvalidName "SQL_EXECUTION_ERROR" 400 "42602" false "INVALID_SQL";
+    BodyTooLarge "BODY_TOO_LARGE" 413 "54000" false "MESSAGE_TOO_LARGE";
+    TableNotFound "TABLE_NOT_FOUND" 400 "42P01" false "NOT_FOUND";
+    ColumnNotFound "COLUMN_NOT_FOUND" 400 "42703" false "INVALID_SQL";
+    NamespaceNotFound "NAMESPACE_NOT_FOUND" 400 "3F000" false "NOT_FOUND";
+    UserNotFound "USER_NOT_FOUND" 400 "42704" false "NOT_FOUND";
+    NotFound "SQL_EXECUTION_ERROR" 400 "42704" false "NOT_FOUND";
+    AlreadyExists "SQL_EXECUTION_ERROR" 400 "42710" false "SUBSCRIPTION_FAILED";
+    DuplicateKey "SQL_EXECUTION_ERROR" 400 "23505" false "SUBSCRIPTION_FAILED";
+    NotNull "SQL_EXECUTION_ERROR" 400 "23502" false "SUBSCRIPTION_FAILED";
+    TypeMismatch "SQL_EXECUTION_ERROR" 400 "22P02" false "SUBSCRIPTION_FAILED";
+    OutOfRange "SQL_EXECUTION_ERROR" 400 "22003" false "SUBSCRIPTION_FAILED";
+    Conflict "SQL_EXECUTION_ERROR" 400 "40001" true "SUBSCRIPTION_FAILED";
+    Execution "SQL_EXECUTION_ERROR" 400 "22000" false "SUBSCRIPTION_FAILED";
+    PermissionDenied "PERMISSION_DENIED" 403 "42501" false "UNAUTHORIZED";
+    MissingAuthorization "MISSING_AUTHORIZATION" 401 "28000" false "AUTH_REQUIRED";
+    TokenExpired "TOKEN_EXPIRED" 401 "28000" false "UNAUTHORIZED";
+    InvalidCredentials "INVALID_CREDENTIALS" 401 "28P01" false "UNAUTHORIZED";
+    SetupRequired "SETUP_REQUIRED" 401 "28000" false "UNAUTHORIZED";
+    AccountLocked "ACCOUNT_LOCKED" 401 "28000" true "UNAUTHORIZED";
+    RemoteAccessDenied "REMOTE_ACCESS_DENIED" 403 "28000" false "UNAUTHORIZED";
+    RateLimited "RATE_LIMIT_EXCEEDED" 429 "53400" true "RATE_LIMIT_EXCEEDED";
+    WeakPassword "WEAK_PASSWORD" 400 "28P01" false "SUBSCRIPTION_FAILED";
+    AlreadyConfigured "ALREADY_CONFIGURED" 409 "42710" false "SUBSCRIPTION_FAILED";
+    ResultTooLarge "RESULT_TOO_LARGE" 400 "54000" false "SUBSCRIPTION_FAILED";
+    StatementTimeout "STATEMENT_TIMEOUT" 400 "57014" true "SUBSCRIPTION_FAILED";
+    OutOfMemory "OUT_OF_MEMORY" 400 "53200" true "SUBSCRIPTION_FAILED";
+    Busy "BUSY" 503 "53300" true "BUSY";
+    ShuttingDown "SHUTTING_DOWN" 503 "57P01" true "SHUTTING_DOWN";
+    Aborted "ABORTED" 503 "57P01" true "SUBSCRIPTION_FAILED";
+    StorageUnavailable "STORAGE_UNAVAILABLE" 503 "58030" true "SUBSCRIPTION_FAILED";
+    Internal "INTERNAL_ERROR" 500 "XX000" false "SUBSCRIPTION_FAILED";
+    SlowConsumer "SLOW_CONSUMER" 400 "53400" true "SLOW_CONSUMER";
+    PositionLost "POSITION_LOST" 400 "55000" false "POSITION_LOST";
+    SubscriptionLimit "SUBSCRIPTION_LIMIT_EXCEEDED" 400 "53300" false "SUBSCRIPTION_LIMIT_EXCEEDED";
+    InvalidSubscriptionId "INVALID_SUBSCRIPTION_ID" 400 "22023" false "INVALID_SUBSCRIPTION_ID";
+    AuthRequired "AUTH_REQUIRED" 401 "28000" false "AUTH_REQUIRED";
+    MessageTooLarge "MESSAGE_TOO_LARGE" 400 "54000" false "MESSAGE_TOO_LARGE";
+    UnsupportedData "UNSUPPORTED_DATA" 400 "22023" false "UNSUPPORTED_DATA";
+    BatchFetchFailed "BATCH_FETCH_FAILED" 400 "55000" true "BATCH_FETCH_FAILED";
+    TableDropped "TABLE_DROPPED" 400 "42P01" false "TABLE_DROPPED";
+    RightRevoked "RIGHT_REVOKED" 403 "42501" false "RIGHT_REVOKED";
+    SubscriptionKilled "SUBSCRIPTION_KILLED" 400 "57014" false "SUBSCRIPTION_KILLED";
+}
+
+impl ErrorCode {
+    /// WebSocket close code where this error closes the socket: 4400–4499 come back and resume, 4500–4999 do not.
+    pub fn close_code(self) -> u16 {
+        match self {
+            ErrorCode::SlowConsumer => 4408,
+            ErrorCode::TokenExpired => 4401,
+            ErrorCode::Busy | ErrorCode::Aborted => 4429,
+            ErrorCode::StorageUnavailable => 4450,
+            ErrorCode::ShuttingDown => 1001,
+            ErrorCode::InvalidCredentials | ErrorCode::AccountLocked | ErrorCode::RightRevoked => 4501,
+            _ if self.retryable() => 4499,
+            _ => 4500,
+        }
+    }
+
+    pub fn log_level(self) -> Level {
+        match self {
+            ErrorCode::Internal | ErrorCode::StorageUnavailable => Level::ERROR,
+            ErrorCode::Busy | ErrorCode::OutOfMemory | ErrorCode::SlowConsumer | ErrorCode::Aborted => Level::WARN,
+            _ => Level::DEBUG,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_well_formed_properties() {
+        for code in ErrorCode::ALL {
+            assert_eq!(code.sqlstate().len(), 5, "{code:?}");
+            assert!((400..600).contains(&code.http_status()), "{code:?}");
+            assert!(code.wire().bytes().all(|b| b.is_ascii_uppercase() || b == b'_'), "{code:?}");
+            let close = code.close_code();
+            assert!(close == 1001 || (4400..5000).contains(&close), "{code:?}: {close}");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! InboxDB: a streaming SQL database in which every user has a mailbox.
+//!
+//! ARCHITECTURE.md is the map. [`Database`](database::Database) is the middle boundary: everything goes through it.
+
+pub mod actors;
+pub mod api;
+pub mod auth;
+pub mod config;
+pub mod database;
+pub mod error;
+pub mod live;
+pub mod model;
+pub mod partition;
+pub mod server;
+pub mod sql;
+pub mod storage;
+pub mod time;

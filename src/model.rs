@@ -1,0 +1,25 @@
+//! The nouns: names, ids, order, types, values, tables, changes, commands, principals.
+//!
+//! Owns what these words mean and which values of them can exist: constructors check, fields are private where a
+//! wrong value would matter.
+//! Never performs I/O, never awaits, never reads a clock: time comes in as an argument.
+
+pub mod catalog;
+pub mod change;
+pub mod command;
+pub mod datatype;
+pub mod name;
+pub mod principal;
+pub mod schema;
+pub mod seq;
+pub mod value;
+
+pub use catalog::{Catalog, NamespaceMeta};
+pub use change::{Change, ChangeKind, CommittedChanges, PkBytes, RowBytes, StoredRow};
+pub use command::{Assignment, WriteAck, WriteCommand, WriteOp};
+pub use datatype::DataType;
+pub use name::{ColumnName, NamespaceName, Owner, PartitionKey, TableId, TableName, UserId};
+pub use principal::{Principal, Role};
+pub use schema::{AccessLevel, ColumnDefault, ColumnMeta, Durability, TableKind, TableMeta};
+pub use seq::{Seq, SeqGenerator, SeqRange};
+pub use value::{Value, ValueRef};

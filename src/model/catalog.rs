@@ -1,0 +1,68 @@
+//! What exists: namespaces and tables at one moment.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{NamespaceName, TableMeta};
+use crate::error::{Error, Result};
+
+/// Everything the catalog knows at one moment. Immutable; replaced as a whole by each DDL statement.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    /// Raised by each DDL statement: what was bound against another version must be bound again.
+    pub version: u64,
+    pub namespaces: BTreeMap<NamespaceName, NamespaceMeta>,
+    tables: BTreeMap<NamespaceName, HashMap<String, Arc<TableMeta>>>,
+}
+
+/// A namespace as the catalog stores it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NamespaceMeta {
+    pub name: NamespaceName,
+    /// Microseconds since the Unix epoch.
+    pub created_at: i64,
+    /// The JSON object that `ALTER NAMESPACE … SET OPTIONS` made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub options: Option<String>,
+}
+
+impl Catalog {
+    /// A table by namespace and name, both in any case.
+    pub fn find(&self, namespace: &str, table: &str) -> Option<&Arc<TableMeta>> {
+        let lower = |text: &str| {
+            if text.bytes().any(|b| b.is_ascii_uppercase()) { Some(text.to_ascii_lowercase()) } else { None }
+        };
+        let (namespace_lower, table_lower) = (lower(namespace), lower(table));
+        self.tables.get(namespace_lower.as_deref().unwrap_or(namespace))?.get(table_lower.as_deref().unwrap_or(table))
+    }
+
+    /// # Errors
+    /// `TABLE_NOT_FOUND`.
+    pub fn table(&self, namespace: &str, table: &str) -> Result<&Arc<TableMeta>> {
+        self.find(namespace, table).ok_or_else(|| Error::TableNotFound(format!("{namespace}.{table}")))
+    }
+
+    /// All tables, by namespace, then by name.
+    pub fn tables(&self) -> impl Iterator<Item = &Arc<TableMeta>> {
+        self.tables.values().flat_map(|tables| {
+            let mut sorted: Vec<_> = tables.values().collect();
+            sorted.sort_by(|a, b| a.name.cmp(&b.name));
+            sorted
+        })
+    }
+
+    pub fn tables_in(&self, namespace: &NamespaceName) -> Vec<Arc<TableMeta>> {
+        self.tables().filter(|t| t.name.namespace() == namespace).cloned().collect()
+    }
+
+    pub fn insert_table(&mut self, table: Arc<TableMeta>) {
+        let name = table.name.clone();
+        self.tables.entry(name.namespace().clone()).or_default().insert(name.table().to_owned(), table);
+    }
+
+    pub fn remove_table(&mut self, namespace: &NamespaceName, table: &str) -> Option<Arc<TableMeta>> {
+        self.tables.get_mut(namespace)?.remove(table)
+    }
+}

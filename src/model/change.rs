@@ -1,0 +1,70 @@
+//! What happened to rows: the changes of one committed statement in one partition.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Owner, Seq, SeqRange, TableMeta};
+
+/// A primary key in its order-preserving encoding (`storage::keys`). Opaque to everyone else.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PkBytes(pub Bytes);
+
+/// A row's cells in the row codec's form (`storage::row_codec`), without `_seq`. Opaque to everyone else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowBytes(pub Bytes);
+
+/// A stored version of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRow {
+    pub seq: Seq,
+    /// `_seq` of the INSERT that this row goes back to: how a resume tells an insert from an update.
+    pub created: Seq,
+    /// A tombstone: the row's last cells, kept so that a resumed subscriber can be told what went.
+    pub deleted: bool,
+    pub row: RowBytes,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ChangeKind {
+    Insert,
+    Update,
+    Delete,
+}
+
+/// One row's change. Its `_seq` is its place in [`CommittedChanges`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub pk: PkBytes,
+    /// The row after the change; of a delete the last cells before it.
+    pub row: RowBytes,
+    /// The version that this change replaces. `None`: an insert.
+    pub replaces: Option<StoredRow>,
+    pub deletes: bool,
+}
+
+impl Change {
+    pub fn kind(&self) -> ChangeKind {
+        match (&self.replaces, self.deletes) {
+            (None, _) => ChangeKind::Insert,
+            (Some(_), false) => ChangeKind::Update,
+            (Some(_), true) => ChangeKind::Delete,
+        }
+    }
+
+    /// `_seq` of the insert that the row goes back to, where this change itself has position `seq`.
+    pub fn created(&self, seq: Seq) -> Seq {
+        self.replaces.as_ref().map_or(seq, |old| old.created)
+    }
+}
+
+/// The changes of one statement in one partition, durable, with their positions.
+#[derive(Debug, Clone)]
+pub struct CommittedChanges {
+    pub table: Arc<TableMeta>,
+    pub owner: Owner,
+    /// Positions of the first and the last change.
+    pub range: SeqRange,
+    /// `_seq` and change, ascending.
+    pub changes: Arc<[(Seq, Change)]>,
+}

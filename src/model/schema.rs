@@ -1,0 +1,204 @@
+//! What a table is: its kind, columns, key, defaults and options.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef};
+use serde::{Deserialize, Serialize};
+
+use super::{ColumnName, DataType, Owner, Principal, TableId, TableName, UserId};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TableKind {
+    /// One isolated partition per user.
+    User,
+    /// One partition for everybody, gated by an [`AccessLevel`].
+    Shared,
+}
+
+impl TableKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TableKind::User => "user",
+            TableKind::Shared => "shared",
+        }
+    }
+}
+
+/// Who may read and write a SHARED table; the matrix is `auth::Policy`'s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum AccessLevel {
+    Public,
+    Private,
+    Restricted,
+    Dba,
+}
+
+impl AccessLevel {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AccessLevel::Public => "PUBLIC",
+            AccessLevel::Private => "PRIVATE",
+            AccessLevel::Restricted => "RESTRICTED",
+            AccessLevel::Dba => "DBA",
+        }
+    }
+}
+
+/// When a write is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// After the journal write: survives the death of the process, not of the machine.
+    Buffered,
+    /// After fdatasync: survives power loss.
+    #[default]
+    Sync,
+}
+
+impl Durability {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Durability::Buffered => "buffered",
+            Durability::Sync => "sync",
+        }
+    }
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Durability {
+    type Err = UnknownDurability;
+
+    fn from_str(text: &str) -> Result<Self, UnknownDurability> {
+        match text.to_ascii_lowercase().as_str() {
+            "sync" => Ok(Durability::Sync),
+            "buffered" => Ok(Durability::Buffered),
+            _ => Err(UnknownDurability(text.to_owned())),
+        }
+    }
+}
+
+/// The text names no durability level.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not a durability level; levels are sync and buffered")]
+pub struct UnknownDurability(pub String);
+
+/// What an INSERT that leaves a column out puts there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ColumnDefault {
+    /// The literal as written, converted to the column's type when the table was made.
+    Literal(String),
+    Now,
+    SnowflakeId,
+    UuidV7,
+    Ulid,
+    CurrentUser,
+}
+
+impl fmt::Display for ColumnDefault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ColumnDefault::Literal(text) => f.write_str(text),
+            ColumnDefault::Now => f.write_str("NOW()"),
+            ColumnDefault::SnowflakeId => f.write_str("SNOWFLAKE_ID()"),
+            ColumnDefault::UuidV7 => f.write_str("UUID_V7()"),
+            ColumnDefault::Ulid => f.write_str("ULID()"),
+            ColumnDefault::CurrentUser => f.write_str("CURRENT_USER()"),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ColumnMeta {
+    /// Never used again within the table after a DROP COLUMN.
+    pub id: u32,
+    pub name: ColumnName,
+    #[serde(rename = "type")]
+    pub data_type: DataType,
+    pub nullable: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<ColumnDefault>,
+}
+
+/// A table as the catalog stores it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TableMeta {
+    pub id: TableId,
+    pub name: TableName,
+    pub kind: TableKind,
+    pub columns: Vec<ColumnMeta>,
+    /// Positions in `columns`; never empty.
+    pub primary_key: Vec<usize>,
+    /// Of SHARED tables; `PRIVATE` and without meaning for USER tables.
+    pub access: AccessLevel,
+    /// `None`: the server's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durability: Option<Durability>,
+    pub schema_version: u32,
+    /// Microseconds since the Unix epoch.
+    pub created_at: i64,
+    pub updated_at: i64,
+}
+
+/// The columns that every table has behind its own.
+pub const SEQ_COLUMN: &str = "_seq";
+pub const DELETED_COLUMN: &str = "_deleted";
+/// The columns that rows of all owners (`EXECUTE AS USER '*'`) have behind these.
+pub const USER_ID_COLUMN: &str = "_user_id";
+pub const STORAGE_ID_COLUMN: &str = "_storage_id";
+
+/// The storage that rows live in until another is named.
+pub const LOCAL_STORAGE: &str = "local";
+
+impl TableMeta {
+    /// Position of a column by name, any case.
+    pub fn column_index(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|c| c.name.as_str().eq_ignore_ascii_case(name))
+    }
+
+    pub fn is_key(&self, column: usize) -> bool {
+        self.primary_key.contains(&column)
+    }
+
+    /// The owner whose partition `principal` reads and writes: decided here, before planning, never by a filter.
+    pub fn owner_for(&self, user: &UserId) -> Owner {
+        match self.kind {
+            TableKind::User => Owner::User(user.clone()),
+            TableKind::Shared => Owner::Shared,
+        }
+    }
+
+    pub fn owner_of(&self, principal: &Principal) -> Owner {
+        self.owner_for(&principal.user)
+    }
+
+    /// Own columns, then `_seq` and `_deleted`.
+    pub fn arrow_schema(&self) -> SchemaRef {
+        Arc::new(Schema::new(self.fields()))
+    }
+
+    /// [`TableMeta::arrow_schema`], then `_user_id` and `_storage_id`: what the all-owners feed shows.
+    pub fn arrow_schema_all_owners(&self) -> SchemaRef {
+        let mut fields = self.fields();
+        fields.push(Field::new(USER_ID_COLUMN, ArrowType::Utf8, false));
+        fields.push(Field::new(STORAGE_ID_COLUMN, ArrowType::Utf8, false));
+        Arc::new(Schema::new(fields))
+    }
+
+    fn fields(&self) -> Vec<Field> {
+        let mut fields: Vec<Field> =
+            self.columns.iter().map(|c| Field::new(c.name.as_str(), c.data_type.arrow(), c.nullable)).collect();
+        fields.push(Field::new(SEQ_COLUMN, ArrowType::Int64, false));
+        fields.push(Field::new(DELETED_COLUMN, ArrowType::Boolean, false));
+        fields
+    }
+}
