@@ -9,6 +9,7 @@ pub mod change;
 pub mod command;
 pub mod datatype;
 pub mod name;
+pub mod param;
 pub mod principal;
 pub mod schema;
 pub mod seq;
@@ -19,6 +20,7 @@ pub use change::{Change, ChangeKind, CommittedChanges, PkBytes, RowBytes, Stored
 pub use command::{Assignment, WriteAck, WriteCommand, WriteOp};
 pub use datatype::DataType;
 pub use name::{ColumnName, NamespaceName, Owner, PartitionKey, TableId, TableName, UserId};
+pub use param::Param;
 pub use principal::{Principal, Role};
 pub use schema::{AccessLevel, ColumnDefault, ColumnMeta, Durability, TableKind, TableMeta};
 pub use seq::{Seq, SeqGenerator, SeqRange};

@@ -6,7 +6,9 @@
 
 pub mod keys;
 pub mod read_view;
+pub mod records;
 pub mod row_codec;
 
 pub use read_view::{Order, ReadView};
+pub use records::{RecordKind, RecordWrite};
 pub use row_codec::BatchBuilder;

@@ -1,0 +1,25 @@
+//! Small documents beside the rows: namespaces, tables, users, revoked sessions, settings.
+//!
+//! Owns how they are keyed and told apart. Their JSON belongs to those who write them.
+
+/// What a record is about. The number is its key's first byte: never used for anything else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum RecordKind {
+    Namespace = 1,
+    Table = 2,
+    /// A dropped table whose keys still have to go.
+    DroppedTable = 3,
+    User = 4,
+    /// A logged-out session; its tokens are refused until they expire.
+    RevokedSession = 5,
+    Setting = 6,
+}
+
+/// Puts (`Some`) or removes (`None`) one record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordWrite {
+    pub kind: RecordKind,
+    pub key: String,
+    pub value: Option<Vec<u8>>,
+}
