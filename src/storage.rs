@@ -4,11 +4,15 @@
 //! layout.
 //! Never knows SQL, sockets or roles.
 
+pub mod commit_log;
 pub mod keys;
 pub mod read_view;
 pub mod records;
 pub mod row_codec;
+pub mod store;
 
-pub use read_view::{Order, ReadView};
+pub use commit_log::{CommitEntry, CommitLog, CommitReceipt, FjallLog};
+pub use read_view::{FeedScan, Order, ReadView, RowScan};
 pub use records::{RecordKind, RecordWrite};
 pub use row_codec::BatchBuilder;
+pub use store::{OpenError, Recovered, Store};

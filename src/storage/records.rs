@@ -6,6 +6,8 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum RecordKind {
+    /// The store's own: format number, commit counter.
+    Store = 0,
     Namespace = 1,
     Table = 2,
     /// A dropped table whose keys still have to go.

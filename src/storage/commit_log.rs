@@ -1,0 +1,342 @@
+//! The committer's log: what makes changes durable.
+//!
+//! Owns the order *journal, fdatasync, visible*, the commit counter and its mark.
+//! Never called by two threads: the Committer has the only one (fjall has one journal under one lock).
+//! Invariants: PT-2, LQ-2; a failed append poisons the store and is never retried.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use fjall::{OwnedWriteBatch as WriteBatch, PersistMode};
+
+use super::keys;
+use super::read_view::row_value;
+use super::records::{RecordKind, RecordWrite};
+use super::store::{COMMITS_RECORD, Recovered, Store, storage_error};
+use crate::error::{Error, Result};
+use crate::model::{Change, CommittedChanges, Durability, PartitionKey, TableId};
+
+/// One thing to make durable.
+#[derive(Debug, Clone)]
+pub enum CommitEntry {
+    /// The changes of one statement, positions given.
+    Changes(CommittedChanges),
+    Records(Vec<RecordWrite>),
+    /// Removes at most `limit` keys of a dropped table from each keyspace.
+    Purge {
+        table: TableId,
+        limit: usize,
+    },
+}
+
+/// What an append did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommitReceipt {
+    /// Number of this commit, counted from the store's creation: contiguous.
+    pub commit: u64,
+    /// Keys that the batch's purges removed; 0 when the dropped tables are empty.
+    pub purged: usize,
+}
+
+/// Makes entries durable, all of them or none.
+pub trait CommitLog: Send {
+    /// When this returns, the entries are durable at `durability` and visible to new read views, in their order.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`: nothing may be appended any more; the process has to stop and recover.
+    fn append(&mut self, entries: &[CommitEntry], durability: Durability) -> Result<CommitReceipt>;
+
+    /// Makes every earlier append durable at [`Durability::Sync`].
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`, as [`CommitLog::append`].
+    fn sync(&mut self) -> Result<()>;
+}
+
+/// The log in fjall's journal.
+pub struct FjallLog {
+    store: Arc<Store>,
+    commits: u64,
+    /// Holds the number of the last commit known to be durable. A hint: it is written without fsync, always late.
+    mark: Option<File>,
+    marked: u64,
+}
+
+/// The mark trails the commits by at most this many; each write is one pwrite.
+const MARK_EVERY: u64 = 64;
+
+impl FjallLog {
+    pub fn new(store: Arc<Store>, recovered: Recovered) -> Self {
+        let mark = OpenOptions::new().create(true).truncate(false).write(true).open(store.mark_path());
+        let mark = mark.inspect_err(|error| tracing::warn!(%error, "commits.mark can not be written")).ok();
+        // After a loss the count goes on above the mark, so that the same loss is not told twice.
+        let commits = recovered.commits + recovered.lost_commits;
+        Self { store, commits, mark, marked: commits }
+    }
+
+    fn write_mark(&mut self) {
+        if let Some(mark) = &self.mark
+            && mark.write_all_at(&self.commits.to_be_bytes(), 0).is_ok()
+        {
+            self.marked = self.commits;
+        }
+    }
+
+    fn put_changes(&self, batch: &mut WriteBatch, committed: &CommittedChanges) {
+        let key = PartitionKey { table: committed.table.id, owner: committed.owner.clone() };
+        let spaces = self.store.keyspaces();
+        for (seq, change) in committed.changes.iter() {
+            let Change { pk, row, replaces, deletes } = change;
+            batch.insert(&spaces.rows, keys::row(&key, *seq), row_value(*seq, change.created(*seq), *deletes, row));
+            if let Some(old) = replaces {
+                batch.remove(&spaces.rows, keys::row(&key, old.seq));
+            }
+            if *deletes {
+                batch.remove(&spaces.pk, keys::pk(&key, pk));
+            } else {
+                batch.insert(&spaces.pk, keys::pk(&key, pk), seq.get().to_be_bytes());
+            }
+        }
+        // One entry for all rows of the statement.
+        let range = committed.range;
+        batch.insert(
+            &spaces.feed,
+            keys::feed(committed.table.id, range.first),
+            keys::feed_value(range.last, &committed.owner),
+        );
+    }
+
+    fn put_records(&self, batch: &mut WriteBatch, writes: &[RecordWrite]) {
+        let records = &self.store.keyspaces().records;
+        for write in writes {
+            let key = keys::record(write.kind, &write.key);
+            match &write.value {
+                Some(value) => batch.insert(records, key, value.as_slice()),
+                None => batch.remove(records, key),
+            }
+        }
+    }
+
+    fn put_purge(&self, batch: &mut WriteBatch, table: TableId, limit: usize) -> Result<usize> {
+        let spaces = self.store.keyspaces();
+        let mut purged = 0;
+        for keyspace in [&spaces.rows, &spaces.pk, &spaces.feed] {
+            for guard in keyspace.prefix(keys::table_prefix(table)).take(limit) {
+                batch.remove(keyspace, guard.key().map_err(storage_error)?);
+                purged += 1;
+            }
+        }
+        Ok(purged)
+    }
+}
+
+impl CommitLog for FjallLog {
+    fn append(&mut self, entries: &[CommitEntry], durability: Durability) -> Result<CommitReceipt> {
+        let mode = match durability {
+            Durability::Sync => PersistMode::SyncData,
+            Durability::Buffered => PersistMode::Buffer,
+        };
+        let mut batch = self.store.db().batch().durability(Some(mode));
+        let mut purged = 0;
+        for entry in entries {
+            match entry {
+                CommitEntry::Changes(committed) => self.put_changes(&mut batch, committed),
+                CommitEntry::Records(writes) => self.put_records(&mut batch, writes),
+                CommitEntry::Purge { table, limit } => purged += self.put_purge(&mut batch, *table, *limit)?,
+            }
+        }
+        let commit = self.commits + 1;
+        batch.insert(
+            &self.store.keyspaces().records,
+            keys::record(RecordKind::Store, COMMITS_RECORD),
+            commit.to_be_bytes(),
+        );
+        // 1. the journal has the batch; 2. it is on disk (sync); 3. new read views see it. A crash before the end of 1
+        // leaves a torn batch, which recovery drops whole; after it, the finished state. PT-2, LQ-2.
+        batch.commit().map_err(storage_error)?;
+        self.commits = commit;
+        if durability == Durability::Sync && commit - self.marked >= MARK_EVERY {
+            self.write_mark();
+        }
+        Ok(CommitReceipt { commit, purged })
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        self.store.db().persist(PersistMode::SyncData).map_err(|error| {
+            tracing::error!(%error, "fdatasync failed");
+            Error::StorageUnavailable
+        })?;
+        self.write_mark();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::{DataType, Owner, Seq, SeqGenerator, SeqRange, StoredRow, UserId, Value};
+    use crate::storage::row_codec::tests::table_with;
+    use crate::storage::{Order, keys::encode_pk, row_codec};
+
+    struct Fixture {
+        _folder: tempfile::TempDir,
+        store: Arc<Store>,
+        log: FjallLog,
+        table: Arc<crate::model::TableMeta>,
+        generator: SeqGenerator,
+    }
+
+    fn fixture() -> Fixture {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, recovered) = Store::open(folder.path(), 1 << 20).unwrap();
+        let log = FjallLog::new(store.clone(), recovered);
+        let table = Arc::new(table_with(&[DataType::BigInt, DataType::Text], &[0]));
+        Fixture { _folder: folder, store, log, table, generator: SeqGenerator::new(0, Seq::ZERO) }
+    }
+
+    impl Fixture {
+        fn key(&self, owner: &str) -> PartitionKey {
+            PartitionKey { table: self.table.id, owner: Owner::User(UserId::parse(owner).unwrap()) }
+        }
+
+        fn commit(&mut self, owner: &str, changes: Vec<Change>) -> SeqRange {
+            let changes: Vec<(Seq, Change)> = changes.into_iter().map(|c| (self.generator.next(0), c)).collect();
+            let range = SeqRange { first: changes[0].0, last: changes[changes.len() - 1].0 };
+            let entry = CommittedChanges {
+                table: self.table.clone(),
+                owner: self.key(owner).owner,
+                range,
+                changes: changes.into(),
+            };
+            self.log.append(&[CommitEntry::Changes(entry)], Durability::Buffered).unwrap();
+            range
+        }
+
+        fn change(&self, id: i64, body: &str, replaces: Option<StoredRow>, deletes: bool) -> Change {
+            let values = [Value::Int(id), Value::Text(body.to_owned())];
+            Change {
+                pk: encode_pk(&self.table, &values, 1).unwrap(),
+                row: row_codec::encode(&self.table, &values),
+                replaces,
+                deletes,
+            }
+        }
+
+        fn live(&self, owner: &str, id: i64) -> Option<StoredRow> {
+            let pk = self.change(id, "", None, false).pk;
+            let through_view = self.store.read_view().get(&self.key(owner), &pk).unwrap();
+            assert_eq!(through_view, self.store.live_row(&self.key(owner), &pk).unwrap());
+            through_view
+        }
+    }
+
+    #[test]
+    fn insert_update_delete_leave_one_version_each() {
+        let mut f = fixture();
+        let inserted = f.commit("a", vec![f.change(1, "one", None, false), f.change(2, "two", None, false)]);
+        let old = f.live("a", 1).unwrap();
+        assert_eq!((old.seq, old.created), (inserted.first, inserted.first));
+        let updated = f.commit("a", vec![f.change(1, "uno", Some(old), false)]);
+        let new = f.live("a", 1).unwrap();
+        assert_eq!((new.seq, new.created), (updated.first, inserted.first));
+        let deleted = f.commit("a", vec![f.change(1, "uno", Some(new), true)]);
+        assert!(f.live("a", 1).is_none());
+        let rows: Vec<_> = f
+            .store
+            .read_view()
+            .scan(&f.key("a"), Seq::ZERO..=Seq::MAX, Order::Ascending)
+            .map(|r| r.map(|r| (r.seq, r.deleted)).unwrap())
+            .collect();
+        assert_eq!(rows, [(inserted.last, false), (deleted.first, true)]);
+        assert_eq!(f.store.read_view().head(&f.key("a")).unwrap(), deleted.first);
+        assert_eq!(f.store.read_view().head(&f.key("b")).unwrap(), Seq::ZERO, "another owner's partition is empty");
+    }
+
+    #[test]
+    fn a_view_does_not_move() {
+        let mut f = fixture();
+        f.commit("a", vec![f.change(1, "one", None, false)]);
+        let view = f.store.read_view();
+        f.commit("a", vec![f.change(2, "two", None, false)]);
+        assert_eq!(view.scan(&f.key("a"), Seq::ZERO..=Seq::MAX, Order::Ascending).count(), 1);
+    }
+
+    #[test]
+    fn reopening_finds_the_same_and_counts_what_is_lost() {
+        let mut f = fixture();
+        f.commit("a", vec![f.change(1, "one", None, false)]);
+        f.log.sync().unwrap();
+        let Fixture { _folder: folder, store, log, table, .. } = f;
+        drop((store, log));
+        let (store, recovered) = Store::open(folder.path(), 1 << 20).unwrap();
+        assert_eq!(recovered, Recovered { commits: 1, lost_commits: 0 });
+        assert_eq!(store.read_view().feed(table.id, Seq::ZERO..=Seq::MAX, Order::Ascending).count(), 1);
+        drop(store);
+        std::fs::write(folder.path().join("commits.mark"), 5u64.to_be_bytes()).unwrap();
+        let (_store, recovered) = Store::open(folder.path(), 1 << 20).unwrap();
+        assert_eq!(recovered.lost_commits, 4);
+    }
+
+    #[test]
+    fn a_second_opening_is_refused() {
+        let f = fixture();
+        let error = Store::open(f._folder.path(), 1 << 20).err().unwrap();
+        assert!(matches!(error, super::super::store::OpenError::Locked(_)), "{error}");
+    }
+
+    #[test]
+    fn purge_removes_all_keys_in_bounded_steps() {
+        let mut f = fixture();
+        f.commit("a", (0..10).map(|i| f.change(i, "x", None, false)).collect());
+        let mut steps = 0;
+        loop {
+            let entry = CommitEntry::Purge { table: f.table.id, limit: 4 };
+            if f.log.append(&[entry], Durability::Buffered).unwrap().purged == 0 {
+                break;
+            }
+            steps += 1;
+        }
+        assert_eq!(steps, 3);
+        assert_eq!(f.store.read_view().feed_head(f.table.id).unwrap(), Seq::ZERO);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        /// The feed of a table from any position is the rows of all owners in the order of their commits.
+        #[test]
+        fn the_feed_is_all_owners_in_order(
+            statements in proptest::collection::vec((0usize..3, 1usize..4), 1..12),
+            cut in 0usize..30,
+            descending in any::<bool>(),
+        ) {
+            let mut f = fixture();
+            let mut expected = Vec::new();
+            let mut id = 0;
+            for (owner, rows) in statements {
+                let owner = ["a", "b", "c"][owner];
+                let changes = (0..rows).map(|_| { id += 1; f.change(id, "x", None, false) }).collect();
+                let range = f.commit(owner, changes);
+                let mut seq = range.first;
+                while seq <= range.last {
+                    expected.push((owner.to_owned(), seq));
+                    seq = seq.next();
+                }
+            }
+            let from = expected.get(cut).map_or(Seq::ZERO, |(_, seq)| *seq);
+            expected.retain(|(_, seq)| *seq >= from);
+            let mut order = Order::Ascending;
+            if descending {
+                expected.reverse();
+                order = Order::Descending;
+            }
+            let got: Vec<(String, Seq)> = f.store.read_view().feed(f.table.id, from..=Seq::MAX, order)
+                .map(|r| r.map(|(owner, row)| (owner.as_str().to_owned(), row.seq)).unwrap())
+                .collect();
+            prop_assert_eq!(got, expected);
+        }
+    }
+}

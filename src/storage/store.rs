@@ -1,0 +1,188 @@
+//! The data folder: opening it, its fixed keyspaces, its format, and what recovery found.
+//!
+//! Owns the fjall database. Never writes rows: that is [`super::commit_log`]'s.
+//! Invariants: RC-1 (opening is idempotent and needs no clock).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fjall::{Keyspace, KeyspaceCreateOptions, PersistMode};
+
+use super::keys;
+use super::read_view::{self, ReadView};
+use super::records::RecordKind;
+use crate::error::{Error, Result};
+use crate::model::{PartitionKey, PkBytes, Seq, StoredRow};
+
+/// The layout that this program writes: see docs/on-disk-format.md.
+pub const FORMAT_VERSION: u32 = 1;
+
+const FORMAT_RECORD: &str = "format";
+pub(super) const COMMITS_RECORD: &str = "commits";
+
+/// The fixed keyspaces. A table costs none.
+pub(super) struct Keyspaces {
+    pub rows: Keyspace,
+    pub pk: Keyspace,
+    pub feed: Keyspace,
+    pub records: Keyspace,
+}
+
+/// An open data folder. One process at a time.
+pub struct Store {
+    db: fjall::Database,
+    keyspaces: Arc<Keyspaces>,
+    mark_path: PathBuf,
+}
+
+/// What opening a data folder found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recovered {
+    /// Commits that the store holds, counted from its creation.
+    pub commits: u64,
+    /// Commits that were durable once and are gone: the journal was damaged. 0 in a sound store.
+    pub lost_commits: u64,
+}
+
+/// Why a data folder can not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("the data folder {0} is in use by another process; stop that one, or choose another folder with --data")]
+    Locked(PathBuf),
+    #[error("the data folder {path} can not be used: {source}; check its permissions, or choose another with --data")]
+    Folder { path: PathBuf, source: std::io::Error },
+    #[error(
+        "the data folder {path} has format {found}; this program knows formats up to {FORMAT_VERSION}: use a newer inboxdb"
+    )]
+    NewerFormat { path: PathBuf, found: u32 },
+    #[error("the data folder {path} can not be opened: {source}")]
+    Engine { path: PathBuf, source: fjall::Error },
+    #[error("the data folder {path} is damaged: {fault}")]
+    Damaged { path: PathBuf, fault: String },
+}
+
+impl Store {
+    /// Opens, or creates, the store in `data/hot`.
+    ///
+    /// # Errors
+    /// [`OpenError`]: in use, not writable, of a newer format, or damaged.
+    pub fn open(data: &Path, cache_bytes: u64) -> Result<(Arc<Store>, Recovered), OpenError> {
+        let folder = |source| OpenError::Folder { path: data.to_owned(), source };
+        fs::create_dir_all(data).map_err(folder)?;
+        let engine = |source| match source {
+            fjall::Error::Locked => OpenError::Locked(data.to_owned()),
+            fjall::Error::Io(source) => OpenError::Folder { path: data.to_owned(), source },
+            source => OpenError::Engine { path: data.to_owned(), source },
+        };
+        let db = fjall::Database::builder(data.join("hot")).cache_size(cache_bytes).open().map_err(engine)?;
+        // Small memtables: what is not flushed must be replayed at the next start, and counts against memory.
+        let keyspace = |name: &str, memtable: u64| {
+            db.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(memtable)).map_err(engine)
+        };
+        let keyspaces = Arc::new(Keyspaces {
+            rows: keyspace("rows", 32 << 20)?,
+            pk: keyspace("pk", 16 << 20)?,
+            feed: keyspace("feed", 8 << 20)?,
+            records: keyspace("records", 4 << 20)?,
+        });
+        let store = Store { db, keyspaces, mark_path: data.join("commits.mark") };
+        store.check_format(data)?;
+        let recovered = store.recover(data)?;
+        Ok((Arc::new(store), recovered))
+    }
+
+    fn check_format(&self, data: &Path) -> Result<(), OpenError> {
+        let key = keys::record(RecordKind::Store, FORMAT_RECORD);
+        let damaged = |fault: &str| OpenError::Damaged { path: data.to_owned(), fault: fault.to_owned() };
+        let stored = self.keyspaces.records.get(&key).map_err(|e| damaged(&e.to_string()))?;
+        match stored {
+            Some(bytes) => {
+                let found = bytes.as_ref().try_into().map(u32::from_be_bytes);
+                let found = found.map_err(|_| damaged("its format number is not readable"))?;
+                if found > FORMAT_VERSION {
+                    return Err(OpenError::NewerFormat { path: data.to_owned(), found });
+                }
+                Ok(())
+            }
+            None => {
+                let mut batch = self.db.batch().durability(Some(PersistMode::SyncAll));
+                batch.insert(&self.keyspaces.records, key, FORMAT_VERSION.to_be_bytes());
+                batch.commit().map_err(|source| OpenError::Engine { path: data.to_owned(), source })
+            }
+        }
+    }
+
+    /// fjall takes a damaged middle of the journal for its end. The commit counter in the store and the mark beside it,
+    /// written only after an fdatasync, show what such a recovery lost.
+    fn recover(&self, data: &Path) -> Result<Recovered, OpenError> {
+        let damaged = |fault: String| OpenError::Damaged { path: data.to_owned(), fault };
+        let key = keys::record(RecordKind::Store, COMMITS_RECORD);
+        let commits = self.keyspaces.records.get(key).map_err(|e| damaged(e.to_string()))?;
+        let commits = commits.and_then(|b| b.as_ref().try_into().ok()).map_or(0, u64::from_be_bytes);
+        let mark = match fs::read(&self.mark_path) {
+            Ok(bytes) => bytes.as_slice().try_into().map_or(0, u64::from_be_bytes),
+            Err(_) => 0,
+        };
+        Ok(Recovered { commits, lost_commits: mark.saturating_sub(commits) })
+    }
+
+    /// The moment now.
+    pub fn read_view(&self) -> ReadView {
+        ReadView::new(self.db.snapshot(), self.keyspaces.clone())
+    }
+
+    /// Is a live row with this key there now? For the partition's own actor, which is its only writer.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`.
+    pub fn contains_key(&self, key: &PartitionKey, pk: &PkBytes) -> Result<bool> {
+        self.keyspaces.pk.contains_key(keys::pk(key, pk)).map_err(storage_error)
+    }
+
+    /// The live row with this key now. For the partition's own actor, which is its only writer.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`, `INTERNAL`.
+    pub fn live_row(&self, key: &PartitionKey, pk: &PkBytes) -> Result<Option<StoredRow>> {
+        let Some(value) = self.keyspaces.pk.get(keys::pk(key, pk)).map_err(storage_error)? else { return Ok(None) };
+        let seq: Seq = read_view::parse_pk_value(&value)?;
+        match self.keyspaces.rows.get(keys::row(key, seq)).map_err(storage_error)? {
+            Some(value) => read_view::parse_row(seq, value.into()).map(Some),
+            None => Err(Error::internal(format!("key index of {key} names a row at {seq} that is missing"))),
+        }
+    }
+
+    /// All records of a kind, by name.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`.
+    pub fn records(&self, kind: RecordKind) -> Result<Vec<(String, Vec<u8>)>> {
+        self.keyspaces
+            .records
+            .prefix([kind as u8])
+            .map(|guard| {
+                let (key, value) = guard.into_inner().map_err(storage_error)?;
+                let name = String::from_utf8(key[1..].to_vec()).map_err(Error::internal)?;
+                Ok((name, value.to_vec()))
+            })
+            .collect()
+    }
+
+    pub(super) fn db(&self) -> &fjall::Database {
+        &self.db
+    }
+
+    pub(super) fn keyspaces(&self) -> &Arc<Keyspaces> {
+        &self.keyspaces
+    }
+
+    pub(super) fn mark_path(&self) -> &Path {
+        &self.mark_path
+    }
+}
+
+pub(super) fn storage_error(error: fjall::Error) -> Error {
+    tracing::error!(%error, "storage engine failed");
+    Error::StorageUnavailable
+}
