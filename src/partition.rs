@@ -1,1 +1,11 @@
-//! (being written)
+//! PURE: one partition's order and one table's.
+//!
+//! Owns which writes may go on at once, the key rules (duplicate, conflict, no change), and who gets which `_seq`.
+//! Never reads a clock, never performs I/O, never awaits: rows and time come in, changes go out.
+//! Invariants: PT-1, PT-3 is the router's.
+
+pub mod core;
+pub mod sequencer;
+
+pub use core::{Admission, PartitionCore, Prepared, Ticket};
+pub use sequencer::Sequencer;

@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 use crate::error::{Error, Result};
 use crate::model::schema::LOCAL_STORAGE;
-use crate::model::{DataType, Owner, RowBytes, StoredRow, TableMeta, Value, ValueRef};
+use crate::model::{Assignment, DataType, Owner, RowBytes, StoredRow, TableMeta, Value, ValueRef};
 
 /// Encodes one row: `values` are one per column of `table`, in order, each of which [`Value::fits`] its column.
 pub fn encode(table: &TableMeta, values: &[Value]) -> RowBytes {
@@ -151,6 +151,18 @@ pub fn decode(table: &TableMeta, row: &RowBytes) -> Result<Vec<Value>> {
         .iter()
         .map(|c| cells.next(c.data_type).map(ValueRef::to_owned).ok_or_else(|| damaged(table)))
         .collect()
+}
+
+/// The row with some cells replaced.
+///
+/// # Errors
+/// `INTERNAL` where the bytes are no row of `table`.
+pub fn patch(table: &TableMeta, row: &RowBytes, assignments: &[Assignment]) -> Result<RowBytes> {
+    let mut values = decode(table, row)?;
+    for assignment in assignments {
+        values[assignment.column] = assignment.value.clone();
+    }
+    Ok(encode(table, &values))
 }
 
 /// Where a stored row's cell goes.

@@ -1,0 +1,345 @@
+//! One partition: which writes may go on at once, and what each does to the rows.
+//!
+//! Owns the keys of pending writes, the writes parked behind them, and the key rules.
+//! Never reads a row itself: [`PartitionCore::admit`] says when the shell may read, [`PartitionCore::prepare`] takes
+//! what it read.
+//! Invariants: two writes of one key are never pending at once, so a row read between `admit` and `prepare` is the
+//! newest there is; writes of one key go on in the order they came.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use crate::error::{Error, Result};
+use crate::model::{Assignment, Change, PkBytes, RowBytes, StoredRow, WriteCommand, WriteOp};
+
+/// Names one pending write of one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(u64);
+
+/// May a write go on?
+#[derive(Debug)]
+pub enum Admission<W> {
+    /// Read what its operations need, then [`PartitionCore::prepare`].
+    Ready(W),
+    /// It waits inside for a pending write of the same key: [`PartitionCore::committed`] gives it back.
+    Parked,
+}
+
+/// What a write does to the rows.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Prepared {
+    pub ticket: Ticket,
+    pub changes: Vec<Change>,
+    /// Live rows inserted, matched or deleted: the statement's count.
+    pub rows: u64,
+}
+
+/// How the core asks the shell for the storage layer's pure helpers, so that it knows no bytes itself.
+pub trait RowEditor {
+    /// The row with the assignments applied.
+    ///
+    /// # Errors
+    /// `INTERNAL` where the row is damaged.
+    fn patch(&self, row: &RowBytes, assignments: &[Assignment]) -> Result<RowBytes>;
+
+    /// The key columns' names and the key's text, for an error.
+    fn describe_key(&self, pk: &PkBytes) -> (String, String);
+}
+
+/// `W` is a write with whatever the shell needs to answer it.
+#[derive(Debug)]
+pub struct PartitionCore<W> {
+    next_ticket: u64,
+    pending: HashMap<Ticket, Vec<PkBytes>>,
+    /// Keys of pending writes, and how many parked writes wait for each key.
+    held: HashSet<PkBytes>,
+    waiting: HashMap<PkBytes, usize>,
+    parked: VecDeque<W>,
+}
+
+impl<W: AsRef<WriteCommand>> Default for PartitionCore<W> {
+    fn default() -> Self {
+        Self {
+            next_ticket: 0,
+            pending: HashMap::new(),
+            held: HashSet::new(),
+            waiting: HashMap::new(),
+            parked: VecDeque::new(),
+        }
+    }
+}
+
+impl<W: AsRef<WriteCommand>> PartitionCore<W> {
+    /// Takes a write in. The router's credits bound how many can be parked.
+    pub fn admit(&mut self, write: W) -> Admission<W> {
+        let free = |op: &WriteOp| !self.held.contains(op.pk()) && !self.waiting.contains_key(op.pk());
+        if write.as_ref().ops.iter().all(free) {
+            return Admission::Ready(write);
+        }
+        for op in &write.as_ref().ops {
+            *self.waiting.entry(op.pk().clone()).or_default() += 1;
+        }
+        self.parked.push_back(write);
+        Admission::Parked
+    }
+
+    /// What an admitted write does, given the live row (`None`: there is none) that each of its operations found.
+    /// For an INSERT a row's presence is all that matters. Afterwards its keys are held until
+    /// [`PartitionCore::committed`], unless there are no changes.
+    ///
+    /// # Errors
+    /// `DUPLICATE_KEY`, `CONFLICT`: nothing is held, nothing happens.
+    pub fn prepare(
+        &mut self,
+        command: &WriteCommand,
+        found: Vec<Option<StoredRow>>,
+        editor: &impl RowEditor,
+    ) -> Result<Prepared> {
+        let mut seen: HashSet<&PkBytes> = HashSet::with_capacity(command.ops.len());
+        let mut changes = Vec::with_capacity(command.ops.len());
+        let mut rows = 0;
+        for (op, live) in command.ops.iter().zip(found) {
+            let first = command.ops.len() == 1 || seen.insert(op.pk());
+            rows += u64::from(apply(op, live, first, editor, &mut changes)?);
+        }
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        if !changes.is_empty() {
+            let keys: Vec<PkBytes> = changes.iter().map(|c| c.pk.clone()).collect();
+            self.held.extend(keys.iter().cloned());
+            self.pending.insert(ticket, keys);
+        }
+        Ok(Prepared { ticket, changes, rows })
+    }
+
+    /// A pending write is durable. Gives back the parked writes that may go on, in the order they came: the shell
+    /// admits them again.
+    pub fn committed(&mut self, ticket: Ticket) -> Vec<W> {
+        let mut contended = false;
+        for key in self.pending.remove(&ticket).unwrap_or_default() {
+            contended |= self.waiting.contains_key(&key);
+            self.held.remove(&key);
+        }
+        if !contended {
+            return Vec::new();
+        }
+        // All come out; those that still have to wait park again, behind nobody who came later.
+        self.waiting.clear();
+        self.parked.drain(..).collect()
+    }
+
+    /// Has it nothing pending and nothing parked?
+    pub fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.parked.is_empty()
+    }
+
+    /// Gives back every parked write: the partition ends.
+    pub fn abandon(&mut self) -> Vec<W> {
+        self.waiting.clear();
+        self.parked.drain(..).collect()
+    }
+}
+
+/// Appends what one operation changes; says whether it counts as a row.
+fn apply(
+    op: &WriteOp,
+    live: Option<StoredRow>,
+    first_of_key: bool,
+    editor: &impl RowEditor,
+    changes: &mut Vec<Change>,
+) -> Result<bool> {
+    match op {
+        WriteOp::Insert { pk, row } => {
+            if !first_of_key {
+                let (column, value) = editor.describe_key(pk);
+                return Err(Error::DuplicateKeyInBatch { column, value });
+            }
+            if live.is_some() {
+                let (column, value) = editor.describe_key(pk);
+                return Err(Error::DuplicateKey { column, value });
+            }
+            changes.push(Change { pk: pk.clone(), row: row.clone(), replaces: None, deletes: false });
+        }
+        WriteOp::Replace { pk, expected, row } => {
+            let live = live.filter(|live| live.seq == *expected).ok_or_else(|| changed_meanwhile(editor, pk))?;
+            replace(pk, live, row.clone(), changes);
+        }
+        WriteOp::Patch { pk, assignments } => {
+            let Some(live) = live.filter(|_| first_of_key) else { return Ok(false) };
+            let row = editor.patch(&live.row, assignments)?;
+            replace(pk, live, row, changes);
+        }
+        WriteOp::Delete { pk, expected } => {
+            let live = match expected {
+                Some(expected) => {
+                    Some(live.filter(|l| l.seq == *expected).ok_or_else(|| changed_meanwhile(editor, pk))?)
+                }
+                None => live.filter(|_| first_of_key),
+            };
+            let Some(live) = live else { return Ok(false) };
+            changes.push(Change { pk: pk.clone(), row: live.row.clone(), replaces: Some(live), deletes: true });
+        }
+    }
+    Ok(true)
+}
+
+/// An UPDATE that changes nothing makes no version (S4).
+fn replace(pk: &PkBytes, live: StoredRow, row: RowBytes, changes: &mut Vec<Change>) {
+    if live.row != row {
+        changes.push(Change { pk: pk.clone(), row, replaces: Some(live), deletes: false });
+    }
+}
+
+fn changed_meanwhile(editor: &impl RowEditor, pk: &PkBytes) -> Error {
+    let (column, value) = editor.describe_key(pk);
+    Error::Conflict(format!("the row with {column} = {value} was changed by another statement; try again"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::model::{
+        AccessLevel, ColumnMeta, ColumnName, DataType, Durability, NamespaceName, Owner, Seq, TableId, TableKind,
+        TableMeta, TableName,
+    };
+
+    fn table() -> Arc<TableMeta> {
+        Arc::new(TableMeta {
+            id: TableId(1),
+            name: TableName::new(NamespaceName::parse("t").unwrap(), "t").unwrap(),
+            kind: TableKind::Shared,
+            columns: vec![ColumnMeta {
+                id: 1,
+                name: ColumnName::parse("id").unwrap(),
+                data_type: DataType::BigInt,
+                nullable: false,
+                default: None,
+            }],
+            primary_key: vec![0],
+            access: AccessLevel::Private,
+            durability: None,
+            schema_version: 1,
+            created_at: 0,
+            updated_at: 0,
+        })
+    }
+
+    #[derive(Debug)]
+    struct Write(&'static str, WriteCommand);
+
+    impl AsRef<WriteCommand> for Write {
+        fn as_ref(&self) -> &WriteCommand {
+            &self.1
+        }
+    }
+
+    struct Editor;
+
+    impl RowEditor for Editor {
+        fn patch(&self, _: &RowBytes, _: &[Assignment]) -> Result<RowBytes> {
+            Ok(row("patched"))
+        }
+
+        fn describe_key(&self, pk: &PkBytes) -> (String, String) {
+            ("id".to_owned(), String::from_utf8_lossy(&pk.0).into_owned())
+        }
+    }
+
+    fn key(text: &'static str) -> PkBytes {
+        PkBytes(Bytes::from_static(text.as_bytes()))
+    }
+
+    fn row(text: &'static str) -> RowBytes {
+        RowBytes(Bytes::from_static(text.as_bytes()))
+    }
+
+    fn live(text: &'static str, seq: i64) -> Option<StoredRow> {
+        let seq = Seq::new(seq).unwrap();
+        Some(StoredRow { seq, created: seq, deleted: false, row: row(text) })
+    }
+
+    fn write(name: &'static str, ops: Vec<WriteOp>) -> Write {
+        Write(name, WriteCommand { table: table(), owner: Owner::Shared, ops, durability: Durability::Sync })
+    }
+
+    fn insert(k: &'static str) -> WriteOp {
+        WriteOp::Insert { pk: key(k), row: row("r") }
+    }
+
+    fn prepare(core: &mut PartitionCore<Write>, ops: Vec<WriteOp>, found: Vec<Option<StoredRow>>) -> Result<Prepared> {
+        let write = write("w", ops);
+        match core.admit(write) {
+            Admission::Ready(write) => core.prepare(&write.1, found, &Editor),
+            Admission::Parked => panic!("nothing is pending"),
+        }
+    }
+
+    #[test]
+    fn what_each_operation_does() {
+        let expected = Seq::new(5).unwrap();
+        let patch = || WriteOp::Patch { pk: key("a"), assignments: [].into() };
+        let replace = |r| WriteOp::Replace { pk: key("a"), expected, row: row(r) };
+        let delete = |expected| WriteOp::Delete { pk: key("a"), expected };
+        // operation, row found, (changes, rows) or the code of the error
+        let cases: Vec<(WriteOp, Option<StoredRow>, Result<(usize, u64), &str>)> = vec![
+            (insert("a"), None, Ok((1, 1))),
+            (insert("a"), live("x", 1), Err("23505")),
+            (patch(), None, Ok((0, 0))),
+            (patch(), live("x", 1), Ok((1, 1))),
+            (patch(), live("patched", 1), Ok((0, 1))),
+            (replace("y"), live("x", 5), Ok((1, 1))),
+            (replace("x"), live("x", 5), Ok((0, 1))),
+            (replace("y"), live("x", 6), Err("40001")),
+            (replace("y"), None, Err("40001")),
+            (delete(None), live("x", 1), Ok((1, 1))),
+            (delete(None), None, Ok((0, 0))),
+            (delete(Some(expected)), live("x", 6), Err("40001")),
+        ];
+        for (op, found, outcome) in cases {
+            let label = format!("{op:?} on {found:?}");
+            let mut core = PartitionCore::default();
+            let got = prepare(&mut core, vec![op], vec![found]);
+            let got = got.map(|p| (p.changes.len(), p.rows)).map_err(|e| e.code().sqlstate());
+            assert_eq!(got, outcome, "{label}");
+            assert_eq!(core.is_idle(), !matches!(outcome, Ok((1, _))), "{label}: only changes are pending");
+        }
+    }
+
+    #[test]
+    fn a_key_twice_in_one_insert_is_refused_whole() {
+        let mut core = PartitionCore::default();
+        let got = prepare(&mut core, vec![insert("a"), insert("b"), insert("a")], vec![None, None, None]);
+        assert!(matches!(got, Err(Error::DuplicateKeyInBatch { .. })));
+        assert!(core.is_idle());
+    }
+
+    #[test]
+    fn writes_of_one_key_wait_in_order_and_others_pass() {
+        let mut core: PartitionCore<Write> = PartitionCore::default();
+        let first = prepare(&mut core, vec![insert("a")], vec![None]).unwrap();
+        assert!(matches!(core.admit(write("second", vec![insert("a")])), Admission::Parked));
+        assert!(matches!(core.admit(write("third", vec![insert("a"), insert("c")])), Admission::Parked));
+        assert!(matches!(core.admit(write("other", vec![insert("b")])), Admission::Ready(_)));
+        assert!(
+            matches!(core.admit(write("fourth", vec![insert("c")])), Admission::Parked),
+            "behind the third, although nothing pending holds c"
+        );
+        let back: Vec<&str> = core.committed(first.ticket).into_iter().map(|w| w.0).collect();
+        assert_eq!(back, ["second", "third", "fourth"]);
+        assert_eq!(core.waiting.len(), 0);
+        assert!(core.is_idle());
+    }
+
+    #[test]
+    fn a_commit_that_nobody_waits_for_wakes_nobody() {
+        let mut core: PartitionCore<Write> = PartitionCore::default();
+        let a = prepare(&mut core, vec![insert("a")], vec![None]).unwrap();
+        let b = prepare(&mut core, vec![insert("b")], vec![None]).unwrap();
+        assert!(matches!(core.admit(write("waits", vec![insert("b")])), Admission::Parked));
+        assert!(core.committed(a.ticket).is_empty());
+        assert_eq!(core.committed(b.ticket).len(), 1);
+    }
+}
