@@ -1,1 +1,42 @@
-//! (being written)
+//! The configuration: every knob, its default, and where a value may come from.
+//!
+//! Owns the sections, the table of keys ([`keys::KEYS`]), the layers (defaults, file, environment, flags) and the
+//! checks. `config/default.toml` is generated from [`Config::default`]; a test keeps the two equal.
+//! Never reads the environment or the command line itself: [`Sources`] brings them.
+//! Start at [`Config::load`].
+
+pub mod auth;
+pub mod ip_range;
+pub mod keys;
+pub mod load;
+pub mod sections;
+pub mod units;
+mod validate;
+pub mod websocket;
+
+use serde::{Deserialize, Serialize};
+
+pub use auth::{Argon2Config, AuthConfig};
+pub use ip_range::IpRange;
+pub use load::{ConfigFaults, Fault, Flag, Sources};
+pub use sections::{
+    CorsConfig, DataFusionConfig, DurabilityConfig, LimitsConfig, LogFormat, LoggingConfig, SecurityConfig,
+    ServerConfig, StorageConfig,
+};
+pub use units::Secret;
+pub use websocket::WebSocketConfig;
+
+/// Every setting of a server. Unknown keys are refused.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub server: ServerConfig,
+    pub storage: StorageConfig,
+    pub durability: DurabilityConfig,
+    pub limits: LimitsConfig,
+    pub auth: AuthConfig,
+    pub security: SecurityConfig,
+    pub websocket: WebSocketConfig,
+    pub datafusion: DataFusionConfig,
+    pub logging: LoggingConfig,
+}

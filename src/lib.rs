@@ -5,10 +5,12 @@
 pub mod actors;
 pub mod api;
 pub mod auth;
+pub mod cli;
 pub mod config;
 pub mod database;
 pub mod error;
 pub mod live;
+pub mod logging;
 pub mod model;
 pub mod partition;
 pub mod server;

@@ -1,0 +1,157 @@
+//! The command line: what the words mean, and which settings the flags stand for.
+//!
+//! Owns the names, the help texts and the exit codes' meaning: 0 done, 1 could not, 2 misused, 130 interrupted.
+//! Never decides anything about a server: each command calls its layer.
+//! A new command is a variant of [`Command`] and a line in `main.rs`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, ConfigFaults, Flag, Sources};
+
+/// The file that is read when `--config` names none and it exists.
+const DEFAULT_FILE: &str = "inboxdb.toml";
+
+const AFTER_HELP: &str = "\
+Examples:
+  inboxdb                                    start on 127.0.0.1:8080 with the database in ./data
+  inboxdb --port 9000 --data /var/lib/inbox  start elsewhere
+  inboxdb --set durability.default=buffered  change any setting for this start
+  inboxdb config                             show the settings in effect
+  inboxdb config --default                   show every setting with what it does";
+
+/// InboxDB: a streaming SQL database in which every user has a mailbox.
+///
+/// Without a command, it starts a server.
+#[derive(Debug, Parser)]
+#[command(name = "inboxdb", version, after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a server (what happens without a command, too).
+    Serve(ServeArgs),
+    /// Show the settings in effect, secrets hidden, and check them.
+    Config(ConfigArgs),
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub settings: SettingArgs,
+    /// Write `{"address":"HOST:PORT"}` to this file once the server answers: for tests and scripts.
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub ready_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ConfigArgs {
+    #[command(flatten)]
+    pub settings: SettingArgs,
+    /// Show the defaults instead, with a comment for every key: a file to start from.
+    #[arg(long)]
+    pub default: bool,
+}
+
+/// Flags that are settings. They win over the environment (INBOXDB_SERVER__PORT), and that over the file.
+#[derive(Debug, Clone, Default, Args)]
+pub struct SettingArgs {
+    /// Read settings from this file [default: ./inboxdb.toml, where there is one]
+    #[arg(long, value_name = "FILE", env = "INBOXDB_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Address to listen on [default: 127.0.0.1]
+    #[arg(long)]
+    pub host: Option<String>,
+    /// Port to listen on; 0 takes a free one [default: 8080]
+    #[arg(long)]
+    pub port: Option<String>,
+    /// Folder of the database [default: ./data]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<String>,
+    /// error, warn, info, debug, trace, or a filter by module [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// Any setting, as section.key=value; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_setting)]
+    pub set: Vec<(String, String)>,
+}
+
+impl SettingArgs {
+    /// The settings of all layers, put together.
+    ///
+    /// # Errors
+    /// All faults of all layers.
+    pub fn load(&self, environment: Vec<(String, String)>) -> Result<Config, ConfigFaults> {
+        Config::load(&Sources { file: self.file(), environment, flags: self.flags() })
+    }
+
+    /// The file that the settings come from, if any.
+    pub fn file(&self) -> Option<PathBuf> {
+        let default = || Path::new(DEFAULT_FILE).exists().then(|| PathBuf::from(DEFAULT_FILE));
+        self.config.clone().or_else(default)
+    }
+
+    fn flags(&self) -> Vec<Flag> {
+        let named = [
+            ("--host", "server.host", &self.host),
+            ("--port", "server.port", &self.port),
+            ("--data", "storage.data_path", &self.data),
+            ("--log-level", "logging.level", &self.log_level),
+        ];
+        let set = self.set.iter().map(|(key, value)| Flag { name: "--set", key: key.clone(), value: value.clone() });
+        let named = named.into_iter().filter_map(|(name, key, value)| {
+            value.as_ref().map(|value| Flag { name, key: key.to_owned(), value: value.clone() })
+        });
+        set.chain(named).collect()
+    }
+}
+
+fn parse_setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
+        _ => Err("write section.key=value, like server.port=9000".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn serve_is_the_default_and_flags_are_settings() {
+        for line in
+            ["inboxdb --port 9000 --set auth.jwt_expiry=1h", "inboxdb serve --port 9000 --set auth.jwt_expiry=1h"]
+        {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            let args = match cli.command {
+                Some(Command::Serve(args)) => args,
+                None => cli.serve,
+                Some(other) => panic!("{other:?}"),
+            };
+            let config = args.settings.load(Vec::new()).unwrap();
+            assert_eq!(config.server.port, 9_000);
+            assert_eq!(config.auth.jwt_expiry.as_secs(), 3_600);
+        }
+    }
+
+    #[test]
+    fn a_bad_flag_is_named() {
+        let cli = Cli::try_parse_from(["inboxdb", "--port", "many"]).unwrap();
+        let text = cli.serve.settings.load(Vec::new()).unwrap_err().to_string();
+        assert!(text.contains("server.port = many (flag --port): expected a port number"), "{text}");
+        assert!(Cli::try_parse_from(["inboxdb", "--set", "port"]).is_err());
+    }
+}
