@@ -1,0 +1,487 @@
+//! The only home of access rules.
+//!
+//! Owns who may do what, and the words for those who may not. Stateless: a decision needs the principal, and what the
+//! statement is about, nothing else.
+//! Never looks anything up: roles of other users and facts about tables come in as arguments.
+//! Invariant: LQ-3, no statement reads or writes another owner's partition except through [`Policy::may_execute_as`].
+//! Start at [`Policy::authorize_write`].
+
+use std::fmt;
+
+use crate::error::{Error, Result};
+use crate::model::{AccessLevel, NamespaceName, Principal, Role, TableKind, TableMeta, UserId, WriteCommand};
+
+/// Namespaces that hold no table of a user.
+const BUILT_IN_NAMESPACES: &[&str] = &["system", "sys", "information_schema", "pg_catalog"];
+
+/// A command that its principal may run. Only [`Policy`] makes one.
+#[derive(Debug, Clone)]
+pub struct Authorized<T> {
+    command: T,
+    principal: Principal,
+}
+
+impl<T> Authorized<T> {
+    pub fn command(&self) -> &T {
+        &self.command
+    }
+
+    pub fn into_command(self) -> T {
+        self.command
+    }
+
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+}
+
+/// What is done to the server rather than to rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AdminAction {
+    ManageNamespaces,
+    ManageStorages,
+    ManageUsers,
+    ManageViews,
+    ManageTopics,
+    Backup,
+    Cluster,
+    Kill,
+    /// EXPLAIN, SET, SHOW of settings and columns.
+    Explain,
+    ShowManifest,
+    FlushAndCompact,
+    ConsumeTopics,
+}
+
+impl AdminAction {
+    pub const ALL: &'static [AdminAction] = &[
+        AdminAction::ManageNamespaces,
+        AdminAction::ManageStorages,
+        AdminAction::ManageUsers,
+        AdminAction::ManageViews,
+        AdminAction::ManageTopics,
+        AdminAction::Backup,
+        AdminAction::Cluster,
+        AdminAction::Kill,
+        AdminAction::Explain,
+        AdminAction::ShowManifest,
+        AdminAction::FlushAndCompact,
+        AdminAction::ConsumeTopics,
+    ];
+
+    fn words(self) -> &'static str {
+        match self {
+            AdminAction::ManageNamespaces => "create, alter or drop namespaces",
+            AdminAction::ManageStorages => "create, alter, check or drop storages",
+            AdminAction::ManageUsers => "create, alter or drop users",
+            AdminAction::ManageViews => "create or drop views",
+            AdminAction::ManageTopics => "create, alter, clear or drop topics",
+            AdminAction::Backup => "back up or restore the database",
+            AdminAction::Cluster => "run cluster statements",
+            AdminAction::Kill => "stop other people's queries and jobs",
+            AdminAction::Explain => "run EXPLAIN, SET or SHOW of settings and columns",
+            AdminAction::ShowManifest => "see the manifest",
+            AdminAction::FlushAndCompact => "flush or compact tables",
+            AdminAction::ConsumeTopics => "consume or acknowledge topics",
+        }
+    }
+
+    fn least(self) -> Role {
+        match self {
+            AdminAction::FlushAndCompact | AdminAction::ConsumeTopics => Role::Service,
+            AdminAction::ManageNamespaces
+            | AdminAction::ManageStorages
+            | AdminAction::ManageUsers
+            | AdminAction::ManageViews
+            | AdminAction::ManageTopics
+            | AdminAction::Backup
+            | AdminAction::Cluster
+            | AdminAction::Kill
+            | AdminAction::Explain
+            | AdminAction::ShowManifest => Role::Dba,
+        }
+    }
+}
+
+/// Whose rows an `EXECUTE AS USER` statement is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExecuteAs<'a> {
+    /// `EXECUTE AS USER 'name'`: a live user, and the role they have.
+    One { user: &'a UserId, role: Role },
+    /// `EXECUTE AS USER '*'`: the rows of all users of a USER table, read-only.
+    All,
+}
+
+impl fmt::Display for ExecuteAs<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // Not the target's role: those who are refused need not learn it.
+            ExecuteAs::One { user, .. } => write!(f, "user '{user}'"),
+            ExecuteAs::All => f.write_str("all users ('*')"),
+        }
+    }
+}
+
+/// Decides.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Policy;
+
+impl Policy {
+    /// # Errors
+    /// `PERMISSION_DENIED`: the table is not writable to the role, or the rows are another user's.
+    pub fn authorize_write(&self, principal: &Principal, command: WriteCommand) -> Result<Authorized<WriteCommand>> {
+        let table = &*command.table;
+        let least = match table.kind {
+            TableKind::User => Role::User,
+            TableKind::Shared => least_to_write_shared(table.access),
+        };
+        if principal.role < least {
+            return Err(table_denied(principal, "write to", table, least));
+        }
+        if command.owner != table.owner_of(principal) {
+            return Err(Error::PermissionDenied(format!(
+                "rows of {} in {} are not yours; EXECUTE AS USER reaches them for those who may",
+                command.owner, table.name
+            )));
+        }
+        Ok(Authorized { command, principal: principal.clone() })
+    }
+
+    /// May `principal` read their own rows of a USER table, or a SHARED table?
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED`.
+    pub fn may_read(&self, principal: &Principal, table: &TableMeta) -> Result<()> {
+        let least = least_to_read(table);
+        if principal.role < least { Err(table_denied(principal, "read", table, least)) } else { Ok(()) }
+    }
+
+    /// [`Policy::may_read`] without words: what lists of tables and completions show.
+    pub fn sees(&self, principal: &Principal, table: &TableMeta) -> bool {
+        principal.role >= least_to_read(table)
+    }
+
+    /// # Errors
+    /// `PERMISSION_DENIED`: who may read may subscribe.
+    pub fn may_subscribe(&self, principal: &Principal, table: &TableMeta) -> Result<()> {
+        self.may_read(principal, table)
+    }
+
+    /// # Errors
+    /// `PERMISSION_DENIED`.
+    pub fn may_read_system(&self, principal: &Principal) -> Result<()> {
+        require(principal, Role::Dba, "read system tables")
+    }
+
+    /// # Errors
+    /// `PERMISSION_DENIED`.
+    pub fn may_create_table(&self, principal: &Principal, kind: TableKind, namespace: &NamespaceName) -> Result<()> {
+        let (least, words) = match kind {
+            TableKind::User => (Role::User, "create USER tables"),
+            TableKind::Shared => (Role::Service, "create SHARED tables"),
+        };
+        require(principal, least, words)?;
+        if BUILT_IN_NAMESPACES.contains(&namespace.as_str()) {
+            return Err(Error::PermissionDenied(format!(
+                "namespace '{namespace}' is the server's own; create the table in another one"
+            )));
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// `PERMISSION_DENIED`.
+    pub fn may_alter_table(&self, principal: &Principal, table: &TableMeta) -> Result<()> {
+        // Who could alter a DBA table could lower its access level, and so read it.
+        let least = match table.kind {
+            TableKind::User => Role::User,
+            TableKind::Shared => least_to_write_shared(table.access),
+        };
+        if principal.role < least { Err(table_denied(principal, "alter", table, least)) } else { Ok(()) }
+    }
+
+    /// # Errors
+    /// `PERMISSION_DENIED`.
+    pub fn may_drop_table(&self, principal: &Principal) -> Result<()> {
+        require(principal, Role::Dba, "drop tables")
+    }
+
+    /// # Errors
+    /// `PERMISSION_DENIED`, saying the action and the role that it needs.
+    pub fn may_administer(&self, principal: &Principal, action: AdminAction) -> Result<()> {
+        require(principal, action.least(), action.words())
+    }
+
+    /// The principal that the inner statement of `EXECUTE AS USER` runs as: the target, never with more than a user's
+    /// rights. For [`ExecuteAs::All`] it is the caller with a user's rights: the statement may then read the rows of
+    /// all owners of a USER table, and nothing else that the caller's role could.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED`.
+    pub fn may_execute_as(&self, caller: &Principal, target: ExecuteAs<'_>) -> Result<Principal> {
+        let (allowed, user) = match target {
+            ExecuteAs::One { user, .. } if *user == caller.user => (true, user),
+            ExecuteAs::One { user, role } => (may_act_for(caller.role, role), user),
+            ExecuteAs::All => (caller.role >= Role::Service, &caller.user),
+        };
+        if !allowed {
+            return Err(Error::PermissionDenied(format!(
+                "Role {} is not authorized to use AS USER for {target}",
+                caller.role
+            )));
+        }
+        // An anonymous caller that acts as itself stays anonymous.
+        let role = if *user == caller.user { caller.role.min(Role::User) } else { Role::User };
+        Ok(Principal { user: user.clone(), role })
+    }
+
+    /// Could `caller` act for anyone else? Asked before the target is looked up, so that those who may not do not
+    /// learn who exists.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED`.
+    pub fn may_execute_as_others(&self, caller: &Principal, target: &UserId) -> Result<()> {
+        if *target == caller.user || caller.role >= Role::Service {
+            return Ok(());
+        }
+        Err(Error::PermissionDenied(format!(
+            "Role {} is not authorized to use AS USER for user '{target}'",
+            caller.role
+        )))
+    }
+
+    /// Inside `EXECUTE AS USER`, rows of USER tables are written, those of SHARED tables are not.
+    ///
+    /// # Errors
+    /// `INVALID_INPUT`.
+    pub fn may_write_as(&self, table: &TableMeta) -> Result<()> {
+        match table.kind {
+            TableKind::User => Ok(()),
+            TableKind::Shared => Err(Error::InvalidInput(format!(
+                "EXECUTE AS USER is not allowed on SHARED tables (table '{}:{}'). \
+                 AS USER impersonation is only supported for USER tables.",
+                table.name.namespace(),
+                table.name.table()
+            ))),
+        }
+    }
+
+    /// May `granter` give `role` to a user, or change one who has it? Nobody hands out more than they have.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED`.
+    pub fn may_grant(&self, granter: &Principal, role: Role) -> Result<()> {
+        self.may_administer(granter, AdminAction::ManageUsers)?;
+        if role > granter.role {
+            return Err(Error::PermissionDenied(format!(
+                "role {} can not grant role {role}, nor change a user who has it",
+                granter.role
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn least_to_read(table: &TableMeta) -> Role {
+    match (table.kind, table.access) {
+        (TableKind::User, _) => Role::User,
+        (TableKind::Shared, AccessLevel::Public) => Role::Anonymous,
+        (TableKind::Shared, AccessLevel::Private | AccessLevel::Restricted) => Role::Service,
+        (TableKind::Shared, AccessLevel::Dba) => Role::Dba,
+    }
+}
+
+fn least_to_write_shared(access: AccessLevel) -> Role {
+    match access {
+        AccessLevel::Public | AccessLevel::Private | AccessLevel::Restricted => Role::Service,
+        AccessLevel::Dba => Role::Dba,
+    }
+}
+
+fn may_act_for(caller: Role, target: Role) -> bool {
+    match caller {
+        Role::System => true,
+        Role::Dba => target <= Role::Service,
+        Role::Service => target <= Role::User,
+        Role::User | Role::Anonymous => false,
+    }
+}
+
+fn require(principal: &Principal, least: Role, words: &str) -> Result<()> {
+    if principal.role >= least {
+        return Ok(());
+    }
+    Err(Error::PermissionDenied(format!("role {} may not {words}; it needs role {least}", principal.role)))
+}
+
+fn table_denied(principal: &Principal, verb: &str, table: &TableMeta, least: Role) -> Error {
+    let level = match table.kind {
+        TableKind::User => String::new(),
+        TableKind::Shared => format!(" (SHARED, access level {})", table.access.as_str()),
+    };
+    Error::PermissionDenied(format!(
+        "role {} may not {verb} table {}{level}; it needs role {least}",
+        principal.role, table.name
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{Durability, Owner, TableId, TableName};
+
+    const ROLES: [Role; 5] = [Role::Anonymous, Role::User, Role::Service, Role::Dba, Role::System];
+
+    fn table(kind: TableKind, access: AccessLevel) -> Arc<TableMeta> {
+        Arc::new(TableMeta {
+            id: TableId(1),
+            name: TableName::new(NamespaceName::parse("chat").unwrap(), "msgs").unwrap(),
+            kind,
+            columns: Vec::new(),
+            primary_key: Vec::new(),
+            access,
+            durability: None,
+            schema_version: 1,
+            created_at: 0,
+            updated_at: 0,
+        })
+    }
+
+    fn principal(role: Role) -> Principal {
+        Principal { user: UserId::parse("alice").unwrap(), role }
+    }
+
+    fn write(table: Arc<TableMeta>, owner: Owner) -> WriteCommand {
+        WriteCommand { table, owner, ops: Vec::new(), durability: Durability::Sync }
+    }
+
+    fn writes(role: Role, kind: TableKind, access: AccessLevel) -> bool {
+        let (principal, table) = (principal(role), table(kind, access));
+        let owner = table.owner_of(&principal);
+        Policy.authorize_write(&principal, write(table, owner)).is_ok()
+    }
+
+    /// `.` refused, `y` allowed, by role from anonymous to system.
+    fn check(what: &str, expected: &str, allowed: impl Fn(Role) -> bool) {
+        let got: String = ROLES.iter().map(|role| if allowed(*role) { 'y' } else { '.' }).collect();
+        assert_eq!(got, expected, "{what}");
+    }
+
+    #[test]
+    fn tables() {
+        use AccessLevel::{Dba, Private, Public, Restricted};
+        use TableKind::{Shared, User};
+        for (kind, access, reads, written, altered) in [
+            (User, Private, ".yyyy", ".yyyy", ".yyyy"),
+            (Shared, Public, "yyyyy", "..yyy", "..yyy"),
+            (Shared, Private, "..yyy", "..yyy", "..yyy"),
+            (Shared, Restricted, "..yyy", "..yyy", "..yyy"),
+            (Shared, Dba, "...yy", "...yy", "...yy"),
+        ] {
+            let what = format!("{kind:?} {access:?}");
+            let meta = table(kind, access);
+            check(&format!("read {what}"), reads, |role| Policy.may_read(&principal(role), &meta).is_ok());
+            check(&format!("subscribe {what}"), reads, |role| Policy.may_subscribe(&principal(role), &meta).is_ok());
+            check(&format!("see {what}"), reads, |role| Policy.sees(&principal(role), &meta));
+            check(&format!("write {what}"), written, |role| writes(role, kind, access));
+            check(&format!("alter {what}"), altered, |role| Policy.may_alter_table(&principal(role), &meta).is_ok());
+        }
+        check("drop", "...yy", |role| Policy.may_drop_table(&principal(role)).is_ok());
+        check("system tables", "...yy", |role| Policy.may_read_system(&principal(role)).is_ok());
+    }
+
+    #[test]
+    fn creating_tables() {
+        let chat = NamespaceName::parse("chat").unwrap();
+        let system = NamespaceName::built_in("system");
+        let create = |kind, namespace| move |role| Policy.may_create_table(&principal(role), kind, namespace).is_ok();
+        check("create USER", ".yyyy", create(TableKind::User, &chat));
+        check("create SHARED", "..yyy", create(TableKind::Shared, &chat));
+        check("create in system", ".....", create(TableKind::User, &system));
+    }
+
+    #[test]
+    fn administration() {
+        for action in AdminAction::ALL {
+            let expected = match action {
+                AdminAction::FlushAndCompact | AdminAction::ConsumeTopics => "..yyy",
+                _ => "...yy",
+            };
+            check(&format!("{action:?}"), expected, |role| Policy.may_administer(&principal(role), *action).is_ok());
+        }
+        let denied = Policy.may_administer(&principal(Role::User), AdminAction::ManageNamespaces).unwrap_err();
+        assert_eq!(
+            denied.to_string(),
+            "Permission denied: role user may not create, alter or drop namespaces; it needs role dba"
+        );
+    }
+
+    #[test]
+    fn nobody_grants_more_than_they_have() {
+        check("grant user", "...yy", |role| Policy.may_grant(&principal(role), Role::User).is_ok());
+        check("grant dba", "...yy", |role| Policy.may_grant(&principal(role), Role::Dba).is_ok());
+        check("grant system", "....y", |role| Policy.may_grant(&principal(role), Role::System).is_ok());
+    }
+
+    #[test]
+    fn execute_as() {
+        let bob = UserId::parse("bob").unwrap();
+        for (target, expected) in [
+            (Role::Anonymous, "..yyy"),
+            (Role::User, "..yyy"),
+            (Role::Service, "...yy"),
+            (Role::Dba, "....y"),
+            (Role::System, "....y"),
+        ] {
+            check(&format!("as {target}"), expected, |role| {
+                match Policy.may_execute_as(&principal(role), ExecuteAs::One { user: &bob, role: target }) {
+                    Ok(inner) => inner == Principal { user: bob.clone(), role: Role::User },
+                    Err(_) => false,
+                }
+            });
+        }
+        check("as all", "..yyy", |role| Policy.may_execute_as(&principal(role), ExecuteAs::All).is_ok());
+        check("may learn of others", "..yyy", |role| Policy.may_execute_as_others(&principal(role), &bob).is_ok());
+
+        let denied = Policy.may_execute_as(&principal(Role::User), ExecuteAs::One { user: &bob, role: Role::User });
+        assert_eq!(
+            denied.unwrap_err().to_string(),
+            "Permission denied: Role user is not authorized to use AS USER for user 'bob'"
+        );
+    }
+
+    #[test]
+    fn executing_as_oneself_gives_a_users_rights_and_no_more() {
+        for role in ROLES {
+            let caller = principal(role);
+            let inner = Policy.may_execute_as(&caller, ExecuteAs::One { user: &caller.user, role }).unwrap();
+            assert_eq!(inner, Principal { user: caller.user, role: role.min(Role::User) });
+        }
+    }
+
+    #[test]
+    fn shared_tables_are_not_written_in_somebodys_name() {
+        assert!(Policy.may_write_as(&table(TableKind::User, AccessLevel::Private)).is_ok());
+        let refused = Policy.may_write_as(&table(TableKind::Shared, AccessLevel::Public)).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "EXECUTE AS USER is not allowed on SHARED tables (table 'chat:msgs'). \
+             AS USER impersonation is only supported for USER tables."
+        );
+    }
+
+    #[test]
+    fn nobody_writes_another_owners_partition() {
+        let bob = Owner::User(UserId::parse("bob").unwrap());
+        for role in ROLES {
+            for owner in [bob.clone(), Owner::Shared] {
+                let command = write(table(TableKind::User, AccessLevel::Private), owner);
+                assert!(Policy.authorize_write(&principal(role), command).is_err(), "{role} USER");
+            }
+            let command = write(table(TableKind::Shared, AccessLevel::Public), bob.clone());
+            assert!(Policy.authorize_write(&principal(role), command).is_err(), "{role} SHARED");
+        }
+    }
+}
