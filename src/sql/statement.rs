@@ -1,0 +1,165 @@
+//! What can be said: one variant per kind of statement, parsed and not yet bound.
+//!
+//! Owns the shape of statements. Names are checked for form here, never for existence.
+
+use std::fmt;
+
+use datafusion::sql::sqlparser::ast;
+
+use crate::model::{NamespaceName, Role, TableKind, UserId};
+
+/// One statement of a request with the text it was written as.
+#[derive(Debug, Clone)]
+pub struct ParsedStatement {
+    /// Without the separating semicolon.
+    pub text: String,
+    pub statement: Statement,
+}
+
+#[derive(Debug, Clone)]
+pub enum Statement {
+    CreateNamespace {
+        name: NamespaceName,
+        if_not_exists: bool,
+    },
+    DropNamespace {
+        name: NamespaceName,
+        if_exists: bool,
+        cascade: bool,
+    },
+    /// `options` as written, in order; the values without their quotes.
+    AlterNamespace {
+        name: NamespaceName,
+        options: Vec<(String, String)>,
+    },
+    Use(NamespaceName),
+    ShowNamespaces,
+    CreateTable(Box<CreateTable>),
+    DropTable {
+        kind: Option<TableKind>,
+        name: TableRef,
+        if_exists: bool,
+    },
+    ShowTables {
+        namespace: Option<NamespaceName>,
+    },
+    DescribeTable {
+        name: TableRef,
+    },
+    CreateUser {
+        name: UserId,
+        secret: UserSecret,
+        role: Role,
+        email: Option<String>,
+    },
+    AlterUser {
+        name: UserId,
+        change: UserChange,
+    },
+    DropUser {
+        name: UserId,
+        if_exists: bool,
+    },
+    ExecuteAs {
+        target: ExecuteTarget,
+        inner: Box<ParsedStatement>,
+    },
+    Insert(Box<ast::Insert>),
+    Update(Box<ast::Update>),
+    Delete(Box<ast::Delete>),
+    Query(Box<ast::Query>),
+    /// Of a query only.
+    Explain(Box<ast::Statement>),
+    SubscribeTo(SubscribeTo),
+    KillLiveQuery {
+        live_id: String,
+    },
+}
+
+/// A table as a statement names it, in lower case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableRef {
+    /// `None`: the request's namespace.
+    pub namespace: Option<String>,
+    pub table: String,
+}
+
+impl fmt::Display for TableRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(namespace) = &self.namespace {
+            write!(f, "{namespace}.")?;
+        }
+        f.write_str(&self.table)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct CreateTable {
+    pub name: TableRef,
+    /// From the prefix or `TYPE = '…'`; both, where given, agree.
+    pub kind: Option<TableKind>,
+    pub if_not_exists: bool,
+    pub columns: Vec<ast::ColumnDef>,
+    pub constraints: Vec<ast::TableConstraint>,
+    /// Of WITH, without TYPE: names in upper case, values without their quotes.
+    pub options: Vec<(String, String)>,
+}
+
+/// How a new user proves who they are.
+#[derive(Clone, PartialEq, Eq)]
+pub enum UserSecret {
+    Password(String),
+    /// May not log in from outside.
+    Internal,
+}
+
+/// A password never gets into a log.
+impl fmt::Debug for UserSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            UserSecret::Password(_) => "Password(***)",
+            UserSecret::Internal => "Internal",
+        })
+    }
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub enum UserChange {
+    SetPassword { new: String, current: Option<String> },
+    SetRole(Role),
+    SetEmail(String),
+}
+
+/// A password never gets into a log.
+impl fmt::Debug for UserChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UserChange::SetPassword { .. } => f.write_str("SetPassword(***)"),
+            UserChange::SetRole(role) => write!(f, "SetRole({role})"),
+            UserChange::SetEmail(email) => write!(f, "SetEmail({email})"),
+        }
+    }
+}
+
+/// Whose rows the statement inside `EXECUTE AS USER` addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExecuteTarget {
+    One(UserId),
+    /// `'*'`: the rows of all owners.
+    All,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscribeTo {
+    /// The SELECT that a subscriber sends on the socket.
+    pub sql: String,
+    pub options: SubscribeOptions,
+}
+
+/// `OPTIONS (…)` of SUBSCRIBE TO.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SubscribeOptions {
+    pub last_rows: Option<u64>,
+    pub batch_size: Option<u64>,
+    pub from: Option<i64>,
+}
