@@ -1,1 +1,27 @@
-//! (being written)
+//! Thin shells around the pure cores: one actor per partition in use, one per table in use, one per WebSocket.
+//!
+//! Topology. A table and all its partitions live on one data arbiter (chosen by the table's id), so that one insert
+//! crosses threads four times: HTTP worker → data arbiter → committer thread → data arbiter → HTTP worker.
+//! Sessions live on the HTTP worker that accepted their socket.
+//!
+//! | queue | bound | at the bound |
+//! |---|---|---|
+//! | inboxes of partitions and tables | the router's credits ([`router::WRITE_CREDITS`]) | the router answers `busy` |
+//! | committer's channel | [`committer::CHANNEL_CAPACITY`] ≥ the credits | cannot be full |
+//! | session outbox | `websocket.outbox_bytes` | the subscriber is closed with `SLOW_CONSUMER` |
+//!
+//! actix's own inbox is no bound (it counts per address clone, and `do_send` passes it by), so every message that a
+//! client can cause holds a credit, and [`inbox::send`] is the only caller of `do_send`.
+//! A panic in a partition, a table or the committer ends the process ([`fatal`]): their state is memory of what is on
+//! disk, and recovery is the tested path.
+
+pub mod committer;
+pub mod fatal;
+mod inbox;
+mod partition;
+pub mod router;
+mod table;
+
+pub use committer::{Committer, CommitterHandle};
+pub use fatal::Fatal;
+pub use router::Router;

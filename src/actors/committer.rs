@@ -1,0 +1,199 @@
+//! The Committer: one thread that makes everything durable, in batches that fill by themselves.
+//!
+//! Owns the channel to the log and the timing of its fdatasyncs. While one runs, the next batch gathers; no timer
+//! delays a commit. Buffered commits are synced every `buffered_sync_interval`, and before the thread ends.
+//! Never decides what is written.
+//! Invariants: PT-2, LQ-2 (an entry is told only when its batch is durable at its level); one log, one thread.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use actix::Addr;
+use tokio::sync::oneshot;
+
+use super::fatal::{Fatal, PanicGuard};
+use super::inbox;
+use super::table::{CommitFailed, Committed, TableActor};
+use crate::error::{Error, Result};
+use crate::model::Durability;
+use crate::storage::{CommitEntry, CommitLog, CommitReceipt};
+
+/// More than the router's credits plus whatever DDL and purging can have under way, so that `try_send` never fails.
+pub const CHANNEL_CAPACITY: usize = 8192;
+
+/// One batch takes at most this many entries: bounds the memory and the time of one journal write.
+const BATCH_ENTRIES: usize = 1024;
+
+/// One entry with the address of whoever waits for it.
+pub(super) struct Submission {
+    pub entry: CommitEntry,
+    pub durability: Durability,
+    pub then: Then,
+}
+
+/// Whom to tell.
+pub(super) enum Then {
+    /// The table's oldest entry in flight: tables submit in `_seq` order and are told in that order.
+    Table(Addr<TableActor>),
+    Reply(oneshot::Sender<Result<CommitReceipt>>),
+}
+
+/// Hands entries to the committer. Cheap to clone; the thread ends when the last clone is gone.
+#[derive(Clone)]
+pub struct CommitterHandle {
+    sender: SyncSender<Submission>,
+}
+
+impl CommitterHandle {
+    /// # Errors
+    /// `SHUTTING_DOWN` when the thread has ended, `BUSY` when the channel is full (more than the credits allow).
+    pub(super) fn submit(&self, submission: Submission) -> Result<()> {
+        self.sender.try_send(submission).map_err(|e| match e {
+            TrySendError::Full(_) => Error::Busy,
+            TrySendError::Disconnected(_) => Error::ShuttingDown,
+        })
+    }
+
+    /// Makes one entry durable at [`Durability::Sync`].
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`, `SHUTTING_DOWN`, `BUSY`.
+    pub async fn commit(&self, entry: CommitEntry) -> Result<CommitReceipt> {
+        let (reply, answer) = oneshot::channel();
+        self.submit(Submission { entry, durability: Durability::Sync, then: Then::Reply(reply) })?;
+        answer.await.unwrap_or(Err(Error::StorageUnavailable))
+    }
+}
+
+/// The running thread.
+pub struct Committer {
+    thread: JoinHandle<()>,
+}
+
+impl Committer {
+    /// Spawns the thread over a log.
+    ///
+    /// # Errors
+    /// `INTERNAL` where the operating system gives no thread.
+    pub fn spawn(
+        log: impl CommitLog + 'static,
+        sync_interval: Duration,
+        fatal: Fatal,
+    ) -> Result<(Self, CommitterHandle)> {
+        let (sender, receiver) = sync_channel(CHANNEL_CAPACITY);
+        let thread = std::thread::Builder::new()
+            .name("committer".to_owned())
+            .spawn(move || {
+                let _guard = PanicGuard { fatal: fatal.clone(), what: "the committer panicked" };
+                Loop { log, receiver, sync_interval, unsynced_since: None, fatal }.run();
+            })
+            .map_err(Error::internal)?;
+        Ok((Self { thread }, CommitterHandle { sender }))
+    }
+
+    /// Waits until everything submitted is durable and the thread has ended: all handles must be gone.
+    pub fn join(self) {
+        if self.thread.join().is_err() {
+            tracing::error!("the committer had panicked");
+        }
+    }
+}
+
+struct Loop<L> {
+    log: L,
+    receiver: Receiver<Submission>,
+    sync_interval: Duration,
+    /// When the oldest commit that is not yet synced was made.
+    unsynced_since: Option<Instant>,
+    fatal: Fatal,
+}
+
+impl<L: CommitLog> Loop<L> {
+    fn run(mut self) {
+        let mut batch: Vec<Submission> = Vec::new();
+        while self.gather(&mut batch) {
+            if batch.is_empty() {
+                self.sync();
+            } else {
+                self.commit(&mut batch);
+            }
+        }
+        self.sync();
+    }
+
+    /// Waits for the first submission, or until a sync is due (then the batch stays empty); takes what is there
+    /// already. `false`: nobody can submit any more.
+    fn gather(&mut self, batch: &mut Vec<Submission>) -> bool {
+        let first = match self.unsynced_since {
+            None => self.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(since) => self.receiver.recv_timeout(self.sync_interval.saturating_sub(since.elapsed())),
+        };
+        match first {
+            Ok(first) => batch.push(first),
+            Err(RecvTimeoutError::Timeout) => return true,
+            Err(RecvTimeoutError::Disconnected) => return false,
+        }
+        while batch.len() < BATCH_ENTRIES
+            && let Ok(next) = self.receiver.try_recv()
+        {
+            batch.push(next);
+        }
+        true
+    }
+
+    fn commit(&mut self, batch: &mut Vec<Submission>) {
+        // One fdatasync serves all who need one; buffered entries in the same batch get it for free.
+        let durability = batch.iter().map(|s| s.durability).max().unwrap_or_default();
+        let overdue = self.unsynced_since.is_some_and(|since| since.elapsed() >= self.sync_interval);
+        let durability = if overdue { Durability::Sync } else { durability };
+        let mut entries = Vec::with_capacity(batch.len());
+        let mut thens = Vec::with_capacity(batch.len());
+        for submission in batch.drain(..) {
+            entries.push(submission.entry);
+            thens.push(submission.then);
+        }
+        let outcome =
+            if self.fatal.is_raised() { Err(Error::StorageUnavailable) } else { self.log.append(&entries, durability) };
+        match (&outcome, durability) {
+            (Ok(_), Durability::Sync) => self.unsynced_since = None,
+            (Ok(_), Durability::Buffered) => {
+                self.unsynced_since.get_or_insert_with(Instant::now);
+            }
+            (Err(_), _) => {}
+        }
+        tell(thens, &outcome);
+        if outcome.is_err() {
+            self.fatal.raise("a commit failed");
+        }
+    }
+
+    fn sync(&mut self) {
+        if self.unsynced_since.take().is_some() && self.log.sync().is_err() {
+            self.fatal.raise("fdatasync failed");
+        }
+    }
+}
+
+/// Tells each table once how many of its entries are durable, and each single waiter.
+fn tell(thens: Vec<Then>, outcome: &Result<CommitReceipt>) {
+    let mut tables: Vec<(Addr<TableActor>, usize)> = Vec::new();
+    for then in thens {
+        match then {
+            Then::Reply(reply) => {
+                // Nobody waits any more: nothing to do.
+                let _ = reply.send(outcome.clone());
+            }
+            Then::Table(table) => match tables.iter_mut().find(|(t, _)| *t == table) {
+                Some((_, count)) => *count += 1,
+                None => tables.push((table, 1)),
+            },
+        }
+    }
+    for (table, count) in tables {
+        match outcome {
+            Ok(_) => inbox::send(&table, Committed { count }),
+            Err(error) => inbox::send(&table, CommitFailed { error: error.clone() }),
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The partition's actor. Shell of [`PartitionCore`]: reads what the core asks for, passes changes on, answers.
+//!
+//! Owns nothing that is not on disk, but the writes under way and this owner's live subscribers.
+//! Never reads or writes another owner's partition (LQ-3); answers only what is durable (PT-2).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::fatal::{Fatal, PanicGuard};
+use super::inbox;
+use super::router::RouterMap;
+use super::table::{Commit, TableActor};
+use crate::error::{Error, Result};
+use crate::model::{
+    Assignment, CommittedChanges, PartitionKey, PkBytes, RowBytes, StoredRow, TableMeta, WriteAck, WriteCommand,
+    WriteOp,
+};
+use crate::partition::core::RowEditor;
+use crate::partition::{Admission, PartitionCore, Prepared, Ticket};
+use crate::storage::{Store, keys, row_codec};
+
+pub(super) struct PartitionActor {
+    key: PartitionKey,
+    meta: Arc<TableMeta>,
+    store: Arc<Store>,
+    table: Addr<TableActor>,
+    core: PartitionCore<Append>,
+    answers: HashMap<Ticket, Answer>,
+    /// Messages that the router has put into the inbox and that are not handled yet.
+    queued: Arc<AtomicUsize>,
+    map: Arc<RouterMap>,
+    _guard: PanicGuard,
+}
+
+/// What is owed for a write under way. Its credit goes back when it is answered.
+struct Answer {
+    reply: oneshot::Sender<Result<WriteAck>>,
+    rows: u64,
+    _credit: OwnedSemaphorePermit,
+}
+
+/// What a partition is made of.
+pub(super) struct PartitionParts {
+    pub key: PartitionKey,
+    pub meta: Arc<TableMeta>,
+    pub store: Arc<Store>,
+    pub table: Addr<TableActor>,
+    pub queued: Arc<AtomicUsize>,
+    pub map: Arc<RouterMap>,
+    pub fatal: Fatal,
+}
+
+impl PartitionActor {
+    pub(super) fn new(parts: PartitionParts) -> Self {
+        let PartitionParts { key, meta, store, table, queued, map, fatal } = parts;
+        let guard = PanicGuard { fatal, what: "a partition's actor panicked" };
+        Self {
+            key,
+            meta,
+            store,
+            table,
+            core: PartitionCore::default(),
+            answers: HashMap::new(),
+            queued,
+            map,
+            _guard: guard,
+        }
+    }
+
+    fn admit(&mut self, append: Append, ctx: &Context<Self>) {
+        if let Admission::Ready(append) = self.core.admit(append) {
+            self.start(append, ctx);
+        }
+    }
+
+    fn start(&mut self, append: Append, ctx: &Context<Self>) {
+        let Append { command, reply, credit } = append;
+        let prepared =
+            self.read_found(&command).and_then(|found| self.core.prepare(&command, found, &Editor(&self.meta)));
+        match prepared {
+            // Nobody waits any more: nothing to do.
+            Err(error) => drop(reply.send(Err(error))),
+            Ok(Prepared { changes, rows, .. }) if changes.is_empty() => {
+                drop(reply.send(Ok(WriteAck { rows, last: None })));
+            }
+            Ok(Prepared { ticket, changes, rows }) => {
+                self.answers.insert(ticket, Answer { reply, rows, _credit: credit });
+                let owner = command.owner;
+                let durability = command.durability;
+                inbox::send(&self.table, Commit { partition: ctx.address(), ticket, owner, changes, durability });
+            }
+        }
+    }
+
+    /// The live row of each operation's key. An INSERT of a new key costs one look into the key index, no row.
+    fn read_found(&self, command: &WriteCommand) -> Result<Vec<Option<StoredRow>>> {
+        let read = |op: &WriteOp| match op {
+            WriteOp::Insert { pk, .. } if !self.store.contains_key(&self.key, pk)? => Ok(None),
+            op => self.store.live_row(&self.key, op.pk()),
+        };
+        command.ops.iter().map(read).collect()
+    }
+}
+
+impl Actor for PartitionActor {
+    type Context = Context<Self>;
+}
+
+/// A write for this partition, its answer, and its credit.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Append {
+    pub command: WriteCommand,
+    pub reply: oneshot::Sender<Result<WriteAck>>,
+    pub credit: OwnedSemaphorePermit,
+}
+
+impl AsRef<WriteCommand> for Append {
+    fn as_ref(&self) -> &WriteCommand {
+        &self.command
+    }
+}
+
+impl Handler<Append> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, msg: Append, ctx: &mut Context<Self>) {
+        self.queued.fetch_sub(1, Ordering::Release);
+        self.admit(msg, ctx);
+    }
+}
+
+/// A write's fate: its changes are durable, or never will be.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Durable {
+    pub ticket: Ticket,
+    pub outcome: Result<CommittedChanges>,
+}
+
+impl Handler<Durable> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, msg: Durable, ctx: &mut Context<Self>) {
+        let unparked = self.core.committed(msg.ticket);
+        if let Some(Answer { reply, rows, .. }) = self.answers.remove(&msg.ticket) {
+            let answer = msg.outcome.as_ref().map(|c| WriteAck { rows, last: Some(c.range.last) });
+            // Nobody waits any more: the rows are durable all the same.
+            drop(reply.send(answer.map_err(Error::clone)));
+        }
+        for append in unparked {
+            self.admit(append, ctx);
+        }
+    }
+}
+
+/// Ends the actor if it has nothing to do: the router starts it again when it has.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Passivate;
+
+impl Handler<Passivate> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Passivate, ctx: &mut Context<Self>) {
+        if self.core.is_idle() && self.map.remove_if_unused(&self.key, &self.queued) {
+            ctx.stop();
+        }
+    }
+}
+
+/// The storage layer's codecs, as the core asks for them.
+struct Editor<'a>(&'a TableMeta);
+
+impl RowEditor for Editor<'_> {
+    fn patch(&self, row: &RowBytes, assignments: &[Assignment]) -> Result<RowBytes> {
+        row_codec::patch(self.0, row, assignments)
+    }
+
+    fn describe_key(&self, pk: &PkBytes) -> (String, String) {
+        let columns: Vec<&str> = self.0.primary_key.iter().map(|i| self.0.columns[*i].name.as_str()).collect();
+        (columns.join(", "), keys::display_pk(self.0, pk))
+    }
+}

@@ -1,0 +1,311 @@
+//! The router: from a checked command to the actor of its partition, started on demand.
+//!
+//! Owns which partitions and tables are in use, on which arbiter they live, and the credits of the write path.
+//! Never looks into a command beyond its key.
+//! Invariants: PT-3 (one live actor per partition: an actor leaves the map, under its lock, before it ends, and only
+//! when no message is on its way to it); LQ-5 (credits).
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use actix::dev::ToEnvelope;
+use actix::{Actor, Addr, Arbiter, ArbiterHandle, Context, Handler, Message};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::committer::CommitterHandle;
+use super::fatal::Fatal;
+use super::inbox;
+use super::partition::{Append, PartitionActor, PartitionParts, Passivate};
+use super::table::{Drain, TableActor};
+use crate::auth::policy::Authorized;
+use crate::error::{Error, Result};
+use crate::model::{PartitionKey, RowBytes, TableId, TableMeta, WriteAck, WriteCommand, WriteOp};
+use crate::partition::Sequencer;
+use crate::storage::Store;
+use crate::time::Clock;
+
+/// What the write path takes at once: a write costs one credit and one more for each KiB of its rows. At the bound
+/// the answer is `busy`. 64 MiB of rows in flight is more than a committer's batch takes in a second.
+pub const WRITE_CREDITS: u32 = 65_536;
+
+/// Writes under way at most, however small: below the committer's channel.
+pub const WRITES_MAX: usize = 4096;
+
+/// A partition without messages, pending writes and subscribers for this long is stopped.
+pub const PASSIVATE_AFTER: Duration = Duration::from_secs(60);
+
+const SHARDS: usize = 64;
+
+/// Partitions in use. Sharded, so that HTTP workers rarely meet.
+pub(super) struct RouterMap {
+    hasher: RandomState,
+    shards: Vec<RwLock<HashMap<PartitionKey, PartitionEntry>>>,
+    started: Instant,
+}
+
+struct PartitionEntry {
+    addr: Addr<PartitionActor>,
+    queued: Arc<AtomicUsize>,
+    /// Seconds since the map was made.
+    last_used: AtomicU64,
+}
+
+impl RouterMap {
+    fn new() -> Self {
+        Self {
+            hasher: RandomState::new(),
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            started: Instant::now(),
+        }
+    }
+
+    fn shard(&self, key: &PartitionKey) -> &RwLock<HashMap<PartitionKey, PartitionEntry>> {
+        let hash = self.hasher.hash_one(key);
+        &self.shards[(hash % SHARDS as u64) as usize]
+    }
+
+    fn now_s(&self) -> u64 {
+        self.started.elapsed().as_secs()
+    }
+
+    /// Sends under the shard's lock, so that the actor cannot leave the map in between.
+    fn send<M>(&self, key: &PartitionKey, message: M) -> Result<(), M>
+    where
+        M: Message<Result = ()> + Send + 'static,
+        PartitionActor: Handler<M>,
+        Context<PartitionActor>: ToEnvelope<PartitionActor, M>,
+    {
+        let shard = self.shard(key).read().unwrap_or_else(PoisonError::into_inner);
+        let Some(entry) = shard.get(key) else { return Err(message) };
+        entry.queued.fetch_add(1, Ordering::Acquire);
+        entry.last_used.store(self.now_s(), Ordering::Relaxed);
+        inbox::send(&entry.addr, message);
+        Ok(())
+    }
+
+    /// Takes the partition whose messages `queued` counts out of the map, unless one is on its way to it. An actor that
+    /// left already and is told again must not take its successor out.
+    pub(super) fn remove_if_unused(&self, key: &PartitionKey, queued: &Arc<AtomicUsize>) -> bool {
+        let mut shard = self.shard(key).write().unwrap_or_else(PoisonError::into_inner);
+        let own = shard.get(key).is_some_and(|entry| Arc::ptr_eq(&entry.queued, queued));
+        if !own || queued.load(Ordering::Acquire) > 0 {
+            return false;
+        }
+        shard.remove(key);
+        true
+    }
+
+    fn for_each_idle(&self, idle_s: u64, mut act: impl FnMut(&Addr<PartitionActor>)) {
+        let now = self.now_s();
+        for shard in &self.shards {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            let idle = |e: &&PartitionEntry| now.saturating_sub(e.last_used.load(Ordering::Relaxed)) >= idle_s;
+            shard.values().filter(idle).for_each(|e| act(&e.addr));
+        }
+    }
+
+    fn partitions_of(&self, table: TableId) -> Vec<Addr<PartitionActor>> {
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            found.extend(shard.iter().filter(|(key, _)| key.table == table).map(|(_, e)| e.addr.clone()));
+        }
+        found
+    }
+
+    fn len(&self) -> usize {
+        self.shards.iter().map(|s| s.read().unwrap_or_else(PoisonError::into_inner).len()).sum()
+    }
+}
+
+/// What actors are made of.
+pub struct RouterParts {
+    pub store: Arc<Store>,
+    pub committer: CommitterHandle,
+    pub clock: Clock,
+    pub node: u16,
+    pub fatal: Fatal,
+    /// Threads that run the data arbiters.
+    pub arbiters: usize,
+}
+
+/// Routes commands to partitions. Shared by all workers.
+pub struct Router {
+    parts: RouterParts,
+    arbiters: Vec<ArbiterHandle>,
+    owned: Mutex<Vec<Arbiter>>,
+    map: Arc<RouterMap>,
+    tables: RwLock<HashMap<TableId, TableEntry>>,
+    credits: Arc<Semaphore>,
+    writes: Arc<Semaphore>,
+}
+
+#[derive(Clone)]
+enum TableEntry {
+    Live(Addr<TableActor>, ArbiterHandle),
+    Dropped,
+}
+
+impl Router {
+    /// Starts the data arbiters. Needs a running actix system.
+    pub fn spawn(parts: RouterParts) -> Self {
+        let owned: Vec<Arbiter> = (0..parts.arbiters.max(1)).map(|_| Arbiter::new()).collect();
+        Self {
+            arbiters: owned.iter().map(Arbiter::handle).collect(),
+            owned: Mutex::new(owned),
+            map: Arc::new(RouterMap::new()),
+            tables: RwLock::default(),
+            credits: Arc::new(Semaphore::new(WRITE_CREDITS as usize)),
+            writes: Arc::new(Semaphore::new(WRITES_MAX)),
+            parts,
+        }
+    }
+
+    /// Appends a checked write to its partition; the answer comes when it is durable at its level.
+    ///
+    /// # Errors
+    /// `BUSY` at the bound, `TABLE_NOT_FOUND` for a dropped table, `STORAGE_UNAVAILABLE`, and whatever the partition
+    /// finds: `DUPLICATE_KEY`, `CONFLICT`.
+    pub async fn append(&self, write: Authorized<WriteCommand>) -> Result<WriteAck> {
+        if self.parts.fatal.is_raised() {
+            return Err(Error::StorageUnavailable);
+        }
+        let command = write.into_command();
+        if command.ops.is_empty() {
+            return Ok(WriteAck { rows: 0, last: None });
+        }
+        let _write = self.writes.clone().try_acquire_owned().map_err(|_| Error::Busy)?;
+        let credit = self.credits.clone().try_acquire_many_owned(cost(&command)).map_err(|_| Error::Busy)?;
+        let (reply, answer) = oneshot::channel();
+        let meta = command.table.clone();
+        let key = PartitionKey { table: meta.id, owner: command.owner.clone() };
+        self.send(&key, &meta, Append { command, reply, credit })?;
+        answer.await.unwrap_or_else(|_| Err(self.lost_answer()))
+    }
+
+    fn lost_answer(&self) -> Error {
+        if self.parts.fatal.is_raised() { Error::StorageUnavailable } else { Error::Aborted }
+    }
+
+    /// Sends to the partition's actor, starting it when it is not in use.
+    fn send<M>(&self, key: &PartitionKey, meta: &Arc<TableMeta>, message: M) -> Result<()>
+    where
+        M: Message<Result = ()> + Send + 'static,
+        PartitionActor: Handler<M>,
+        Context<PartitionActor>: ToEnvelope<PartitionActor, M>,
+    {
+        let mut message = message;
+        loop {
+            match self.map.send(key, message) {
+                Ok(()) => return Ok(()),
+                // Not in use, or passivated this moment.
+                Err(back) => message = back,
+            }
+            self.activate(key, meta)?;
+        }
+    }
+
+    fn activate(&self, key: &PartitionKey, meta: &Arc<TableMeta>) -> Result<()> {
+        let (table, arbiter) = self.table(meta)?;
+        let mut shard = self.map.shard(key).write().unwrap_or_else(PoisonError::into_inner);
+        if shard.contains_key(key) {
+            return Ok(());
+        }
+        let queued = Arc::new(AtomicUsize::new(0));
+        let parts = PartitionParts {
+            key: key.clone(),
+            meta: meta.clone(),
+            store: self.parts.store.clone(),
+            table,
+            queued: queued.clone(),
+            map: self.map.clone(),
+            fatal: self.parts.fatal.clone(),
+        };
+        let addr = PartitionActor::start_in_arbiter(&arbiter, move |_| PartitionActor::new(parts));
+        let last_used = AtomicU64::new(self.map.now_s());
+        shard.insert(key.clone(), PartitionEntry { addr, queued, last_used });
+        Ok(())
+    }
+
+    /// The table's actor, started when it is not in use, and the arbiter it shares with its partitions.
+    fn table(&self, meta: &Arc<TableMeta>) -> Result<(Addr<TableActor>, ArbiterHandle)> {
+        let live = |entry: &TableEntry| match entry {
+            TableEntry::Live(addr, arbiter) => Ok((addr.clone(), arbiter.clone())),
+            TableEntry::Dropped => Err(Error::TableNotFound(meta.name.to_string())),
+        };
+        if let Some(entry) = self.tables.read().unwrap_or_else(PoisonError::into_inner).get(&meta.id) {
+            return live(entry);
+        }
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = tables.get(&meta.id) {
+            return live(entry);
+        }
+        let last = self.parts.store.read_view().feed_head(meta.id)?;
+        let sequencer = Sequencer::new(meta.clone(), self.parts.node, last);
+        let RouterParts { committer, clock, fatal, .. } = &self.parts;
+        let (committer, clock, fatal) = (committer.clone(), clock.clone(), fatal.clone());
+        let arbiter = self.arbiters[meta.id.0 as usize % self.arbiters.len()].clone();
+        let addr = TableActor::start_in_arbiter(&arbiter, move |_| TableActor::new(sequencer, committer, clock, fatal));
+        tables.insert(meta.id, TableEntry::Live(addr.clone(), arbiter.clone()));
+        Ok((addr, arbiter))
+    }
+
+    /// Refuses further writes to a dropped table, and waits until those under way are durable.
+    pub async fn drop_table(&self, table: TableId) {
+        let before = {
+            let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+            tables.insert(table, TableEntry::Dropped)
+        };
+        if let Some(TableEntry::Live(addr, _)) = before {
+            let (reply, drained) = oneshot::channel();
+            inbox::send(&addr, Drain { reply });
+            // The actor is gone with its arbiter: nothing is under way.
+            let _ = drained.await;
+        }
+        for partition in self.map.partitions_of(table) {
+            inbox::send(&partition, Passivate);
+        }
+    }
+
+    /// Stops the actors of partitions that nobody used for [`PASSIVATE_AFTER`].
+    pub fn passivate_idle(&self) {
+        self.map.for_each_idle(PASSIVATE_AFTER.as_secs(), |addr| inbox::send(addr, Passivate));
+    }
+
+    /// Partitions in use.
+    pub fn partitions(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Waits until every write under way is answered. New ones are refused by the caller first.
+    pub async fn drain(&self) {
+        // Never closed: an error cannot happen, and would mean the same.
+        let _ = self.writes.acquire_many(WRITES_MAX as u32).await;
+    }
+
+    /// Ends the data arbiters and with them every actor: call after [`Router::drain`].
+    pub fn stop(&self) {
+        let arbiters = std::mem::take(&mut *self.owned.lock().unwrap_or_else(PoisonError::into_inner));
+        for arbiter in &arbiters {
+            arbiter.stop();
+        }
+        for arbiter in arbiters {
+            if arbiter.join().is_err() {
+                tracing::error!("a data arbiter had panicked");
+            }
+        }
+    }
+}
+
+/// Credits of a write: one, and one more for each KiB of its rows.
+fn cost(command: &WriteCommand) -> u32 {
+    let bytes = |op: &WriteOp| match op {
+        WriteOp::Insert { row: RowBytes(row), .. } | WriteOp::Replace { row: RowBytes(row), .. } => row.len(),
+        WriteOp::Patch { .. } | WriteOp::Delete { .. } => 64,
+    };
+    let total: usize = command.ops.iter().map(bytes).sum();
+    u32::try_from(1 + total / 1024).unwrap_or(WRITE_CREDITS).min(WRITE_CREDITS)
+}

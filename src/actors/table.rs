@@ -1,0 +1,133 @@
+//! The table's actor: its one writer. Shell of [`Sequencer`].
+//!
+//! Owns the table's `_seq`, what is on its way to the committer, and the all-owners subscribers.
+//! Invariants: PT-1; entries reach the committer, and come back, in `_seq` order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
+use tokio::sync::oneshot;
+
+use super::committer::{CommitterHandle, Submission, Then};
+use super::fatal::{Fatal, PanicGuard};
+use super::inbox;
+use super::partition::{Durable, PartitionActor};
+use crate::error::Error;
+use crate::model::{Change, CommittedChanges, Durability, Owner, Seq, TableMeta};
+use crate::partition::{Sequencer, Ticket};
+use crate::storage::CommitEntry;
+use crate::time::Clock;
+
+pub(super) struct TableActor {
+    sequencer: Sequencer,
+    committer: CommitterHandle,
+    clock: Clock,
+    in_flight: VecDeque<InFlight>,
+    /// Who waits until nothing is in flight.
+    drained: Vec<oneshot::Sender<()>>,
+    _guard: PanicGuard,
+}
+
+struct InFlight {
+    partition: Addr<PartitionActor>,
+    ticket: Ticket,
+    committed: CommittedChanges,
+}
+
+impl TableActor {
+    pub(super) fn new(sequencer: Sequencer, committer: CommitterHandle, clock: Clock, fatal: Fatal) -> Self {
+        let guard = PanicGuard { fatal, what: "a table's actor panicked" };
+        Self { sequencer, committer, clock, in_flight: VecDeque::new(), drained: Vec::new(), _guard: guard }
+    }
+
+    fn tell_drained(&mut self) {
+        if self.in_flight.is_empty() {
+            for waiter in self.drained.drain(..) {
+                // Nobody waits any more: nothing to do.
+                let _ = waiter.send(());
+            }
+        }
+    }
+}
+
+impl Actor for TableActor {
+    type Context = Context<Self>;
+}
+
+/// Changes of one statement that the partition found good.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Commit {
+    pub partition: Addr<PartitionActor>,
+    pub ticket: Ticket,
+    pub owner: Owner,
+    pub changes: Vec<Change>,
+    pub durability: Durability,
+}
+
+impl Handler<Commit> for TableActor {
+    type Result = ();
+
+    fn handle(&mut self, msg: Commit, ctx: &mut Context<Self>) {
+        let Commit { partition, ticket, owner, changes, durability } = msg;
+        let Some(committed) = self.sequencer.assign(owner, changes, self.clock.now_ms()) else { return };
+        let entry = CommitEntry::Changes(committed.clone());
+        match self.committer.submit(Submission { entry, durability, then: Then::Table(ctx.address()) }) {
+            Ok(()) => self.in_flight.push_back(InFlight { partition, ticket, committed }),
+            Err(error) => inbox::send(&partition, Durable { ticket, outcome: Err(error) }),
+        }
+    }
+}
+
+/// This many of the table's oldest entries in flight are durable.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Committed {
+    pub count: usize,
+}
+
+impl Handler<Committed> for TableActor {
+    type Result = ();
+
+    fn handle(&mut self, msg: Committed, _ctx: &mut Context<Self>) {
+        for InFlight { partition, ticket, committed } in self.in_flight.drain(..msg.count) {
+            inbox::send(&partition, Durable { ticket, outcome: Ok(committed) });
+        }
+        self.tell_drained();
+    }
+}
+
+/// The store failed: nothing in flight will ever be durable here.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct CommitFailed {
+    pub error: Error,
+}
+
+impl Handler<CommitFailed> for TableActor {
+    type Result = ();
+
+    fn handle(&mut self, msg: CommitFailed, _ctx: &mut Context<Self>) {
+        for InFlight { partition, ticket, .. } in self.in_flight.drain(..) {
+            inbox::send(&partition, Durable { ticket, outcome: Err(msg.error.clone()) });
+        }
+        self.tell_drained();
+    }
+}
+
+/// Tells when nothing is in flight.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Drain {
+    pub reply: oneshot::Sender<()>,
+}
+
+impl Handler<Drain> for TableActor {
+    type Result = ();
+
+    fn handle(&mut self, msg: Drain, _ctx: &mut Context<Self>) {
+        self.drained.push(msg.reply);
+        self.tell_drained();
+    }
+}
