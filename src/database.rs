@@ -1,3 +1,189 @@
 //! `Database`: the middle boundary. HTTP, WebSocket, the command line and most tests go through its verbs.
+//!
+//! Owns the parts that one data folder needs and their order of opening and closing.
+//! Never knows HTTP or sockets; decides nothing about rows or rights: the cores and `auth` do.
+//! Start at [`Database::open`] and [`Database::execute`].
 
+mod catalog;
+mod define;
+mod execute;
+mod parsed;
+mod purge;
+mod read;
 pub mod request;
+mod show;
+mod system;
+mod users;
+mod write;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::actors::router::RouterParts;
+use crate::actors::{Committer, Fatal, Router};
+use crate::auth::Authenticator;
+use crate::auth::config::AuthConfig;
+use crate::auth::policy::Policy;
+use crate::error::{Error, Result};
+use crate::model::{Durability, Seq, TableId};
+use crate::sql::bind::IdSource;
+use crate::sql::engine::{Engine, EngineConfig};
+use crate::sql::system_tables::SystemData;
+use crate::storage::{FjallLog, OpenError, Recovered, Store};
+use crate::time::Clock;
+
+use catalog::CatalogStore;
+use parsed::ParseCache;
+
+/// What an operator decides about a database.
+#[derive(Debug, Clone)]
+pub struct DatabaseOptions {
+    pub data: PathBuf,
+    pub cache_bytes: u64,
+    pub node: u16,
+    pub durability: Durability,
+    pub buffered_sync_interval: Duration,
+    /// 0: no bound.
+    pub max_result_bytes: u64,
+    pub max_statements: usize,
+    pub engine: EngineConfig,
+    pub auth: AuthConfig,
+}
+
+impl DatabaseOptions {
+    /// The defaults over a data folder.
+    pub fn at(data: impl Into<PathBuf>) -> Self {
+        Self {
+            data: data.into(),
+            cache_bytes: 64 << 20,
+            node: 1,
+            durability: Durability::Sync,
+            buffered_sync_interval: Duration::from_millis(50),
+            max_result_bytes: 64 << 20,
+            max_statements: 1_000,
+            engine: EngineConfig::default(),
+            auth: AuthConfig::default(),
+        }
+    }
+}
+
+/// Why a database did not open.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("the database can not start: {0}")]
+    Start(#[from] Error),
+}
+
+/// A data folder, opened. Shared behind an `Arc`; one per process and folder.
+pub struct Database {
+    options: DatabaseOptions,
+    clock: Clock,
+    store: Arc<Store>,
+    recovered: Recovered,
+    catalog: CatalogStore,
+    policy: Policy,
+    auth: Arc<Authenticator>,
+    router: Arc<Router>,
+    engine: Engine,
+    system: Arc<dyn SystemData>,
+    ids: Arc<IdSource>,
+    parsed: ParseCache,
+    dropped: mpsc::Sender<TableId>,
+    committer: Mutex<Option<Committer>>,
+    stopping: AtomicBool,
+}
+
+impl Database {
+    /// Opens, or makes, the database in a data folder: recovers it, and starts its actors. Needs a running actix
+    /// system. `fatal` ends the process when it must not go on.
+    ///
+    /// # Errors
+    /// [`StartError`]: the folder is in use, not writable, of a newer format, or damaged.
+    pub async fn open(options: DatabaseOptions, clock: Clock, fatal: Fatal) -> Result<Arc<Self>, StartError> {
+        let (store, recovered) = Store::open(&options.data, options.cache_bytes)?;
+        if recovered.lost_commits > 0 {
+            tracing::error!(lost = recovered.lost_commits, "durable commits are missing: the journal was damaged");
+        }
+        let log = FjallLog::new(store.clone(), recovered);
+        let (committer, handle) = Committer::spawn(log, options.buffered_sync_interval, fatal.clone())?;
+        let catalog = CatalogStore::open(&store, handle.clone(), clock.now_us()).await?;
+        let auth_log = Arc::new(users::CommittedAuth(handle.clone()));
+        let auth = Authenticator::new(options.auth.clone(), clock.clone(), auth_log, users::stored(&store)?)?;
+        auth.boot().await?;
+        let auth = Arc::new(auth);
+        // One data arbiter for two cores: the other is the workers' and the committer's.
+        let arbiters = std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
+        let router = Arc::new(Router::spawn(RouterParts {
+            store: store.clone(),
+            committer: handle.clone(),
+            clock: clock.clone(),
+            node: options.node,
+            fatal,
+            arbiters,
+        }));
+        let (dropped, receiver) = mpsc::channel(purge::QUEUE);
+        for table in catalog::dropped_tables(&store)? {
+            // At most the queue's length; the rest goes after the next start.
+            let _ = dropped.try_send(table);
+        }
+        actix::spawn(purge::run(receiver, handle));
+        Ok(Arc::new(Self {
+            system: Arc::new(system::System { auth: auth.clone() }),
+            engine: Engine::new(&options.engine)?,
+            ids: Arc::new(IdSource::new(options.node, Seq::ZERO)),
+            parsed: ParseCache::new(),
+            committer: Mutex::new(Some(committer)),
+            stopping: AtomicBool::new(false),
+            policy: Policy,
+            options,
+            clock,
+            store,
+            recovered,
+            catalog,
+            auth,
+            router,
+            dropped,
+        }))
+    }
+
+    pub fn auth(&self) -> &Arc<Authenticator> {
+        &self.auth
+    }
+
+    /// What opening the folder found.
+    pub fn recovered(&self) -> Recovered {
+        self.recovered
+    }
+
+    /// Is it on its way down? Then everything answers `SHUTTING_DOWN`.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Refuses new work from now on.
+    pub fn begin_shutdown(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Ends the actors once every write under way is answered, and makes everything durable. The folder is free
+    /// again when the last `Arc` of this database is gone.
+    pub async fn shutdown(&self) {
+        self.begin_shutdown();
+        self.router.drain().await;
+        self.router.stop();
+        let committer = self.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(committer) = committer {
+            // It blocks on a thread, which no arbiter may.
+            let ended = tokio::task::spawn_blocking(move || committer.stop()).await;
+            if ended.is_err() {
+                tracing::error!("waiting for the committer failed");
+            }
+        }
+    }
+}

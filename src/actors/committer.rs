@@ -39,17 +39,22 @@ pub(super) enum Then {
     Reply(oneshot::Sender<Result<CommitReceipt>>),
 }
 
-/// Hands entries to the committer. Cheap to clone; the thread ends when the last clone is gone.
+enum Message {
+    Submit(Submission),
+    Stop,
+}
+
+/// Hands entries to the committer. Cheap to clone.
 #[derive(Clone)]
 pub struct CommitterHandle {
-    sender: SyncSender<Submission>,
+    sender: SyncSender<Message>,
 }
 
 impl CommitterHandle {
     /// # Errors
     /// `SHUTTING_DOWN` when the thread has ended, `BUSY` when the channel is full (more than the credits allow).
     pub(super) fn submit(&self, submission: Submission) -> Result<()> {
-        self.sender.try_send(submission).map_err(|e| match e {
+        self.sender.try_send(Message::Submit(submission)).map_err(|e| match e {
             TrySendError::Full(_) => Error::Busy,
             TrySendError::Disconnected(_) => Error::ShuttingDown,
         })
@@ -69,6 +74,7 @@ impl CommitterHandle {
 /// The running thread.
 pub struct Committer {
     thread: JoinHandle<()>,
+    sender: SyncSender<Message>,
 }
 
 impl Committer {
@@ -86,14 +92,17 @@ impl Committer {
             .name("committer".to_owned())
             .spawn(move || {
                 let _guard = PanicGuard { fatal: fatal.clone(), what: "the committer panicked" };
-                Loop { log, receiver, sync_interval, unsynced_since: None, fatal }.run();
+                Loop { log, receiver, stopped: false, sync_interval, unsynced_since: None, fatal }.run();
             })
             .map_err(Error::internal)?;
-        Ok((Self { thread }, CommitterHandle { sender }))
+        Ok((Self { thread, sender: sender.clone() }, CommitterHandle { sender }))
     }
 
-    /// Waits until everything submitted is durable and the thread has ended: all handles must be gone.
-    pub fn join(self) {
+    /// Waits until everything submitted so far is durable and the thread has ended. Later submissions answer
+    /// `SHUTTING_DOWN`.
+    pub fn stop(self) {
+        // Gone already: that is what was asked for.
+        let _ = self.sender.send(Message::Stop);
         if self.thread.join().is_err() {
             tracing::error!("the committer had panicked");
         }
@@ -102,7 +111,8 @@ impl Committer {
 
 struct Loop<L> {
     log: L,
-    receiver: Receiver<Submission>,
+    receiver: Receiver<Message>,
+    stopped: bool,
     sync_interval: Duration,
     /// When the oldest commit that is not yet synced was made.
     unsynced_since: Option<Instant>,
@@ -123,21 +133,27 @@ impl<L: CommitLog> Loop<L> {
     }
 
     /// Waits for the first submission, or until a sync is due (then the batch stays empty); takes what is there
-    /// already. `false`: nobody can submit any more.
+    /// already. `false`: nothing more will come.
     fn gather(&mut self, batch: &mut Vec<Submission>) -> bool {
+        if self.stopped {
+            return false;
+        }
         let first = match self.unsynced_since {
             None => self.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(since) => self.receiver.recv_timeout(self.sync_interval.saturating_sub(since.elapsed())),
         };
-        match first {
-            Ok(first) => batch.push(first),
-            Err(RecvTimeoutError::Timeout) => return true,
+        let mut next = match first {
+            Ok(first) => Some(first),
+            Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return false,
-        }
-        while batch.len() < BATCH_ENTRIES
-            && let Ok(next) = self.receiver.try_recv()
-        {
-            batch.push(next);
+        };
+        while let Some(message) = next {
+            match message {
+                Message::Submit(submission) => batch.push(submission),
+                Message::Stop => self.stopped = true,
+            }
+            let more = batch.len() < BATCH_ENTRIES && !self.stopped;
+            next = if more { self.receiver.try_recv().ok() } else { None };
         }
         true
     }

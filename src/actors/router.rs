@@ -254,7 +254,8 @@ impl Router {
     }
 
     /// Refuses further writes to a dropped table, and waits until those under way are durable.
-    pub async fn drop_table(&self, table: TableId) {
+    pub async fn drop_table(&self, table: &TableMeta) {
+        let table = table.id;
         let before = {
             let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
             tables.insert(table, TableEntry::Dropped)

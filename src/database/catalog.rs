@@ -1,0 +1,208 @@
+//! The catalog's changes: namespaces and tables made, altered and dropped.
+//!
+//! Owns the order of each change: checked, durable, visible. One at a time.
+//! Never touches rows: a dropped table's keys go in the background ([`super::purge`]).
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::actors::CommitterHandle;
+use crate::error::{Error, Result};
+use crate::model::{Catalog, NamespaceMeta, NamespaceName, TableId, TableMeta, TableName};
+use crate::storage::{CommitEntry, RecordKind, RecordWrite, Store};
+
+const NEXT_TABLE_ID: &str = "next_table_id";
+
+/// Namespaces that exist from the first start.
+const BOOT_NAMESPACES: &[&str] = &["default", "dba"];
+
+/// The catalog, in memory and on disk.
+pub(super) struct CatalogStore {
+    current: RwLock<Arc<Catalog>>,
+    committer: CommitterHandle,
+    /// Held over each change, with the next table's id inside.
+    changing: Mutex<u32>,
+}
+
+impl CatalogStore {
+    /// Reads the catalog; a new store gets its first namespaces.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`, `INTERNAL` where a record is damaged.
+    pub(super) async fn open(store: &Store, committer: CommitterHandle, now_us: i64) -> Result<Self> {
+        let mut catalog = Catalog::default();
+        for (_, json) in store.records(RecordKind::Namespace)? {
+            let namespace: NamespaceMeta = serde_json::from_slice(&json).map_err(Error::internal)?;
+            catalog.namespaces.insert(namespace.name.clone(), namespace);
+        }
+        for (_, json) in store.records(RecordKind::Table)? {
+            let table: TableMeta = serde_json::from_slice(&json).map_err(Error::internal)?;
+            catalog.insert_table(Arc::new(table));
+        }
+        let settings = store.records(RecordKind::Setting)?;
+        let next = settings.iter().find(|(name, _)| name == NEXT_TABLE_ID);
+        let next: u32 = match next {
+            Some((_, json)) => serde_json::from_slice(json).map_err(Error::internal)?,
+            None => 1,
+        };
+        let this = Self { current: RwLock::new(Arc::new(catalog)), committer, changing: Mutex::new(next) };
+        for name in BOOT_NAMESPACES {
+            let name = NamespaceName::built_in(name);
+            if !this.current().namespaces.contains_key(&name) {
+                this.put_namespace(NamespaceMeta { name, created_at: now_us, options: None }).await?;
+            }
+        }
+        Ok(this)
+    }
+
+    /// Everything there is at this moment.
+    pub(super) fn current(&self) -> Arc<Catalog> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Durable, then visible: a DDL statement that was answered is there after any crash.
+    async fn commit(&self, writes: Vec<RecordWrite>, change: impl FnOnce(&mut Catalog)) -> Result<()> {
+        self.committer.commit(CommitEntry::Records(writes)).await?;
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let mut next = Catalog::clone(&current);
+        change(&mut next);
+        next.version += 1;
+        *current = Arc::new(next);
+        Ok(())
+    }
+
+    async fn put_namespace(&self, namespace: NamespaceMeta) -> Result<()> {
+        let write = record(RecordKind::Namespace, namespace.name.as_str(), &namespace)?;
+        self.commit(vec![write], |catalog| {
+            catalog.namespaces.insert(namespace.name.clone(), namespace);
+        })
+        .await
+    }
+
+    /// `false`: it was there already.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`.
+    pub(super) async fn create_namespace(&self, name: NamespaceName, now_us: i64) -> Result<bool> {
+        let _changing = self.changing.lock().await;
+        if self.current().namespaces.contains_key(&name) {
+            return Ok(false);
+        }
+        self.put_namespace(NamespaceMeta { name, created_at: now_us, options: None }).await?;
+        Ok(true)
+    }
+
+    /// # Errors
+    /// `NAMESPACE_NOT_FOUND`, `STORAGE_UNAVAILABLE`.
+    pub(super) async fn alter_namespace(&self, name: &NamespaceName, options: &[(String, String)]) -> Result<()> {
+        let _changing = self.changing.lock().await;
+        let found = self.current().namespaces.get(name).cloned();
+        let mut namespace = found.ok_or_else(|| Error::NamespaceNotFound(name.clone()))?;
+        let mut all: serde_json::Map<String, serde_json::Value> = match &namespace.options {
+            Some(json) => serde_json::from_str(json).map_err(Error::internal)?,
+            None => serde_json::Map::new(),
+        };
+        all.extend(options.iter().map(|(name, value)| (name.clone(), value.clone().into())));
+        namespace.options = Some(serde_json::Value::Object(all).to_string());
+        self.put_namespace(namespace).await
+    }
+
+    /// Drops a namespace and its tables, in one step. The tables that went; `None` where there was no such namespace.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`.
+    pub(super) async fn drop_namespace(&self, name: &NamespaceName) -> Result<Option<Vec<Arc<TableMeta>>>> {
+        let _changing = self.changing.lock().await;
+        let catalog = self.current();
+        if !catalog.namespaces.contains_key(name) {
+            return Ok(None);
+        }
+        let tables = catalog.tables_in(name);
+        let mut writes = vec![removal(RecordKind::Namespace, name.as_str())];
+        for table in &tables {
+            writes.extend(drop_writes(table)?);
+        }
+        self.commit(writes, |catalog| {
+            catalog.namespaces.remove(name);
+            for table in &tables {
+                catalog.remove_table(name, table.name.table());
+            }
+        })
+        .await?;
+        Ok(Some(tables))
+    }
+
+    /// Makes a table that `define` describes, given its id. `None`: a table of this name was there already.
+    ///
+    /// # Errors
+    /// `NAMESPACE_NOT_FOUND`, `STORAGE_UNAVAILABLE`, and those of `define`.
+    pub(super) async fn create_table(
+        &self,
+        name: &TableName,
+        define: impl FnOnce(TableId) -> Result<TableMeta>,
+    ) -> Result<Option<Arc<TableMeta>>> {
+        let mut next_id: MutexGuard<'_, u32> = self.changing.lock().await;
+        let catalog = self.current();
+        if !catalog.namespaces.contains_key(name.namespace()) {
+            return Err(Error::NamespaceNotFound(name.namespace().clone()));
+        }
+        if catalog.find(name.namespace().as_str(), name.table()).is_some() {
+            return Ok(None);
+        }
+        let id = TableId(*next_id);
+        let table = Arc::new(define(id)?);
+        // An id is never used again, so the next one is durable together with its user.
+        let writes = vec![
+            record(RecordKind::Table, &id.to_string(), &*table)?,
+            record(RecordKind::Setting, NEXT_TABLE_ID, &(id.0 + 1))?,
+        ];
+        let made = table.clone();
+        self.commit(writes, |catalog| catalog.insert_table(made)).await?;
+        *next_id = id.0 + 1;
+        Ok(Some(table))
+    }
+
+    /// The table that went; `None` where there was none.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`.
+    pub(super) async fn drop_table(&self, namespace: &str, table: &str) -> Result<Option<Arc<TableMeta>>> {
+        let _changing = self.changing.lock().await;
+        let Some(table) = self.current().find(namespace, table).cloned() else { return Ok(None) };
+        self.commit(drop_writes(&table)?, |catalog| {
+            catalog.remove_table(table.name.namespace(), table.name.table());
+        })
+        .await?;
+        Ok(Some(table))
+    }
+}
+
+fn record(kind: RecordKind, name: &str, value: &impl serde::Serialize) -> Result<RecordWrite> {
+    let value = serde_json::to_vec(value).map_err(Error::internal)?;
+    Ok(RecordWrite { kind, key: name.to_owned(), value: Some(value) })
+}
+
+fn removal(kind: RecordKind, name: &str) -> RecordWrite {
+    RecordWrite { kind, key: name.to_owned(), value: None }
+}
+
+/// The table's record moves to the dropped ones: a restart goes on removing its keys.
+fn drop_writes(table: &TableMeta) -> Result<[RecordWrite; 2]> {
+    let id = table.id.to_string();
+    Ok([removal(RecordKind::Table, &id), record(RecordKind::DroppedTable, &id, &table.name)?])
+}
+
+/// The record that says a dropped table's keys are gone.
+pub(super) fn purged(table: TableId) -> RecordWrite {
+    removal(RecordKind::DroppedTable, &table.to_string())
+}
+
+/// Dropped tables whose keys still have to go.
+///
+/// # Errors
+/// `STORAGE_UNAVAILABLE`.
+pub(super) fn dropped_tables(store: &Store) -> Result<Vec<TableId>> {
+    let records = store.records(RecordKind::DroppedTable)?;
+    Ok(records.iter().filter_map(|(id, _)| id.parse().ok().map(TableId)).collect())
+}

@@ -1,0 +1,118 @@
+//! DDL: namespaces and tables.
+//!
+//! Owns the sentences that DDL answers. A dropped table is gone at once for everyone; its keys go in the background.
+
+use std::sync::Arc;
+
+use super::Database;
+use super::execute::Scope;
+use super::request::Outcome;
+use crate::error::{Error, Result};
+use crate::model::{NamespaceName, Role, TableKind, TableMeta, TableName};
+use crate::sql::define;
+use crate::sql::statement::{CreateTable, TableRef};
+
+impl Database {
+    pub(super) async fn create_namespace(&self, name: &NamespaceName, if_not_exists: bool) -> Result<Outcome> {
+        let name = NamespaceName::parse_new(name.as_str())?;
+        if self.catalog.create_namespace(name.clone(), self.clock.now_us()).await? {
+            return Ok(said(format!("Namespace '{name}' created successfully")));
+        }
+        if if_not_exists {
+            Ok(said(format!("Namespace '{name}' already exists")))
+        } else {
+            Err(Error::NamespaceExists(name))
+        }
+    }
+
+    pub(super) async fn alter_namespace(&self, name: &NamespaceName, options: &[(String, String)]) -> Result<Outcome> {
+        self.catalog.alter_namespace(name, options).await?;
+        Ok(said(format!("Namespace '{name}' altered successfully")))
+    }
+
+    pub(super) async fn drop_namespace(&self, name: &NamespaceName, if_exists: bool) -> Result<Outcome> {
+        let name = NamespaceName::parse_new(name.as_str())?;
+        match self.catalog.drop_namespace(&name).await? {
+            Some(tables) => {
+                let count = tables.len();
+                for table in tables {
+                    self.retire(&table).await;
+                }
+                let with = if count == 0 { String::new() } else { format!(" with {count} table(s)") };
+                Ok(said(format!("Namespace '{name}' dropped successfully{with}")))
+            }
+            None if if_exists => Ok(said(format!("Namespace '{name}' does not exist"))),
+            None => Err(Error::NamespaceNotFound(name)),
+        }
+    }
+
+    pub(super) async fn create_table(&self, scope: &Scope<'_>, create: &CreateTable) -> Result<Outcome> {
+        let name = self.table_name(scope, &create.name)?;
+        let kind = create.kind.unwrap_or_else(|| default_kind(scope, &name));
+        self.policy.may_create_table(&scope.principal, kind, name.namespace())?;
+        let made = self
+            .catalog
+            .create_table(&name, |id| define::define_table(create, name.clone(), id, &scope.principal, scope.now_us))
+            .await?;
+        match made {
+            Some(table) => Ok(said(format!(
+                "CREATE TABLE: {} table {name} created with {} column(s)",
+                table.kind.as_str().to_ascii_uppercase(),
+                table.columns.len()
+            ))),
+            None if create.if_not_exists => Ok(said(format!("CREATE TABLE: table {name} already exists"))),
+            None => Err(Error::TableExists(name)),
+        }
+    }
+
+    pub(super) async fn drop_table(
+        &self,
+        scope: &Scope<'_>,
+        kind: Option<TableKind>,
+        name: &TableRef,
+        if_exists: bool,
+    ) -> Result<Outcome> {
+        let name = self.table_name(scope, name)?;
+        let (namespace, table) = (name.namespace().as_str(), name.table());
+        if let (Some(wanted), Some(found)) = (kind, self.catalog.current().find(namespace, table))
+            && wanted != found.kind
+        {
+            return Err(Error::InvalidSql(format!(
+                "{name} is a {} table; say DROP {0} TABLE, or DROP TABLE",
+                found.kind.as_str().to_ascii_uppercase()
+            )));
+        }
+        match self.catalog.drop_table(namespace, table).await? {
+            Some(table) => {
+                self.retire(&table).await;
+                Ok(said(format!("Table {name} dropped successfully")))
+            }
+            None if if_exists => Ok(said(format!("Table {name} does not exist"))),
+            None => Err(Error::TableNotFound(name.to_string())),
+        }
+    }
+
+    /// The table is out of the catalog: its writers and subscribers are told, its keys removed behind.
+    async fn retire(&self, table: &Arc<TableMeta>) {
+        self.router.drop_table(table).await;
+        if self.dropped.try_send(table.id).is_err() {
+            tracing::warn!(table = %table.name, "many tables were dropped at once: this one's rows go after the next start");
+        }
+    }
+
+    /// A table's full name, with the request's namespace where the statement names none.
+    pub(super) fn table_name(&self, scope: &Scope<'_>, name: &TableRef) -> Result<TableName> {
+        let namespace = name.namespace.as_deref().unwrap_or(scope.namespace);
+        TableName::new(NamespaceName::parse(namespace)?, &name.table)
+    }
+}
+
+/// SHARED, except in a user's own namespace.
+fn default_kind(scope: &Scope<'_>, name: &TableName) -> TableKind {
+    let own = name.namespace().as_str().eq_ignore_ascii_case(scope.principal.user.as_str());
+    if own && scope.principal.role <= Role::Service { TableKind::User } else { TableKind::Shared }
+}
+
+fn said(message: String) -> Outcome {
+    Outcome::Done { rows: 0, message }
+}

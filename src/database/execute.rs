@@ -1,0 +1,210 @@
+//! From SQL text to results: one statement after the other.
+//!
+//! Owns what a request is (its namespace, parameters, caller) and the order *parse all, check all, run each*.
+//! Never knows how a statement is bound or planned.
+
+use super::Database;
+use super::request::{Outcome, RowStream, SqlRequest, SqlResponse, StatementError, StatementResult};
+use crate::auth::policy::{AdminAction, ExecuteAs};
+use crate::error::{Error, Result};
+use crate::model::{Durability, NamespaceName, Param, Principal};
+use crate::sql::statement::{ExecuteTarget, ParsedStatement, Statement};
+
+/// Whose eyes and hands a statement has.
+pub(super) struct Scope<'a> {
+    /// Inside `EXECUTE AS USER`, its target with a user's rights.
+    pub principal: Principal,
+    pub impersonates: bool,
+    /// `EXECUTE AS USER '*'`.
+    pub all_owners: bool,
+    pub namespace: &'a str,
+    pub params: &'a [Param],
+    pub durability: Option<Durability>,
+    pub base_url: Option<&'a str>,
+    /// Microseconds since the Unix epoch: NOW() of the whole statement.
+    pub now_us: i64,
+}
+
+/// What lasts from statement to statement of one request.
+struct Request<'a> {
+    principal: &'a Principal,
+    sql: &'a SqlRequest,
+    namespace: String,
+}
+
+impl Database {
+    /// Runs a request's statements in order. The rows of a single statement are streamed; those of several are
+    /// gathered, within `limits.max_result_bytes` in all.
+    ///
+    /// # Errors
+    /// The first failing statement's, with its number; nothing after it is run. Statements before it stay done.
+    pub async fn execute(&self, principal: &Principal, request: SqlRequest) -> Result<SqlResponse, StatementError> {
+        if self.is_stopping() {
+            return Err(Error::ShuttingDown.into());
+        }
+        let statements = self.parsed.parse(&request.sql, !request.params.is_empty())?;
+        if statements.len() > self.options.max_statements {
+            return Err(Error::InvalidSql(format!(
+                "{} statements in one request; {} are allowed",
+                statements.len(),
+                self.options.max_statements
+            ))
+            .into());
+        }
+        if statements.len() > 1 && !request.params.is_empty() {
+            return Err(Error::ParamsWithBatch.into());
+        }
+        let namespace = request.namespace.as_deref().unwrap_or("default").to_ascii_lowercase();
+        let mut run = Request { principal, sql: &request, namespace };
+        if let [statement] = &*statements {
+            self.check(principal, &statement.statement)?;
+            let result = self.run(&mut run, statement).await?;
+            return Ok(SqlResponse { results: vec![result] });
+        }
+        // Every statement is checked before any is run: a forbidden one refuses the whole batch.
+        for (i, statement) in statements.iter().enumerate() {
+            self.check(principal, &statement.statement).map_err(|e| at(i, e))?;
+        }
+        let mut results = Vec::with_capacity(statements.len());
+        let mut budget = self.options.max_result_bytes;
+        for (i, statement) in statements.iter().enumerate() {
+            let result = self.run(&mut run, statement).await.map_err(|e| at(i, e))?;
+            results.push(self.gathered(result, &mut budget).await.map_err(|e| at(i, e))?);
+        }
+        Ok(SqlResponse { results })
+    }
+
+    /// What the caller's role alone decides.
+    fn check(&self, principal: &Principal, statement: &Statement) -> Result<()> {
+        let action = match statement {
+            Statement::CreateNamespace { .. } | Statement::DropNamespace { .. } | Statement::AlterNamespace { .. } => {
+                AdminAction::ManageNamespaces
+            }
+            Statement::CreateUser { .. } | Statement::DropUser { .. } => AdminAction::ManageUsers,
+            Statement::Explain(_) => AdminAction::Explain,
+            Statement::KillLiveQuery { .. } => AdminAction::Kill,
+            Statement::DropTable { .. } => return self.policy.may_drop_table(principal),
+            Statement::ExecuteAs { target, inner } => {
+                let runs_as = match target {
+                    ExecuteTarget::All => self.policy.may_execute_as(principal, ExecuteAs::All)?,
+                    ExecuteTarget::One(user) => {
+                        self.policy.may_execute_as_others(principal, user)?;
+                        Principal { user: user.clone(), role: principal.role.min(crate::model::Role::User) }
+                    }
+                };
+                return self.check(&runs_as, &inner.statement);
+            }
+            // Tables decide, or everyone may.
+            Statement::Use(_)
+            | Statement::ShowNamespaces
+            | Statement::CreateTable(_)
+            | Statement::ShowTables { .. }
+            | Statement::DescribeTable { .. }
+            | Statement::AlterUser { .. }
+            | Statement::Insert(_)
+            | Statement::Update(_)
+            | Statement::Delete(_)
+            | Statement::Query(_)
+            | Statement::SubscribeTo(_) => return Ok(()),
+        };
+        self.policy.may_administer(principal, action)
+    }
+
+    async fn run(&self, request: &mut Request<'_>, statement: &ParsedStatement) -> Result<StatementResult> {
+        if let Statement::Use(name) = &statement.statement {
+            let outcome = self.use_namespace(request, name)?;
+            return Ok(StatementResult { as_user: request.principal.user.clone(), outcome });
+        }
+        let scope = Scope {
+            principal: request.principal.clone(),
+            impersonates: false,
+            all_owners: false,
+            namespace: &request.namespace,
+            params: &request.sql.params,
+            durability: request.sql.durability,
+            base_url: request.sql.base_url.as_deref(),
+            now_us: self.clock.now_us(),
+        };
+        let Statement::ExecuteAs { target, inner } = &statement.statement else {
+            let outcome = self.run_in(&scope, &statement.statement).await?;
+            return Ok(StatementResult { as_user: scope.principal.user, outcome });
+        };
+        let (principal, all_owners) = self.target(&scope.principal, target)?;
+        tracing::info!(actor = %scope.principal.user, target = ?target, "execute as user");
+        let scope = Scope { principal, impersonates: true, all_owners, ..scope };
+        let outcome = self.run_in(&scope, &inner.statement).await?;
+        Ok(StatementResult { as_user: scope.principal.user, outcome })
+    }
+
+    /// Whom an `EXECUTE AS USER` runs as.
+    pub(super) fn target(&self, caller: &Principal, target: &ExecuteTarget) -> Result<(Principal, bool)> {
+        match target {
+            ExecuteTarget::All => Ok((self.policy.may_execute_as(caller, ExecuteAs::All)?, true)),
+            ExecuteTarget::One(user) => {
+                self.policy.may_execute_as_others(caller, user)?;
+                let role = self.role_of(user)?;
+                Ok((self.policy.may_execute_as(caller, ExecuteAs::One { user, role })?, false))
+            }
+        }
+    }
+
+    async fn run_in(&self, scope: &Scope<'_>, statement: &Statement) -> Result<Outcome> {
+        match statement {
+            Statement::Query(query) => self.query(scope, query).await.map(Outcome::Rows),
+            Statement::Insert(insert) => self.insert(scope, insert).await,
+            Statement::Update(update) => self.update(scope, update).await,
+            Statement::Delete(delete) => self.delete(scope, delete).await,
+            Statement::Explain(explain) => self.plan_and_run(scope, explain).await.map(Outcome::Rows),
+            Statement::CreateTable(create) => self.create_table(scope, create).await,
+            Statement::DropTable { kind, name, if_exists } => self.drop_table(scope, *kind, name, *if_exists).await,
+            Statement::CreateNamespace { name, if_not_exists } => self.create_namespace(name, *if_not_exists).await,
+            Statement::DropNamespace { name, if_exists, .. } => self.drop_namespace(name, *if_exists).await,
+            Statement::AlterNamespace { name, options } => self.alter_namespace(name, options).await,
+            Statement::ShowNamespaces => self.show_namespaces().map(Outcome::Rows),
+            Statement::ShowTables { namespace } => self.show_tables(scope, namespace.as_ref()).map(Outcome::Rows),
+            Statement::DescribeTable { name } => self.describe_table(scope, name).map(Outcome::Rows),
+            Statement::CreateUser { .. } | Statement::AlterUser { .. } | Statement::DropUser { .. } => {
+                self.manage_user(scope, statement).await
+            }
+            Statement::SubscribeTo(subscribe) => self.subscribe_to(scope, subscribe).map(Outcome::Rows),
+            Statement::KillLiveQuery { live_id } => self.kill_live_query(live_id),
+            Statement::Use(_) | Statement::ExecuteAs { .. } => {
+                Err(Error::Unsupported("this statement cannot stand inside EXECUTE AS USER; put it before".to_owned()))
+            }
+        }
+    }
+
+    fn use_namespace(&self, request: &mut Request<'_>, name: &NamespaceName) -> Result<Outcome> {
+        let built_in = matches!(name.as_str(), "system" | "sys" | "information_schema");
+        if !built_in && !self.catalog.current().namespaces.contains_key(name) {
+            return Err(Error::NamespaceNotFound(name.clone()));
+        }
+        request.namespace = name.to_string();
+        Ok(Outcome::Done { rows: 0, message: format!("Namespace switched to '{name}'") })
+    }
+
+    async fn gathered(&self, result: StatementResult, budget: &mut u64) -> Result<StatementResult> {
+        let StatementResult { as_user, outcome } = result;
+        let outcome = match outcome {
+            Outcome::Done { .. } => outcome,
+            Outcome::Rows(rows) => {
+                let (schema, batches) = self.within_limit(rows).await?;
+                let bytes: usize = batches.iter().map(|b| b.get_array_memory_size()).sum();
+                if self.options.max_result_bytes > 0 {
+                    *budget = budget
+                        .checked_sub(bytes as u64)
+                        .ok_or(Error::ResultTooLarge { max_bytes: self.options.max_result_bytes })?;
+                }
+                Outcome::Rows(RowStream {
+                    schema,
+                    batches: Box::pin(futures_util::stream::iter(batches.into_iter().map(Ok))),
+                })
+            }
+        };
+        Ok(StatementResult { as_user, outcome })
+    }
+}
+
+fn at(index: usize, error: Error) -> StatementError {
+    StatementError { error, statement: Some(index + 1) }
+}

@@ -1,0 +1,99 @@
+//! SELECT: straight from the store where the shape of the query allows it, through the engine otherwise.
+//!
+//! Owns the one moment (view and catalog) that a statement reads.
+//! Never lets a direct read answer anything that the engine would answer otherwise.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use datafusion::sql::sqlparser::ast;
+use futures_util::stream;
+
+use super::Database;
+use super::execute::Scope;
+use super::request::RowStream;
+use crate::error::Result;
+use crate::model::{Catalog, PartitionKey, ResultSchema, Seq};
+use crate::sql::direct::{self, DirectRead, PointSelect};
+use crate::sql::engine::{OwnerScope, QueryContext};
+use crate::storage::{BatchBuilder, ReadView};
+
+/// A direct read of more rows than this goes to the engine: it would hold up an HTTP worker.
+const DIRECT_ROWS_MAX: usize = 1_000;
+
+impl Database {
+    pub(super) async fn query(&self, scope: &Scope<'_>, query: &ast::Query) -> Result<RowStream> {
+        if !scope.all_owners {
+            let catalog = self.catalog.current();
+            if let Some(select) = direct::point_select(&self.bind_context(scope, &catalog), query)?
+                && direct_rows(&select) <= DIRECT_ROWS_MAX
+            {
+                return self.read_directly(scope, select);
+            }
+        }
+        self.plan_and_run(scope, &ast::Statement::Query(Box::new(query.clone()))).await
+    }
+
+    fn read_directly(&self, scope: &Scope<'_>, select: PointSelect) -> Result<RowStream> {
+        self.policy.may_read(&scope.principal, &select.table)?;
+        let key = PartitionKey { table: select.table.id, owner: select.table.owner_of(&scope.principal) };
+        let batch = read(&self.store.read_view(), &key, &select)?;
+        let schema = ResultSchema::of_table_projection(&select.table, &select.projection, &select.names);
+        Ok(RowStream { schema, batches: Box::pin(stream::once(std::future::ready(Ok(batch)))) })
+    }
+
+    /// Through the engine.
+    pub(super) async fn plan_and_run(&self, scope: &Scope<'_>, statement: &ast::Statement) -> Result<RowStream> {
+        let output = self.engine.query(self.query_context(scope), statement).await?;
+        Ok(RowStream { schema: output.schema, batches: Box::pin(output.stream) })
+    }
+
+    pub(super) fn query_context(&self, scope: &Scope<'_>) -> QueryContext {
+        // The view is taken first: a table that the catalog still shows has its rows in it.
+        let view = self.store.read_view();
+        let catalog: Arc<Catalog> = self.catalog.current();
+        let owner = if scope.all_owners { OwnerScope::All } else { OwnerScope::One(scope.principal.user.clone()) };
+        QueryContext {
+            principal: scope.principal.clone(),
+            scope: owner,
+            namespace: scope.namespace.to_owned(),
+            params: scope.params.into(),
+            view,
+            catalog,
+            system: self.system.clone(),
+            now_us: scope.now_us,
+            ids: self.ids.clone(),
+        }
+    }
+}
+
+fn direct_rows(select: &PointSelect) -> usize {
+    match select.read {
+        DirectRead::Key(_) => 1,
+        DirectRead::Seq { limit, .. } => limit,
+    }
+}
+
+fn read(view: &ReadView, key: &PartitionKey, select: &PointSelect) -> Result<RecordBatch> {
+    let mut batch = BatchBuilder::new(select.table.clone(), Some(&select.projection));
+    match &select.read {
+        DirectRead::Key(pk) => {
+            if let Some(row) = view.get(key, pk)? {
+                batch.push(&key.owner, &row)?;
+            }
+        }
+        DirectRead::Seq { after, order, limit } => {
+            let from = after.map_or(Seq::ZERO, Seq::after);
+            let mut rows = view.scan(key, from..=Seq::MAX, *order);
+            while batch.len() < *limit
+                && let Some(row) = rows.next()
+            {
+                let row = row?;
+                if !row.deleted {
+                    batch.push(&key.owner, &row)?;
+                }
+            }
+        }
+    }
+    batch.finish()
+}

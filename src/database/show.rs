@@ -1,0 +1,135 @@
+//! SHOW, DESCRIBE and SUBSCRIBE TO: small answers from the catalog.
+//!
+//! Owns their columns. Never shows a table that the caller may not see.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::Schema;
+use futures_util::stream;
+
+use super::Database;
+use super::execute::Scope;
+use super::request::RowStream;
+use crate::error::{Error, Result};
+use crate::model::{DataType, NamespaceName, ResultSchema, TableMeta};
+use crate::sql::statement::{SubscribeTo, TableRef};
+
+/// A column of an answer: its name, its type on the wire, whether cells may be NULL, its cells.
+type Column = (&'static str, DataType, bool, ArrayRef);
+
+impl Database {
+    pub(super) fn show_namespaces(&self) -> Result<RowStream> {
+        let catalog = self.catalog.current();
+        let spaces: Vec<_> = catalog.namespaces.values().collect();
+        let names = || texts(spaces.iter().map(|n| n.name.as_str()));
+        let created = arrow::array::TimestampMicrosecondArray::from_iter_values(spaces.iter().map(|n| n.created_at));
+        let counts = spaces.iter().map(|n| i32::try_from(catalog.tables_in(&n.name).len()).unwrap_or(i32::MAX));
+        rows(vec![
+            ("namespace_id", DataType::Text, false, names()),
+            ("name", DataType::Text, false, names()),
+            ("created_at", DataType::Timestamp, false, Arc::new(created)),
+            ("options", DataType::Json, true, optional_texts(spaces.iter().map(|n| n.options.as_deref()))),
+            ("table_count", DataType::Int, false, Arc::new(Int32Array::from_iter_values(counts))),
+        ])
+    }
+
+    pub(super) fn show_tables(&self, scope: &Scope<'_>, namespace: Option<&NamespaceName>) -> Result<RowStream> {
+        let catalog = self.catalog.current();
+        if let Some(namespace) = namespace
+            && !catalog.namespaces.contains_key(namespace)
+        {
+            return Err(Error::NamespaceNotFound(namespace.clone()));
+        }
+        let tables: Vec<&Arc<TableMeta>> = catalog
+            .tables()
+            .filter(|t| namespace.is_none_or(|n| t.name.namespace() == n))
+            .filter(|t| self.policy.sees(&scope.principal, t))
+            .collect();
+        rows(vec![
+            ("namespace_id", DataType::Text, false, texts(tables.iter().map(|t| t.name.namespace().as_str()))),
+            ("table_name", DataType::Text, false, texts(tables.iter().map(|t| t.name.table()))),
+            ("table_type", DataType::Text, false, texts(tables.iter().map(|t| t.kind.as_str()))),
+        ])
+    }
+
+    pub(super) fn describe_table(&self, scope: &Scope<'_>, name: &TableRef) -> Result<RowStream> {
+        let name = self.table_name(scope, name)?;
+        let catalog = self.catalog.current();
+        let table = catalog.table(name.namespace().as_str(), name.table())?;
+        self.policy.may_read(&scope.principal, table)?;
+        let columns = &table.columns;
+        let types: Vec<String> = columns.iter().map(|c| c.data_type.to_string()).collect();
+        let defaults: Vec<Option<String>> =
+            columns.iter().map(|c| c.default.as_ref().map(ToString::to_string)).collect();
+        let count = i32::try_from(columns.len()).unwrap_or(i32::MAX);
+        let version = i32::try_from(table.schema_version).unwrap_or(i32::MAX);
+        let keys: BooleanArray = (0..columns.len()).map(|i| Some(table.is_key(i))).collect();
+        rows(vec![
+            ("column_name", DataType::Text, false, texts(columns.iter().map(|c| c.name.as_str()))),
+            ("ordinal_position", DataType::Int, false, Arc::new(Int32Array::from_iter_values(1..=count))),
+            (
+                "column_id",
+                DataType::BigInt,
+                false,
+                Arc::new(Int64Array::from_iter_values(columns.iter().map(|c| i64::from(c.id)))),
+            ),
+            ("data_type", DataType::Text, false, texts(types.iter().map(String::as_str))),
+            (
+                "is_nullable",
+                DataType::Boolean,
+                false,
+                Arc::new(columns.iter().map(|c| Some(c.nullable)).collect::<BooleanArray>()),
+            ),
+            ("is_primary_key", DataType::Boolean, false, Arc::new(keys)),
+            ("column_default", DataType::Text, true, optional_texts(defaults.iter().map(Option::as_deref))),
+            ("column_comment", DataType::Text, true, optional_texts(columns.iter().map(|_| None))),
+            (
+                "schema_version",
+                DataType::Int,
+                false,
+                Arc::new(Int32Array::from_iter_values(columns.iter().map(|_| version))),
+            ),
+        ])
+    }
+
+    /// Says where to open the socket and what to send on it; registers nothing.
+    pub(super) fn subscribe_to(&self, scope: &Scope<'_>, subscribe: &SubscribeTo) -> Result<RowStream> {
+        let base = scope.base_url.unwrap_or("http://127.0.0.1:8080");
+        let ws_url = format!("{}/v1/ws", base.replacen("http", "ws", 1).trim_end_matches('/'));
+        let id = format!("sub-{}", self.ids.uuid_v7(scope.now_us));
+        let options = subscribe.options;
+        let subscription = serde_json::json!({
+            "id": id,
+            "sql": subscribe.sql,
+            "options": {"last_rows": options.last_rows, "batch_size": options.batch_size, "from": options.from},
+        });
+        let message = "Open ws_url and send {\"type\":\"subscribe\",\"subscription\":…} with this subscription";
+        rows(vec![
+            ("status", DataType::Text, false, texts(std::iter::once("active"))),
+            ("ws_url", DataType::Text, false, texts(std::iter::once(ws_url.as_str()))),
+            ("subscription", DataType::Json, false, texts(std::iter::once(subscription.to_string().as_str()))),
+            ("message", DataType::Text, false, texts(std::iter::once(message))),
+        ])
+    }
+}
+
+fn texts<'a>(cells: impl Iterator<Item = &'a str>) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(cells))
+}
+
+fn optional_texts<'a>(cells: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
+    Arc::new(cells.collect::<StringArray>())
+}
+
+fn rows(columns: Vec<Column>) -> Result<RowStream> {
+    let fields: Vec<arrow::datatypes::Field> = columns
+        .iter()
+        .map(|(name, ty, nullable, _)| arrow::datatypes::Field::new(*name, ty.arrow(), *nullable))
+        .collect();
+    let shown =
+        columns.iter().map(|(name, ty, _, _)| crate::model::result::ResultColumn::computed(name, *ty)).collect();
+    let arrays = columns.into_iter().map(|(_, _, _, array)| array).collect();
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).map_err(Error::internal)?;
+    Ok(RowStream { schema: ResultSchema::new(shown), batches: Box::pin(stream::once(std::future::ready(Ok(batch)))) })
+}
