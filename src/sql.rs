@@ -4,7 +4,13 @@
 //! Never writes: a bound `WriteCommand` goes out; rows are read through one `ReadView`.
 
 pub mod bind;
+pub(crate) mod caller_catalog;
 pub mod define;
 pub mod direct;
+pub mod engine;
+pub(crate) mod functions;
+pub mod live_query;
 pub mod parse;
+pub(crate) mod partition_table;
 pub mod statement;
+pub mod system_tables;

@@ -1,0 +1,224 @@
+//! What a caller can name: tables, functions, `system.*` and `information_schema.*`.
+//!
+//! Owns the way from a name in a query to a table: a USER table becomes the caller's own partition here, before
+//! anything is planned. What the caller may not see is denied or, in lists, not there.
+//! Never reads rows.
+//! Invariant: LQ-3, no other place makes a [`PartitionTable`] for a query.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::cte_worktable::CteWorkTable;
+use datafusion::catalog::information_schema::InformationSchemaProvider;
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemTable, SchemaProvider, TableFunctionArgs, TableProvider,
+};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::{DataFusionError, Result, TableReference, plan_err};
+use datafusion::datasource::{empty::EmptyTable, provider_as_source};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner};
+use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
+use futures_util::FutureExt;
+
+use super::engine::{OwnerScope, QueryContext};
+use super::functions::StatementFunctions;
+use super::partition_table::{PartitionTable, RowScope};
+use super::system_tables::SystemTable;
+use crate::auth::policy::Policy;
+use crate::error::{self, Error};
+use crate::model::{Owner, TableKind, TableMeta};
+
+/// The one catalog, as SQL names it.
+pub(crate) const CATALOG: &str = "kalam";
+const INFORMATION_SCHEMA: &str = "information_schema";
+const SYSTEM_SCHEMA: &str = "system";
+
+/// Answers the planner's questions about names.
+pub(crate) struct CallerCatalog<'a> {
+    ctx: &'a QueryContext,
+    state: &'a SessionState,
+    functions: StatementFunctions,
+}
+
+impl<'a> CallerCatalog<'a> {
+    pub(crate) fn new(ctx: &'a QueryContext, state: &'a SessionState) -> Self {
+        let functions =
+            StatementFunctions { principal: ctx.principal.clone(), now_us: ctx.now_us, ids: ctx.ids.clone() };
+        Self { ctx, state, functions }
+    }
+
+    fn provider(&self, name: &TableReference) -> error::Result<Arc<dyn TableProvider>> {
+        let schema = name.schema().unwrap_or(&self.ctx.namespace);
+        let table = name.table();
+        let missing = || Error::TableNotFound(format!("{schema}.{table}"));
+        if name.catalog().is_some_and(|catalog| catalog != CATALOG) {
+            return Err(Error::TableNotFound(name.to_string()));
+        }
+        if is_system(schema) {
+            Policy.may_read_system(&self.ctx.principal)?;
+            return system_table(self.ctx, SystemTable::named(table).ok_or_else(missing)?);
+        }
+        if schema.eq_ignore_ascii_case(INFORMATION_SCHEMA) {
+            let schemas = InformationSchemaProvider::new(Arc::new(VisibleSchemas::of(self.ctx)));
+            // Its tables are computed when read: there is nothing to wait for here.
+            let found = schemas.table(table).now_or_never().transpose().map_err(Error::internal)?.flatten();
+            return found.ok_or_else(missing);
+        }
+        let meta = self.ctx.catalog.table(schema, table)?;
+        Policy.may_read(&self.ctx.principal, meta)?;
+        let scope = row_scope(&self.ctx.scope, meta);
+        Ok(Arc::new(PartitionTable::new(meta.clone(), scope, self.ctx.view.clone())))
+    }
+}
+
+/// Whose rows of `meta` a statement in `scope` reads. A SHARED table has one partition, whoever asks.
+pub(crate) fn row_scope(scope: &OwnerScope, meta: &TableMeta) -> RowScope {
+    match (meta.kind, scope) {
+        (TableKind::Shared, _) => RowScope::Partition(Owner::Shared),
+        (TableKind::User, OwnerScope::One(user)) => RowScope::Partition(meta.owner_for(user)),
+        (TableKind::User, OwnerScope::All) => RowScope::AllOwners,
+    }
+}
+
+fn is_system(schema: &str) -> bool {
+    schema.eq_ignore_ascii_case(SYSTEM_SCHEMA) || schema.eq_ignore_ascii_case("sys")
+}
+
+fn system_table(ctx: &QueryContext, table: SystemTable) -> error::Result<Arc<dyn TableProvider>> {
+    let rows = table.rows(&ctx.catalog, &*ctx.system).map_err(Error::internal)?;
+    let table = MemTable::try_new(rows.schema(), vec![vec![rows]]).map_err(Error::internal)?;
+    Ok(Arc::new(table))
+}
+
+impl ContextProvider for CallerCatalog<'_> {
+    fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
+        let provider = self.provider(&name).map_err(|error| DataFusionError::External(Box::new(error)))?;
+        Ok(provider_as_source(provider))
+    }
+
+    fn get_table_function_source(&self, name: &str, arguments: Vec<Expr>) -> Result<Arc<dyn TableSource>> {
+        let Some(function) = self.state.table_functions().get(name) else {
+            return plan_err!("Invalid table function '{name}'");
+        };
+        let arguments = TableFunctionArgs::new(&arguments, self.state);
+        Ok(provider_as_source(function.create_table_provider_with_args(arguments)?))
+    }
+
+    fn create_cte_work_table(&self, name: &str, schema: SchemaRef) -> Result<Arc<dyn TableSource>> {
+        Ok(provider_as_source(Arc::new(CteWorkTable::new(name, schema))))
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        self.state.expr_planners()
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.functions.get(name).or_else(|| self.state.scalar_functions().get(name).cloned())
+    }
+
+    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        self.state.higher_order_functions().get(name).cloned()
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.state.aggregate_functions().get(name).cloned()
+    }
+
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.state.window_functions().get(name).cloned()
+    }
+
+    fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        self.state.config_options()
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        self.state.scalar_functions().keys().cloned().collect()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        self.state.higher_order_functions().keys().cloned().collect()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        self.state.aggregate_functions().keys().cloned().collect()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        self.state.window_functions().keys().cloned().collect()
+    }
+}
+
+/// The schemas of `information_schema`, with what the caller may see of each: names and columns, no rows.
+#[derive(Debug, Clone)]
+struct VisibleSchemas {
+    schemas: Arc<BTreeMap<String, Arc<VisibleTables>>>,
+}
+
+#[derive(Debug, Default)]
+struct VisibleTables {
+    schemas: BTreeMap<String, SchemaRef>,
+}
+
+impl VisibleSchemas {
+    fn of(ctx: &QueryContext) -> Self {
+        let mut schemas: BTreeMap<String, VisibleTables> =
+            ctx.catalog.namespaces.keys().map(|name| (name.as_str().to_owned(), VisibleTables::default())).collect();
+        for table in ctx.catalog.tables().filter(|table| Policy.sees(&ctx.principal, table)) {
+            let tables = schemas.entry(table.name.namespace().as_str().to_owned()).or_default();
+            tables.schemas.insert(table.name.table().to_owned(), table.arrow_schema());
+        }
+        if Policy.may_read_system(&ctx.principal).is_ok() {
+            let tables = SystemTable::ALL.iter().map(|table| (table.name().to_owned(), table.schema()));
+            schemas.insert(SYSTEM_SCHEMA.to_owned(), VisibleTables { schemas: tables.collect() });
+        }
+        Self { schemas: Arc::new(schemas.into_iter().map(|(name, tables)| (name, Arc::new(tables))).collect()) }
+    }
+}
+
+impl CatalogProviderList for VisibleSchemas {
+    fn register_catalog(&self, _name: String, _catalog: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
+        None
+    }
+
+    fn catalog_names(&self) -> Vec<String> {
+        vec![CATALOG.to_owned()]
+    }
+
+    fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
+        (name == CATALOG).then(|| Arc::new(self.clone()) as Arc<dyn CatalogProvider>)
+    }
+}
+
+impl CatalogProvider for VisibleSchemas {
+    fn schema_names(&self) -> Vec<String> {
+        self.schemas.keys().cloned().collect()
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        self.schemas.get(name).map(|tables| tables.clone() as Arc<dyn SchemaProvider>)
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for VisibleTables {
+    fn table_names(&self) -> Vec<String> {
+        self.schemas.keys().cloned().collect()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let schema = self.schemas.get(name);
+        Ok(schema.map(|schema| Arc::new(EmptyTable::new(schema.clone())) as Arc<dyn TableProvider>))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.schemas.contains_key(name)
+    }
+}

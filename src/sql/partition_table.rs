@@ -1,0 +1,104 @@
+//! A table as DataFusion sees it: one partition of it, or all owners' rows.
+//!
+//! Owns which filters reach the store: `_seq` ranges, the whole primary key, and whether tombstones are shown.
+//! Never chooses an owner: [`PartitionTable`] is made for one, before planning.
+//! Invariants: LQ-3 (a scan reads the partition it was made for and no other), S7 (rows come in `_seq` order).
+
+mod bounds;
+mod scan;
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::Result;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+
+use crate::model::{Owner, TableMeta};
+use crate::storage::{Order, ReadView};
+
+use bounds::{ScanBounds, mentions_deleted};
+use scan::PartitionScan;
+
+/// Whose rows of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RowScope {
+    Partition(Owner),
+    /// The feed: rows carry `_user_id` and `_storage_id`.
+    AllOwners,
+}
+
+pub(crate) struct PartitionTable {
+    meta: Arc<TableMeta>,
+    scope: RowScope,
+    view: ReadView,
+    schema: SchemaRef,
+}
+
+impl PartitionTable {
+    pub(crate) fn new(meta: Arc<TableMeta>, scope: RowScope, view: ReadView) -> Self {
+        let schema = match scope {
+            RowScope::Partition(_) => meta.arrow_schema(),
+            RowScope::AllOwners => meta.arrow_schema_all_owners(),
+        };
+        Self { meta, scope, view, schema }
+    }
+
+    pub(crate) fn meta(&self) -> &Arc<TableMeta> {
+        &self.meta
+    }
+
+    fn pushdown(&self, filter: &Expr) -> TableProviderFilterPushDown {
+        if bounds::seq_range(filter).is_some() {
+            // The scan keeps to the range by itself, so that a LIMIT above may reach it as well.
+            TableProviderFilterPushDown::Exact
+        } else if mentions_deleted(filter) || bounds::key_value(&self.meta, filter).is_some() {
+            TableProviderFilterPushDown::Inexact
+        } else {
+            TableProviderFilterPushDown::Unsupported
+        }
+    }
+}
+
+impl fmt::Debug for PartitionTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PartitionTable({}, {:?})", self.meta.name, self.scope)
+    }
+}
+
+#[async_trait]
+impl TableProvider for PartitionTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(filters.iter().map(|filter| self.pushdown(filter)).collect())
+    }
+
+    async fn scan(
+        &self,
+        _state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let bounds = ScanBounds::of_filters(&self.meta, filters);
+        let projection = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
+        let source = scan::ScanSource {
+            meta: self.meta.clone(),
+            scope: self.scope.clone(),
+            view: self.view.clone(),
+            projection,
+            bounds,
+        };
+        Ok(Arc::new(PartitionScan::new(source, &self.schema, Order::Ascending, limit)?))
+    }
+}

@@ -1,0 +1,287 @@
+//! `system.*`: what the server knows about itself, as tables.
+//!
+//! Owns the tables' names and columns, which tools rely on. Each is computed when a statement names it.
+//! Never decides who may read them, and never shows a password hash: `auth::Policy` and `***` do that.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, new_empty_array};
+use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::common::{Result, ScalarValue};
+
+use crate::model::schema::LOCAL_STORAGE;
+use crate::model::{Catalog, ColumnMeta, NamespaceMeta, Role, TableKind, TableMeta, TableName, UserId};
+
+/// What the system tables show that is not in the [`Catalog`].
+pub trait SystemData: Send + Sync {
+    fn users(&self) -> Vec<UserRow>;
+    fn live(&self) -> Vec<LiveRow>;
+}
+
+/// A row of `system.users`. Times are in microseconds since the Unix epoch.
+#[derive(Debug, Clone)]
+pub struct UserRow {
+    pub user_id: UserId,
+    pub role: Role,
+    pub email: Option<String>,
+    /// `password`, `oauth` or `internal`.
+    pub auth_type: &'static str,
+    pub failed_login_attempts: i32,
+    pub locked_until: Option<i64>,
+    pub last_login_at: Option<i64>,
+    pub created_at: i64,
+    pub updated_at: i64,
+    pub last_seen: Option<i64>,
+    pub deleted_at: Option<i64>,
+}
+
+/// A row of `system.live`: one subscription. Times are in microseconds since the Unix epoch.
+#[derive(Debug, Clone)]
+pub struct LiveRow {
+    pub live_id: String,
+    pub connection_id: String,
+    pub subscription_id: String,
+    pub table: TableName,
+    pub user_id: UserId,
+    pub query: String,
+    /// JSON.
+    pub options: Option<String>,
+    pub created_at: i64,
+    pub last_update: i64,
+    /// Changes delivered.
+    pub changes: i64,
+    pub last_ping_at: i64,
+}
+
+/// `system.live` says on which node a subscription is; there is one.
+const THIS_NODE: i64 = 0;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SystemTable {
+    Users,
+    Namespaces,
+    Tables,
+    Columns,
+    Live,
+}
+
+impl SystemTable {
+    pub(crate) const ALL: &'static [SystemTable] =
+        &[SystemTable::Users, SystemTable::Namespaces, SystemTable::Tables, SystemTable::Columns, SystemTable::Live];
+
+    pub(crate) fn named(name: &str) -> Option<SystemTable> {
+        Self::ALL.iter().copied().find(|table| table.name().eq_ignore_ascii_case(name))
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            SystemTable::Users => "users",
+            SystemTable::Namespaces => "namespaces",
+            SystemTable::Tables => "tables",
+            SystemTable::Columns => "columns",
+            SystemTable::Live => "live",
+        }
+    }
+
+    pub(crate) fn schema(self) -> SchemaRef {
+        match self {
+            SystemTable::Users => schema_of(USERS),
+            SystemTable::Namespaces => schema_of(NAMESPACES),
+            SystemTable::Tables => schema_of(TABLES),
+            SystemTable::Columns => schema_of(COLUMNS),
+            SystemTable::Live => schema_of(LIVE),
+        }
+    }
+
+    pub(crate) fn rows(self, catalog: &Catalog, system: &dyn SystemData) -> Result<RecordBatch> {
+        match self {
+            SystemTable::Users => batch_of(USERS, &system.users()),
+            SystemTable::Namespaces => {
+                let rows: Vec<NamespaceRow> = catalog
+                    .namespaces
+                    .values()
+                    .map(|meta| NamespaceRow { meta: meta.clone(), tables: catalog.tables_in(&meta.name).len() })
+                    .collect();
+                batch_of(NAMESPACES, &rows)
+            }
+            SystemTable::Tables => {
+                let rows: Vec<Arc<TableMeta>> = catalog.tables().cloned().collect();
+                batch_of(TABLES, &rows)
+            }
+            SystemTable::Columns => {
+                let rows: Vec<ColumnRow> = catalog.tables().flat_map(|table| columns_of(table)).collect();
+                batch_of(COLUMNS, &rows)
+            }
+            SystemTable::Live => batch_of(LIVE, &system.live()),
+        }
+    }
+}
+
+struct NamespaceRow {
+    meta: NamespaceMeta,
+    tables: usize,
+}
+
+struct ColumnRow {
+    table: Arc<TableMeta>,
+    position: usize,
+}
+
+impl ColumnRow {
+    fn column(&self) -> &ColumnMeta {
+        &self.table.columns[self.position]
+    }
+}
+
+fn columns_of(table: &Arc<TableMeta>) -> impl Iterator<Item = ColumnRow> {
+    (0..table.columns.len()).map(|position| ColumnRow { table: table.clone(), position })
+}
+
+/// A column of a system table whose rows come from `R`s.
+struct Column<R: 'static> {
+    name: &'static str,
+    nullable: bool,
+    cell: fn(&R) -> ScalarValue,
+    /// Of `cell`'s values.
+    data_type: fn() -> ArrowType,
+}
+
+fn schema_of<R>(columns: &[Column<R>]) -> SchemaRef {
+    let fields = columns.iter().map(|column| Field::new(column.name, (column.data_type)(), column.nullable));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+fn batch_of<R>(columns: &[Column<R>], rows: &[R]) -> Result<RecordBatch> {
+    let mut arrays: Vec<ArrayRef> = Vec::with_capacity(columns.len());
+    for column in columns {
+        arrays.push(if rows.is_empty() {
+            new_empty_array(&(column.data_type)())
+        } else {
+            ScalarValue::iter_to_array(rows.iter().map(column.cell))?
+        });
+    }
+    Ok(RecordBatch::try_new(schema_of(columns), arrays)?)
+}
+
+const fn text<R>(name: &'static str, cell: fn(&R) -> ScalarValue) -> Column<R> {
+    Column { name, nullable: false, cell, data_type: || ArrowType::Utf8 }
+}
+
+const fn int<R>(name: &'static str, cell: fn(&R) -> ScalarValue) -> Column<R> {
+    Column { name, nullable: false, cell, data_type: || ArrowType::Int32 }
+}
+
+const fn bigint<R>(name: &'static str, cell: fn(&R) -> ScalarValue) -> Column<R> {
+    Column { name, nullable: false, cell, data_type: || ArrowType::Int64 }
+}
+
+const fn boolean<R>(name: &'static str, cell: fn(&R) -> ScalarValue) -> Column<R> {
+    Column { name, nullable: false, cell, data_type: || ArrowType::Boolean }
+}
+
+const fn time<R>(name: &'static str, cell: fn(&R) -> ScalarValue) -> Column<R> {
+    Column { name, nullable: false, cell, data_type: || ArrowType::Timestamp(TimeUnit::Microsecond, None) }
+}
+
+const fn null<R>(column: Column<R>) -> Column<R> {
+    Column { nullable: true, ..column }
+}
+
+/// Text that may be missing.
+fn words(text: Option<impl Into<String>>) -> ScalarValue {
+    ScalarValue::Utf8(text.map(Into::into))
+}
+
+fn micros(time: impl Into<Option<i64>>) -> ScalarValue {
+    ScalarValue::TimestampMicrosecond(time.into(), None)
+}
+
+fn count(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+const USERS: &[Column<UserRow>] = &[
+    text("user_id", |r| r.user_id.as_str().into()),
+    text("password_hash", |_| "***".into()),
+    text("role", |r| r.role.as_str().into()),
+    null(text("email", |r| words(r.email.as_deref()))),
+    text("auth_type", |r| r.auth_type.into()),
+    null(text("auth_data", |_| words(None::<String>))),
+    text("storage_mode", |_| "table".into()),
+    null(text("storage_id", |_| words(None::<String>))),
+    int("failed_login_attempts", |r| r.failed_login_attempts.into()),
+    null(time("locked_until", |r| micros(r.locked_until))),
+    null(time("last_login_at", |r| micros(r.last_login_at))),
+    time("created_at", |r| micros(r.created_at)),
+    time("updated_at", |r| micros(r.updated_at)),
+    null(time("last_seen", |r| micros(r.last_seen))),
+    null(time("deleted_at", |r| micros(r.deleted_at))),
+];
+
+const NAMESPACES: &[Column<NamespaceRow>] = &[
+    text("namespace_id", |r| r.meta.name.as_str().into()),
+    text("name", |r| r.meta.name.as_str().into()),
+    time("created_at", |r| micros(r.meta.created_at)),
+    null(text("options", |r| words(r.meta.options.as_deref()))),
+    int("table_count", |r| i32::try_from(r.tables).unwrap_or(i32::MAX).into()),
+];
+
+const TABLES: &[Column<Arc<TableMeta>>] = &[
+    text("namespace_id", |r| r.name.namespace().as_str().into()),
+    text("table_name", |r| r.name.table().into()),
+    text("table_type", |r| r.kind.as_str().into()),
+    null(text("storage_id", |_| words(Some(LOCAL_STORAGE)))),
+    bigint("version", |r| i64::from(r.schema_version).into()),
+    null(text("options", |r| words(Some(table_options(r))))),
+    null(text("comment", |_| words(None::<String>))),
+    time("updated_at", |r| micros(r.updated_at)),
+    time("created_at", |r| micros(r.created_at)),
+];
+
+const COLUMNS: &[Column<ColumnRow>] = &[
+    text("namespace_id", |r| r.table.name.namespace().as_str().into()),
+    text("table_name", |r| r.table.name.table().into()),
+    bigint("version", |r| i64::from(r.table.schema_version).into()),
+    bigint("column_id", |r| i64::from(r.column().id).into()),
+    text("column_name", |r| r.column().name.as_str().into()),
+    null(text("comment", |_| words(None::<String>))),
+    text("data_type", |r| r.column().data_type.to_string().into()),
+    null(text("default_value", |r| words(r.column().default.as_ref().map(ToString::to_string)))),
+    bigint("ordinal", |r| count(r.position + 1).into()),
+    boolean("nullable", |r| r.column().nullable.into()),
+    boolean("primary_key", |r| r.table.is_key(r.position).into()),
+    null(bigint("primary_key_pos", |r| {
+        let place = r.table.primary_key.iter().position(|column| *column == r.position);
+        ScalarValue::Int64(place.map(|place| count(place + 1)))
+    })),
+];
+
+const LIVE: &[Column<LiveRow>] = &[
+    text("live_id", |r| r.live_id.as_str().into()),
+    text("connection_id", |r| r.connection_id.as_str().into()),
+    text("subscription_id", |r| r.subscription_id.as_str().into()),
+    text("namespace_id", |r| r.table.namespace().as_str().into()),
+    text("table_name", |r| r.table.table().into()),
+    text("user_id", |r| r.user_id.as_str().into()),
+    text("query", |r| r.query.as_str().into()),
+    null(text("options", |r| words(r.options.as_deref()))),
+    text("status", |_| "active".into()),
+    time("created_at", |r| micros(r.created_at)),
+    time("last_update", |r| micros(r.last_update)),
+    bigint("changes", |r| r.changes.into()),
+    bigint("node_id", |_| THIS_NODE.into()),
+    time("last_ping_at", |r| micros(r.last_ping_at)),
+];
+
+/// The options that CREATE TABLE was given or that stand in their place, as JSON.
+fn table_options(table: &TableMeta) -> String {
+    let mut options = serde_json::Map::new();
+    options.insert("TYPE".to_owned(), table.kind.as_str().to_ascii_uppercase().into());
+    if table.kind == TableKind::Shared {
+        options.insert("ACCESS_LEVEL".to_owned(), table.access.as_str().into());
+    }
+    if let Some(durability) = table.durability {
+        options.insert("DURABILITY".to_owned(), durability.as_str().into());
+    }
+    serde_json::Value::Object(options).to_string()
+}
