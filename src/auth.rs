@@ -5,8 +5,28 @@
 //! and what a statement does arrives as model types.
 //! Start at [`Authenticator`] for who is asking, at [`Policy`] for whether they may.
 
+mod accounts;
+mod administration;
+mod authenticator;
 pub mod config;
+mod limits;
+mod log;
+mod password;
 pub mod policy;
+mod revoked;
+mod token;
+mod users;
 
-pub use config::{Argon2Config, AuthConfig, Secret};
+pub use accounts::AuthEvent;
+pub use administration::{NewUser, SetupRequest, UserChange};
+pub use authenticator::{ActAs, Authenticator, LoggedIn, RefreshFault, Session};
+pub use config::{Argon2Config, AuthConfig, Secret, check_secret};
+pub use log::{AuthLog, AuthRecord};
+pub(crate) use password::PASSWORD_READ_LIMIT;
+pub use password::PasswordHash;
 pub use policy::{AdminAction, Authorized, ExecuteAs, Policy};
+pub use token::{SessionId, TokenPair};
+pub use users::{AuthType, UserAck, UserRecord};
+
+#[cfg(test)]
+pub(crate) mod testing;

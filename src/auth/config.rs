@@ -31,6 +31,8 @@ pub struct AuthConfig {
     /// Marks cookies `Secure` on https requests.
     pub cookie_secure: bool,
     pub min_password_length: usize,
+    /// Holds CREATE USER and ALTER USER to the rules of the first-run setup: length, and none of the most common.
+    pub enforce_password_complexity: bool,
     /// Lets others than this machine do the first-run setup.
     pub allow_remote_setup: bool,
     /// Logins, refreshes and Basic checks a second from one address.
@@ -54,6 +56,7 @@ impl Default for AuthConfig {
             root_password: None,
             cookie_secure: true,
             min_password_length: 8,
+            enforce_password_complexity: false,
             allow_remote_setup: false,
             login_rate_per_ip: NonZeroU32::new(20).unwrap_or(NonZeroU32::MIN),
             query_rate_per_user: NonZeroU32::new(1_000).unwrap_or(NonZeroU32::MIN),
