@@ -11,6 +11,8 @@ pub mod encoding;
 pub mod event;
 pub mod query;
 mod rows;
+#[cfg(test)]
+mod testing;
 
 pub use change_batch::{ChangeBatch, StoredRows};
 pub use encoding::{Format, Formats, WireFrame};

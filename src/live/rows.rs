@@ -106,8 +106,9 @@ impl LiveRows {
 /// `_seq` of each row.
 pub(crate) fn seqs(rows: &RecordBatch) -> Result<Vec<Seq>> {
     let column = column(rows, SEQ_COLUMN)?;
-    let column =
-        column.as_primitive_opt::<Int64Type>().ok_or_else(|| Error::internal("_seq is no column of 64-bit integers"))?;
+    let column = column
+        .as_primitive_opt::<Int64Type>()
+        .ok_or_else(|| Error::internal("_seq is no column of 64-bit integers"))?;
     column.values().iter().map(|raw| Seq::new(*raw).ok_or_else(|| Error::internal("a negative _seq"))).collect()
 }
 
