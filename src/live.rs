@@ -1,3 +1,20 @@
-//! (being written)
+//! Live queries: from committed changes to frames for subscribers, in order, without gap or double.
+//!
+//! Owns the wire frames, what a change is to a query, who is subscribed to what, each subscription's state, and the
+//! bounded outbox between writers and a socket.
+//! Never performs I/O, never awaits, never reads a clock: actors bring time and rows, and carry out what is decided here.
+//! Invariants: LQ-1 no gap, no double; LQ-5 no queue over its bytes; a subscriber is told why it ends.
+//! Start at [`registry::QueryRegistry`] (the writer's side) and [`subscription::Subscription`] (the reader's side).
 
+pub mod change_batch;
+pub mod encoding;
+pub mod event;
 pub mod query;
+mod rows;
+#[cfg(test)]
+mod testing;
+
+pub use change_batch::{ChangeBatch, StoredRows};
+pub use encoding::{Format, Formats, WireFrame};
+pub use event::{EventKind, LiveEvent};
+pub use query::LiveQuery;

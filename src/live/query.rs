@@ -1,35 +1,35 @@
-//! A live query, seen from the delivery side: which rows of a change belong to it, and what a subscriber sees of them.
+//! What a live query can do: the seam between subscriptions and the evaluator that SELECT uses.
 
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
 
 use crate::error::Result;
-use crate::model::{ResultSchema, TableMeta};
+use crate::model::TableMeta;
+use crate::model::result::ResultSchema;
 
-/// One `SELECT … FROM ns.table [WHERE …]` that is kept live. `sql::live_query` compiles it.
+/// One compiled `SELECT columns FROM table [WHERE …]`, evaluated row by row: the same expressions as SELECT's (LQ-4).
 pub trait LiveQuery: Send + Sync + std::fmt::Debug {
     fn table(&self) -> &Arc<TableMeta>;
 
-    /// Does it listen to all owners' rows (`EXECUTE AS USER '*'`)?
+    /// Does it address the rows of all users in one go?
     fn all_owners(&self) -> bool;
 
-    /// For the acknowledgement: `*` lists `_seq` and `_deleted`; a projection only its columns.
+    /// The columns that [`LiveQuery::project`] gives, in order.
     fn schema(&self) -> &ResultSchema;
 
-    /// Which rows the query selects. `rows` has the table's full schema, or its all-owners schema; NULL counts as
-    /// false, no WHERE as true.
+    /// For each row of `rows` (full schema of the table, or of all owners): does it match? NULL is no.
     ///
     /// # Errors
-    /// What a SELECT with the same predicate answers: `Execution` where a row makes it fail.
+    /// `EXECUTION` where the filter can not be computed on one of the rows.
     fn matches(&self, rows: &RecordBatch) -> Result<BooleanArray>;
 
-    /// The selected columns, then `_seq`; with `*` also `_deleted`, and for all owners `_user_id` and `_storage_id`.
+    /// The selected columns of `rows`, all of which match.
     ///
     /// # Errors
-    /// `Execution` where a row makes an expression fail.
+    /// `EXECUTION` where an expression can not be computed on one of the rows.
     fn project(&self, rows: &RecordBatch) -> Result<RecordBatch>;
 
-    /// Queries on one table and scope with equal identity are evaluated once for all their subscribers.
+    /// Equal for queries that give equal results on the same rows: such queries are evaluated once for all subscribers.
     fn identity(&self) -> &str;
 }

@@ -1,0 +1,150 @@
+//! Rows as a subscriber sees them: the selected columns, and what every live row carries beside them.
+//!
+//! Owns which columns that is: `_seq` always, the owner's columns where the query addresses all owners, `_deleted` where
+//! it is selected or the row is gone.
+//! Never evaluates anything itself: the query does.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::{Int64Type, Schema};
+
+use super::LiveQuery;
+use crate::error::{Error, Result};
+use crate::model::Seq;
+use crate::model::result::{CellEncoders, RowObject};
+use crate::model::schema::{DELETED_COLUMN, SEQ_COLUMN, STORAGE_ID_COLUMN, USER_ID_COLUMN};
+
+/// Projected rows, ready to be written.
+#[derive(Debug)]
+pub(crate) struct LiveRows {
+    batch: RecordBatch,
+    cells: CellEncoders,
+    /// Columns of a row that is there.
+    shown: Vec<usize>,
+    /// Columns of a row that is gone: also `_deleted`.
+    gone: Vec<usize>,
+    /// The primary key, where it is selected.
+    key: Vec<usize>,
+    seq: usize,
+    selected: usize,
+}
+
+impl LiveRows {
+    /// Projects `rows` (full schema), all of which match.
+    pub(crate) fn project(query: &dyn LiveQuery, rows: &RecordBatch) -> Result<Self> {
+        let projected = query.project(rows)?;
+        let selected = projected.num_columns();
+        let mut fields: Vec<_> = projected.schema().fields().iter().cloned().collect();
+        let mut columns = projected.columns().to_vec();
+        let mut shown: Vec<usize> = (0..selected).collect();
+        let mut add = |name: &str| -> Result<usize> {
+            if let Some(at) = fields.iter().position(|field| field.name() == name) {
+                return Ok(at);
+            }
+            let at = rows.schema().index_of(name).map_err(Error::internal)?;
+            fields.push(Arc::new(rows.schema().field(at).clone()));
+            columns.push(rows.column(at).clone());
+            Ok(fields.len() - 1)
+        };
+        let mut always = vec![SEQ_COLUMN];
+        if query.all_owners() {
+            always.extend([USER_ID_COLUMN, STORAGE_ID_COLUMN]);
+        }
+        for name in always {
+            let at = add(name)?;
+            if at >= selected {
+                shown.push(at);
+            }
+        }
+        let seq = add(SEQ_COLUMN)?;
+        let deleted = add(DELETED_COLUMN)?;
+        let mut gone = shown.clone();
+        if deleted >= selected {
+            gone.push(deleted);
+        }
+        let flagged = query.schema().columns().iter().enumerate().filter(|(_, column)| column.flags.pk);
+        let key = flagged.map(|(at, _)| at).filter(|at| *at < selected).collect();
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(Error::internal)?;
+        let cells = CellEncoders::new(&batch)?;
+        Ok(Self { batch, cells, shown, gone, key, seq, selected })
+    }
+
+    pub(crate) fn shown(&self, row: usize) -> RowObject<'_> {
+        self.cells.object_of(row, &self.shown)
+    }
+
+    pub(crate) fn gone(&self, row: usize) -> RowObject<'_> {
+        self.cells.object_of(row, &self.gone)
+    }
+
+    pub(crate) fn of_columns<'a>(&'a self, row: usize, columns: &'a [usize]) -> RowObject<'a> {
+        self.cells.object_of(row, columns)
+    }
+
+    pub(crate) fn key(&self) -> &[usize] {
+        &self.key
+    }
+
+    /// The columns of `old_values`: primary key, `_seq`, and what differs between row `row` here and row `other_row`
+    /// of `other`.
+    pub(crate) fn key_and_changed(&self, row: usize, other: &LiveRows, other_row: usize) -> Vec<usize> {
+        let differs = |at: usize| {
+            let (here, there) = (self.batch.column(at).slice(row, 1), other.batch.column(at).slice(other_row, 1));
+            here.as_ref() != there.as_ref()
+        };
+        let mut columns: Vec<usize> =
+            (0..self.selected).filter(|at| *at == self.seq || self.key.contains(at) || differs(*at)).collect();
+        if self.seq >= self.selected {
+            columns.push(self.seq);
+        }
+        columns
+    }
+}
+
+/// `_seq` of each row.
+pub(crate) fn seqs(rows: &RecordBatch) -> Result<Vec<Seq>> {
+    let column = column(rows, SEQ_COLUMN)?;
+    let column = column
+        .as_primitive_opt::<Int64Type>()
+        .ok_or_else(|| Error::internal("_seq is no column of 64-bit integers"))?;
+    column.values().iter().map(|raw| Seq::new(*raw).ok_or_else(|| Error::internal("a negative _seq"))).collect()
+}
+
+/// Whether each row is a tombstone.
+pub(crate) fn tombstones(rows: &RecordBatch) -> Result<BooleanArray> {
+    let column = column(rows, DELETED_COLUMN)?;
+    column.as_boolean_opt().cloned().ok_or_else(|| Error::internal("_deleted is no column of booleans"))
+}
+
+/// Is row `row` true in a filter's answer?
+pub(crate) fn holds(answer: &BooleanArray, row: usize) -> bool {
+    answer.is_valid(row) && answer.value(row)
+}
+
+/// The rows at these positions, in this order.
+pub(crate) fn take(rows: &RecordBatch, positions: &[u32]) -> Result<RecordBatch> {
+    let all = positions.len() == rows.num_rows() && positions.iter().zip(0..).all(|(at, nth)| *at == nth);
+    if all {
+        return Ok(rows.clone());
+    }
+    take_record_batch(rows, &UInt32Array::from(positions.to_vec())).map_err(Error::internal)
+}
+
+/// `rows` as tombstones: gone at `seqs`.
+pub(crate) fn as_tombstones(rows: &RecordBatch, seqs: Vec<Seq>) -> Result<RecordBatch> {
+    let deleted: ArrayRef = Arc::new(BooleanArray::from(vec![true; rows.num_rows()]));
+    let seqs: ArrayRef = Arc::new(Int64Array::from_iter_values(seqs.into_iter().map(Seq::get)));
+    let schema = rows.schema();
+    let columns = schema.fields().iter().zip(rows.columns()).map(|(field, column)| match field.name().as_str() {
+        SEQ_COLUMN => seqs.clone(),
+        DELETED_COLUMN => deleted.clone(),
+        _ => column.clone(),
+    });
+    RecordBatch::try_new(schema.clone(), columns.collect()).map_err(Error::internal)
+}
+
+fn column<'a>(rows: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
+    rows.column_by_name(name).ok_or_else(|| Error::internal(format!("rows without {name}")))
+}

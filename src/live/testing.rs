@@ -1,0 +1,169 @@
+//! A small table and a query over it, for the tests of this layer: no engine needed.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{Int32Type, SchemaRef};
+
+use super::{Format, LiveEvent, LiveQuery, WireFrame};
+use crate::error::{Error, Result};
+use crate::model::result::ResultSchema;
+use crate::model::{
+    AccessLevel, ColumnMeta, ColumnName, DataType, NamespaceName, Seq, TableId, TableKind, TableMeta, TableName,
+};
+
+/// `notes(id BIGINT PRIMARY KEY, body TEXT, score INT)`
+pub(crate) fn notes() -> Arc<TableMeta> {
+    let column = |id, name: &str, data_type, nullable| ColumnMeta {
+        id,
+        name: ColumnName::parse(name).unwrap(),
+        data_type,
+        nullable,
+        default: None,
+    };
+    Arc::new(TableMeta {
+        id: TableId(1),
+        name: TableName::new(NamespaceName::parse("demo").unwrap(), "notes").unwrap(),
+        kind: TableKind::User,
+        columns: vec![
+            column(1, "id", DataType::BigInt, false),
+            column(2, "body", DataType::Text, true),
+            column(3, "score", DataType::Int, true),
+        ],
+        primary_key: vec![0],
+        access: AccessLevel::Private,
+        durability: None,
+        schema_version: 1,
+        created_at: 0,
+        updated_at: 0,
+    })
+}
+
+pub(crate) fn seq(raw: i64) -> Seq {
+    Seq::new(raw).unwrap()
+}
+
+/// A stored row of `notes`; `body` is "b1", "b2", … by its number, or NULL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Note {
+    pub id: i64,
+    pub body: Option<i32>,
+    pub score: Option<i32>,
+    pub seq: i64,
+    pub deleted: bool,
+}
+
+pub(crate) fn note(id: i64, body: impl Into<Option<i32>>, score: impl Into<Option<i32>>, seq: i64) -> Note {
+    Note { id, body: body.into(), score: score.into(), seq, deleted: false }
+}
+
+impl Note {
+    pub(crate) fn deleted(self) -> Note {
+        Note { deleted: true, ..self }
+    }
+}
+
+pub(crate) fn rows(notes: &[Note]) -> RecordBatch {
+    batch(notes, self::notes().arrow_schema(), Vec::new())
+}
+
+/// Rows of all owners; the owner of each is "u" and its id.
+pub(crate) fn rows_of_all_owners(notes: &[Note]) -> RecordBatch {
+    let users: StringArray = notes.iter().map(|n| Some(format!("u{}", n.id))).collect();
+    let storages: StringArray = notes.iter().map(|_| Some("local")).collect();
+    batch(notes, self::notes().arrow_schema_all_owners(), vec![Arc::new(users), Arc::new(storages)])
+}
+
+fn batch(notes: &[Note], schema: SchemaRef, owner_columns: Vec<ArrayRef>) -> RecordBatch {
+    let mut columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from_iter_values(notes.iter().map(|n| n.id))),
+        Arc::new(notes.iter().map(|n| n.body.map(|b| format!("b{b}"))).collect::<StringArray>()),
+        Arc::new(notes.iter().map(|n| n.score).collect::<Int32Array>()),
+        Arc::new(Int64Array::from_iter_values(notes.iter().map(|n| n.seq))),
+        Arc::new(notes.iter().map(|n| Some(n.deleted)).collect::<BooleanArray>()),
+    ];
+    columns.extend(owner_columns);
+    RecordBatch::try_new(schema, columns).unwrap()
+}
+
+/// `SELECT columns FROM notes WHERE score >= at_least`; a score of -1 can not be computed with.
+#[derive(Debug)]
+pub(crate) struct ScoreQuery {
+    table: Arc<TableMeta>,
+    schema: ResultSchema,
+    positions: Vec<usize>,
+    at_least: Option<i32>,
+    all_owners: bool,
+    identity: String,
+}
+
+impl ScoreQuery {
+    pub(crate) fn new(positions: &[usize], at_least: Option<i32>) -> Self {
+        let table = notes();
+        let names: Vec<String> =
+            table.arrow_schema_all_owners().fields().iter().map(|field| field.name().clone()).collect();
+        let names: Vec<String> = positions.iter().map(|at| names[*at].clone()).collect();
+        let schema = ResultSchema::of_table_projection(&table, positions, &names);
+        let identity = format!("{positions:?} {at_least:?}");
+        Self { table, schema, positions: positions.to_vec(), at_least, all_owners: false, identity }
+    }
+
+    /// `SELECT *`
+    pub(crate) fn all(at_least: Option<i32>) -> Self {
+        Self::new(&[0, 1, 2, 3, 4], at_least)
+    }
+
+    pub(crate) fn over_all_owners(self) -> Self {
+        Self { all_owners: true, ..self }
+    }
+}
+
+impl LiveQuery for ScoreQuery {
+    fn table(&self) -> &Arc<TableMeta> {
+        &self.table
+    }
+
+    fn all_owners(&self) -> bool {
+        self.all_owners
+    }
+
+    fn schema(&self) -> &ResultSchema {
+        &self.schema
+    }
+
+    fn matches(&self, rows: &RecordBatch) -> Result<BooleanArray> {
+        let scores = rows.column(2).as_primitive::<Int32Type>();
+        if scores.iter().any(|score| score == Some(-1)) {
+            return Err(Error::Execution("a score of -1".into()));
+        }
+        Ok(match self.at_least {
+            None => BooleanArray::from(vec![true; rows.num_rows()]),
+            Some(at_least) => scores.iter().map(|score| score.map(|score| score >= at_least)).collect(),
+        })
+    }
+
+    fn project(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+        rows.project(&self.positions).map_err(Error::internal)
+    }
+
+    fn identity(&self) -> &str {
+        &self.identity
+    }
+}
+
+/// A frame's JSON text, whether or not it was compressed.
+pub(crate) fn text(frame: &WireFrame) -> String {
+    match frame {
+        WireFrame::Text(text) => text.to_string(),
+        WireFrame::Binary(bytes) => {
+            String::from_utf8(super::encoding::unpack(bytes, usize::MAX).unwrap()).expect("a JSON frame")
+        }
+    }
+}
+
+/// The event's frame for subscription "s", without what all have in common.
+pub(crate) fn event_text(event: &LiveEvent) -> String {
+    let text = text(&event.frame("s", Format::Json, false).unwrap());
+    let rest = text.strip_prefix(r#"{"type":"change","subscription_id":"s","change_type":"#).expect("a change frame");
+    rest.strip_suffix('}').expect("an object").to_owned()
+}
