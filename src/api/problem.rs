@@ -72,7 +72,7 @@ impl SqlProblem<'_> {
 fn visible_text(error: &Error, role: Role) -> String {
     match error {
         Error::OutOfMemory(_) if !role.is_admin() => {
-            Error::OutOfMemory("an administrator sees the details".to_owned()).to_string()
+            Error::OutOfMemory("the report is for administrators".to_owned()).to_string()
         }
         _ => error.to_string(),
     }
