@@ -2,13 +2,13 @@
 //!
 //! Owns the order of start and stop, and the sentences that a failed start ends with. It composes; it decides nothing
 //! about data.
-//! Start: folder → secret → sockets → database → HTTP → ready. Stop: no new connections → subscribers told → requests
+//! Start: secret → sockets → database → HTTP → ready. Stop: no new connections → subscribers told → requests
 //! finished → writes drained and the store closed. A second signal does not wait.
 //! Start at [`run`].
 
 mod announce;
-mod data_folder;
 mod listen;
+mod secret;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -27,12 +27,12 @@ use crate::api::health::ServerStatus;
 use crate::auth::config::{WeakSecret, check_secret};
 use crate::cli::ServeArgs;
 use crate::config::Config;
-use crate::database::Database;
-use crate::error::Error;
+use crate::actors::Fatal;
+use crate::database::{self, Database, DatabaseOptions};
+use crate::sql::engine::EngineConfig;
 use crate::time::Clock;
 use crate::{api, logging};
 use announce::Announcement;
-use data_folder::DataFolder;
 
 /// Exit code of a process that an impatient user interrupted: 128 + SIGINT.
 const INTERRUPTED: i32 = 130;
@@ -40,13 +40,9 @@ const INTERRUPTED: i32 = 130;
 /// Why a server did not start, in one sentence that says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("the data folder {} can not be used: {source}. Choose another with --data", path.display())]
+    #[error("the data folder {} can not be used: {source}; check its permissions, or choose another with --data",
+        path.display())]
     DataFolder { path: PathBuf, source: io::Error },
-    #[error("the data folder {} is in use by another inboxdb{}. Stop it, or choose another folder with --data",
-        path.display(), .holder.map_or_else(String::new, |pid: u32| format!(" (process {pid})")))]
-    DataFolderInUse { path: PathBuf, holder: Option<u32> },
-    #[error("the secret in {} can not be read or made: {source}", path.display())]
-    SecretFile { path: PathBuf, source: io::Error },
     #[error(
         "listening on {host} lets other machines in, and that needs a secret for tokens. Set one of your own: \
          INBOXDB_AUTH__JWT_SECRET=$(openssl rand -base64 48)"
@@ -58,8 +54,8 @@ pub enum StartError {
     UnknownHost { host: String, source: io::Error },
     #[error("can not listen on {address}: {source}. Choose another port with --port, or another address with --host")]
     Bind { address: SocketAddr, source: io::Error },
-    #[error("the database can not be opened: {0}")]
-    Open(Error),
+    #[error(transparent)]
+    Open(#[from] database::StartError),
     #[error("the ready file {} can not be written: {source}", path.display())]
     ReadyFile { path: PathBuf, source: io::Error },
     #[error("the server stopped: {0}")]
@@ -77,20 +73,18 @@ pub fn run(config: Config, args: &ServeArgs) -> Result<(), StartError> {
 
 async fn serve(mut config: Config, args: &ServeArgs) -> Result<(), StartError> {
     let addresses = listen::resolve(&config.server).await?;
-    let folder = DataFolder::open(&config.storage.data_path)?;
-    settle_secret(&mut config, &addresses, &folder)?;
+    settle_secret(&mut config, &addresses)?;
     let listeners = listen::bind(&addresses, config.server.backlog)?;
     let bound = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<SocketAddr>>>()?;
 
     let mut signals = Signals::new()?;
-    config.storage.data_path = folder.path().to_owned();
-    let database = Database::open(&config, Clock::system()).await.map_err(StartError::Open)?;
+    let database = Database::open(database_options(&config), Clock::system(), fatal()).await?;
     let status = Data::new(ServerStatus::ready());
     let server = http_server(&config, listeners, &database, &status)?;
     let handle = server.handle();
     let mut running = actix_web::rt::spawn(server);
 
-    announce(&config, args, &folder, &database, &bound)?;
+    announce(&config, args, &database, &bound)?;
 
     tokio::select! {
         () = signals.next() => info!("stopping"),
@@ -102,23 +96,56 @@ async fn serve(mut config: Config, args: &ServeArgs) -> Result<(), StartError> {
         signals.next().await;
         std::process::exit(INTERRUPTED);
     });
-    let no_new_connections = handle.stop(true);
-    database.close_sessions().await;
-    no_new_connections.await;
+    let requests_finished = handle.stop(true);
+    database.begin_shutdown();
+    requests_finished.await;
     database.shutdown().await;
     info!("stopped");
     Ok(())
 }
 
 /// Without a configured secret, a server that only this machine reaches makes its own.
-fn settle_secret(config: &mut Config, addresses: &[SocketAddr], folder: &DataFolder) -> Result<(), StartError> {
+fn settle_secret(config: &mut Config, addresses: &[SocketAddr]) -> Result<(), StartError> {
+    let path = &config.storage.data_path;
     let only_this_machine = addresses.iter().all(|address| address.ip().to_canonical().is_loopback());
     match &config.auth.jwt_secret {
         Some(secret) => check_secret(secret.expose(), only_this_machine)?,
-        None if only_this_machine => config.auth.jwt_secret = Some(folder.jwt_secret()?),
+        None if only_this_machine => {
+            let made = secret::load_or_make(path);
+            let made = made.map_err(|source| StartError::DataFolder { path: path.clone(), source })?;
+            config.auth.jwt_secret = Some(made);
+        }
         None => return Err(StartError::NoSecret { host: config.server.host.clone() }),
     }
     Ok(())
+}
+
+fn database_options(config: &Config) -> DatabaseOptions {
+    let Config { storage, durability, limits, auth, datafusion, .. } = config;
+    DatabaseOptions {
+        data: storage.data_path.clone(),
+        cache_bytes: storage.cache_size.as_u64(),
+        node: storage.node_id,
+        durability: durability.default,
+        buffered_sync_interval: durability.buffered_sync_interval,
+        max_result_bytes: limits.max_result_bytes.as_u64(),
+        max_statements: limits.max_statements,
+        engine: EngineConfig {
+            threads: count_or_cores(datafusion.threads),
+            memory_limit_bytes: usize::try_from(datafusion.memory_limit.as_u64()).unwrap_or(usize::MAX),
+            statement_timeout: limits.statement_timeout,
+        },
+        auth: auth.clone(),
+    }
+}
+
+/// The store is poisoned or an actor that holds order has died: nothing may be acknowledged any more. No destructor
+/// runs; the next start recovers.
+fn fatal() -> Fatal {
+    Fatal::new(|reason| {
+        eprintln!("inboxdb: {reason}; the process stops, and recovers at its next start");
+        std::process::abort();
+    })
 }
 
 fn http_server(
@@ -131,7 +158,7 @@ fn http_server(
     let gate = Data::new(Gate::new(config));
     let counting = gate.clone();
     let (database, status) = (Data::from(database.clone()), status.clone());
-    let authenticator = Data::from(database.authenticator().clone());
+    let authenticator = Data::from(database.auth().clone());
     let routes = api::configure(config);
     let app = move || {
         App::new()
@@ -144,7 +171,7 @@ fn http_server(
             .wrap(from_fn(client::protect))
             .configure(routes.clone())
     };
-    let workers = worker_count(config.server.workers);
+    let workers = count_or_cores(config.server.workers);
     let mut server = HttpServer::new(app)
         .workers(workers)
         .max_connections(config.server.max_connections.div_ceil(workers))
@@ -160,26 +187,26 @@ fn http_server(
     Ok(server.run())
 }
 
-fn worker_count(configured: usize) -> usize {
+/// 0 is one per core.
+fn count_or_cores(configured: usize) -> usize {
     match configured {
         0 => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
-        workers => workers,
+        count => count,
     }
 }
 
 fn announce(
     config: &Config,
     args: &ServeArgs,
-    folder: &DataFolder,
     database: &Database,
     bound: &[SocketAddr],
 ) -> Result<(), StartError> {
     let announcement = Announcement {
         addresses: bound,
-        data_folder: folder.path(),
+        data_folder: &config.storage.data_path,
         config_file: args.settings.file(),
         durability: config.durability.default.as_str(),
-        needs_setup: database.authenticator().needs_setup(),
+        needs_setup: database.auth().needs_setup(),
     };
     announcement.print();
     if let (Some(path), Some(address)) = (&args.ready_file, bound.first()) {
