@@ -1,4 +1,236 @@
-//! (being written)
-pub fn run(_c: crate::config::Config, _a: &crate::cli::ServeArgs) -> Result<(), std::io::Error> {
+//! A running server: opened, composed, and stopped in reverse.
+//!
+//! Owns the order of start and stop, and the sentences that a failed start ends with. It composes; it decides nothing
+//! about data.
+//! Start: secret → sockets → database → HTTP → ready. Stop: no new connections → subscribers told → requests
+//! finished → writes drained and the store closed. A second signal does not wait.
+//! Start at [`run`].
+
+mod announce;
+mod listen;
+mod secret;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use actix_web::middleware::from_fn;
+use actix_web::web::Data;
+use actix_web::{App, HttpServer, dev};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::info;
+
+use crate::api::client::{self, Gate};
+use crate::api::health::ServerStatus;
+use crate::auth::config::{WeakSecret, check_secret};
+use crate::cli::ServeArgs;
+use crate::config::Config;
+use crate::actors::Fatal;
+use crate::database::{self, Database, DatabaseOptions};
+use crate::sql::engine::EngineConfig;
+use crate::time::Clock;
+use crate::{api, logging};
+use announce::Announcement;
+
+/// Exit code of a process that an impatient user interrupted: 128 + SIGINT.
+const INTERRUPTED: i32 = 130;
+
+/// Why a server did not start, in one sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the data folder {} can not be used: {source}; check its permissions, or choose another with --data",
+        path.display())]
+    DataFolder { path: PathBuf, source: io::Error },
+    #[error(
+        "listening on {host} lets other machines in, and that needs a secret for tokens. Set one of your own: \
+         INBOXDB_AUTH__JWT_SECRET=$(openssl rand -base64 48)"
+    )]
+    NoSecret { host: String },
+    #[error("{0}")]
+    WeakSecret(#[from] WeakSecret),
+    #[error("there is no address for server.host = {host}: {source}")]
+    UnknownHost { host: String, source: io::Error },
+    #[error("can not listen on {address}: {source}. Choose another port with --port, or another address with --host")]
+    Bind { address: SocketAddr, source: io::Error },
+    #[error(transparent)]
+    Open(#[from] database::StartError),
+    #[error("the ready file {} can not be written: {source}", path.display())]
+    ReadyFile { path: PathBuf, source: io::Error },
+    #[error("the server stopped: {0}")]
+    Run(#[from] io::Error),
+}
+
+/// Runs a server until a signal stops it.
+///
+/// # Errors
+/// Why it did not start, or what ended it.
+pub fn run(config: Config, args: &ServeArgs) -> Result<(), StartError> {
+    logging::start(&config.logging);
+    actix_web::rt::System::new().block_on(serve(config, args))
+}
+
+async fn serve(mut config: Config, args: &ServeArgs) -> Result<(), StartError> {
+    let addresses = listen::resolve(&config.server).await?;
+    settle_secret(&mut config, &addresses)?;
+    let listeners = listen::bind(&addresses, config.server.backlog)?;
+    let bound = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<SocketAddr>>>()?;
+
+    let mut signals = Signals::new()?;
+    let database = Database::open(database_options(&config), Clock::system(), fatal()).await?;
+    let status = Data::new(ServerStatus::ready());
+    let server = http_server(&config, listeners, &database, &status)?;
+    let handle = server.handle();
+    let mut running = actix_web::rt::spawn(server);
+
+    announce(&config, args, &database, &bound)?;
+
+    tokio::select! {
+        () = signals.next() => info!("stopping"),
+        ended = &mut running => return ended.unwrap_or_else(|panic| Err(io::Error::other(panic))).map_err(StartError::Run),
+    }
+    status.stop();
+    // The second signal: whoever sends it wants out now. What was acknowledged is on disk.
+    actix_web::rt::spawn(async move {
+        signals.next().await;
+        std::process::exit(INTERRUPTED);
+    });
+    let requests_finished = handle.stop(true);
+    database.begin_shutdown();
+    requests_finished.await;
+    database.shutdown().await;
+    info!("stopped");
     Ok(())
+}
+
+/// Without a configured secret, a server that only this machine reaches makes its own.
+fn settle_secret(config: &mut Config, addresses: &[SocketAddr]) -> Result<(), StartError> {
+    let path = &config.storage.data_path;
+    let only_this_machine = addresses.iter().all(|address| address.ip().to_canonical().is_loopback());
+    match &config.auth.jwt_secret {
+        Some(secret) => check_secret(secret.expose(), only_this_machine)?,
+        None if only_this_machine => {
+            let made = secret::load_or_make(path);
+            let made = made.map_err(|source| StartError::DataFolder { path: path.clone(), source })?;
+            config.auth.jwt_secret = Some(made);
+        }
+        None => return Err(StartError::NoSecret { host: config.server.host.clone() }),
+    }
+    Ok(())
+}
+
+fn database_options(config: &Config) -> DatabaseOptions {
+    let Config { storage, durability, limits, auth, datafusion, .. } = config;
+    DatabaseOptions {
+        data: storage.data_path.clone(),
+        cache_bytes: storage.cache_size.as_u64(),
+        node: storage.node_id,
+        durability: durability.default,
+        buffered_sync_interval: durability.buffered_sync_interval,
+        max_result_bytes: limits.max_result_bytes.as_u64(),
+        max_statements: limits.max_statements,
+        engine: EngineConfig {
+            threads: count_or_cores(datafusion.threads),
+            memory_limit_bytes: usize::try_from(datafusion.memory_limit.as_u64()).unwrap_or(usize::MAX),
+            statement_timeout: limits.statement_timeout,
+        },
+        auth: auth.clone(),
+    }
+}
+
+/// The store is poisoned or an actor that holds order has died: nothing may be acknowledged any more. No destructor
+/// runs; the next start recovers.
+fn fatal() -> Fatal {
+    Fatal::new(|reason| {
+        eprintln!("inboxdb: {reason}; the process stops, and recovers at its next start");
+        std::process::abort();
+    })
+}
+
+fn http_server(
+    config: &Config,
+    listeners: Vec<TcpListener>,
+    database: &Arc<Database>,
+    status: &Data<ServerStatus>,
+) -> io::Result<dev::Server> {
+    let settings = Data::new(config.clone());
+    let gate = Data::new(Gate::new(config));
+    let counting = gate.clone();
+    let (database, status) = (Data::from(database.clone()), status.clone());
+    let authenticator = Data::from(database.auth().clone());
+    let routes = api::configure(config);
+    let app = move || {
+        App::new()
+            .app_data(settings.clone())
+            .app_data(gate.clone())
+            .app_data(database.clone())
+            .app_data(authenticator.clone())
+            .app_data(status.clone())
+            .wrap(api::cors(&settings.security.cors))
+            .wrap(from_fn(client::protect))
+            .configure(routes.clone())
+    };
+    let workers = count_or_cores(config.server.workers);
+    let mut server = HttpServer::new(app)
+        .workers(workers)
+        .max_connections(config.server.max_connections.div_ceil(workers))
+        .keep_alive(config.server.keep_alive)
+        .client_request_timeout(config.server.client_request_timeout)
+        .shutdown_timeout(config.server.shutdown_timeout.as_secs().max(1))
+        .on_connect(move |connection, extensions| client::count_connection(&counting, connection, extensions))
+        .disable_signals();
+    for listener in listeners {
+        server =
+            if config.server.enable_http2 { server.listen_auto_h2c(listener)? } else { server.listen(listener)? };
+    }
+    Ok(server.run())
+}
+
+/// 0 is one per core.
+fn count_or_cores(configured: usize) -> usize {
+    match configured {
+        0 => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+        count => count,
+    }
+}
+
+fn announce(
+    config: &Config,
+    args: &ServeArgs,
+    database: &Database,
+    bound: &[SocketAddr],
+) -> Result<(), StartError> {
+    let announcement = Announcement {
+        addresses: bound,
+        data_folder: &config.storage.data_path,
+        config_file: args.settings.file(),
+        durability: config.durability.default.as_str(),
+        needs_setup: database.auth().needs_setup(),
+    };
+    announcement.print();
+    if let (Some(path), Some(address)) = (&args.ready_file, bound.first()) {
+        announce::write_ready_file(path, *address)
+            .map_err(|source| StartError::ReadyFile { path: path.clone(), source })?;
+    }
+    Ok(())
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }

@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::config::{Argon2Config, MAX_PASSWORD_LENGTH, Secret};
 use crate::error::{Error, Result};
 
-/// Checks that run at once: each takes a core and `auth.argon2.memory_kib` of memory.
+/// Checks that run at once: each takes a core and `auth.argon2.memory`.
 const CHECKS_AT_ONCE: usize = 2;
 /// Checks that run or wait. At the bound the caller is answered `busy`.
 const CHECKS_WAITING: usize = 64;
@@ -179,16 +179,19 @@ fn verify(cost: Argon2Config, password: &Secret, hash: Option<&PasswordHash>) ->
 }
 
 fn hasher(cost: Argon2Config) -> Result<Argon2<'static>> {
-    let params = Params::new(cost.memory_kib, cost.iterations, cost.parallelism, None)
+    let memory_kib = u32::try_from(cost.memory.as_u64() / 1024).unwrap_or(u32::MAX);
+    let params = Params::new(memory_kib, cost.iterations, cost.parallelism, None)
         .map_err(|fault| Error::internal(fault.to_string()))?;
     Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
 }
 
 #[cfg(test)]
 mod tests {
+    use bytesize::ByteSize;
+
     use super::*;
 
-    const CHEAP: Argon2Config = Argon2Config { memory_kib: 8, iterations: 1, parallelism: 1 };
+    const CHEAP: Argon2Config = Argon2Config { memory: ByteSize::kib(8), iterations: 1, parallelism: 1 };
 
     #[test]
     fn says_which_rule_a_password_breaks() {

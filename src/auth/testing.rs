@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
+use bytesize::ByteSize;
+
 use super::{Argon2Config, AuthConfig, AuthLog, AuthRecord, Authenticator, NewUser, Secret};
 use crate::error::Result;
 use crate::model::{Principal, Role, UserId};
@@ -45,7 +47,7 @@ pub(crate) fn config() -> AuthConfig {
     AuthConfig {
         jwt_secret: Some(Secret::new("a secret of more than thirty-two bytes")),
         login_rate_per_ip: 1_000_000.try_into().unwrap(),
-        argon2: Argon2Config { memory_kib: 8, iterations: 1, parallelism: 1 },
+        argon2: Argon2Config { memory: ByteSize::kib(8), iterations: 1, parallelism: 1 },
         ..AuthConfig::default()
     }
 }

@@ -1,0 +1,104 @@
+//! `POST /v1/api/sql`.
+//!
+//! Owns the order: who asks, how often, what they send, run, answer.
+//! Never looks into the SQL. Limits of the body are in [`decode`], the answer is written in [`reply`].
+
+mod decode;
+mod reply;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Instant;
+
+use actix_web::error::PayloadError;
+use actix_web::http::header;
+use actix_web::web::{Bytes, Data};
+use actix_web::{HttpRequest, HttpResponse};
+
+use super::client::{self, ClientIp};
+use super::problem::SqlProblem;
+use crate::auth::Authenticator;
+use crate::config::Config;
+use crate::database::Database;
+use crate::error::{Error, Result};
+use crate::model::{Principal, Role};
+use reply::ReplyContext;
+
+pub(super) async fn execute(
+    request: HttpRequest,
+    body: Result<Bytes, actix_web::Error>,
+    config: Data<Config>,
+    authenticator: Data<Authenticator>,
+    database: Data<Database>,
+) -> HttpResponse {
+    let started = Instant::now();
+    let refuse = |error: &Error, role: Role| {
+        SqlProblem { error, statement: None, sql: "", role, took: started.elapsed() }.response()
+    };
+    let principal = match principal(&request, &authenticator).await {
+        Ok(principal) => principal,
+        Err(error) => return refuse(&error, Role::Anonymous),
+    };
+    let body = match body {
+        Ok(body) => body,
+        Err(error) => return unreadable(&error, &config, |error| refuse(error, principal.role)),
+    };
+    let mut sql_request = match decode_body(&request, &body, &config) {
+        Ok(sql_request) => sql_request,
+        Err(error) => return refuse(&error, principal.role),
+    };
+    sql_request.base_url = base_url(&request, &config);
+
+    // An administrator's error shows the statement; nobody else's needs the copy.
+    let sql = if principal.role.is_admin() { sql_request.sql.clone() } else { String::new() };
+    match database.execute(&principal, sql_request).await {
+        Ok(response) => {
+            let max_result_bytes = config.limits.max_result_bytes.as_u64();
+            reply::respond(response, ReplyContext { started, max_result_bytes, role: principal.role, sql }).await
+        }
+        Err(failed) => SqlProblem {
+            error: &failed.error,
+            statement: failed.statement,
+            sql: &sql,
+            role: principal.role,
+            took: started.elapsed(),
+        }
+        .response(),
+    }
+}
+
+async fn principal(request: &HttpRequest, authenticator: &Authenticator) -> Result<Principal> {
+    let header = request.headers().get(header::AUTHORIZATION);
+    let header = header.map(|value| value.to_str()).transpose().map_err(|_| Error::InvalidCredentials)?;
+    // No address (a test, a socket just closed): nothing that only this machine may do.
+    let address = ClientIp::of(request).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let session = authenticator.authenticate_header(header, address).await?;
+    authenticator.admit_request(&session.principal)?;
+    Ok(session.principal)
+}
+
+fn decode_body(request: &HttpRequest, body: &[u8], config: &Config) -> Result<crate::database::request::SqlRequest> {
+    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if content_type.is_some_and(|kind| kind.starts_with("multipart/")) {
+        let text = "File uploads (multipart/form-data) are not supported; send a JSON body: {\"sql\":\"…\"}";
+        return Err(Error::InvalidInput(text.to_owned()));
+    }
+    decode::decode(body, &config.limits)
+}
+
+/// The body could not be read: too large, cut off, or badly encoded.
+fn unreadable(error: &actix_web::Error, config: &Config, refuse: impl Fn(&Error) -> HttpResponse) -> HttpResponse {
+    match error.as_error::<PayloadError>() {
+        Some(PayloadError::Overflow) => client::too_large(None, config.server.request_body_limit.as_u64()),
+        _ => refuse(&Error::InvalidInput(format!("The request body can not be read: {error}"))),
+    }
+}
+
+/// Scheme and host by which the client came: what `SUBSCRIBE TO` builds its address of.
+fn base_url(request: &HttpRequest, config: &Config) -> Option<String> {
+    if let Some(origin) = &config.server.public_origin {
+        return Some(origin.clone());
+    }
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = host.or_else(|| request.uri().authority().map(|authority| authority.as_str()))?;
+    Some(format!("http://{host}"))
+}
