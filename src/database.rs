@@ -25,9 +25,9 @@ use tokio::sync::mpsc;
 
 use crate::actors::router::RouterParts;
 use crate::actors::{Committer, Fatal, Router};
+use crate::auth::AuthConfig;
 use crate::auth::Authenticator;
-use crate::auth::config::AuthConfig;
-use crate::auth::policy::Policy;
+use crate::auth::Policy;
 use crate::error::{Error, Result};
 use crate::model::{Durability, Seq, TableId};
 use crate::sql::bind::IdSource;

@@ -22,12 +22,12 @@ use actix_web::{App, HttpServer, dev};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
+use crate::actors::Fatal;
 use crate::api::client::{self, Gate};
 use crate::api::health::ServerStatus;
 use crate::auth::config::{WeakSecret, check_secret};
 use crate::cli::ServeArgs;
 use crate::config::Config;
-use crate::actors::Fatal;
 use crate::database::{self, Database, DatabaseOptions};
 use crate::sql::engine::EngineConfig;
 use crate::time::Clock;
@@ -195,12 +195,7 @@ fn count_or_cores(configured: usize) -> usize {
     }
 }
 
-fn announce(
-    config: &Config,
-    args: &ServeArgs,
-    database: &Database,
-    bound: &[SocketAddr],
-) -> Result<(), StartError> {
+fn announce(config: &Config, args: &ServeArgs, database: &Database, bound: &[SocketAddr]) -> Result<(), StartError> {
     let announcement = Announcement {
         addresses: bound,
         data_folder: &config.storage.data_path,

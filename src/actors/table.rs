@@ -4,7 +4,6 @@
 //! Invariants: PT-1; entries reach the committer, and come back, in `_seq` order.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use tokio::sync::oneshot;
@@ -14,7 +13,7 @@ use super::fatal::{Fatal, PanicGuard};
 use super::inbox;
 use super::partition::{Durable, PartitionActor};
 use crate::error::Error;
-use crate::model::{Change, CommittedChanges, Durability, Owner, Seq, TableMeta};
+use crate::model::{Change, CommittedChanges, Durability, Owner};
 use crate::partition::{Sequencer, Ticket};
 use crate::storage::CommitEntry;
 use crate::time::Clock;

@@ -12,8 +12,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{Extensions, ServiceRequest, ServiceResponse};
-use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error as HttpError, HttpMessage as _, HttpRequest, HttpResponse, web};
 use serde::Serialize;
@@ -113,9 +113,7 @@ pub(crate) fn too_large(size_bytes: Option<u64>, max_bytes: u64) -> HttpResponse
         max_bytes: u64,
     }
     let message = format!("Request body exceeds {max_bytes} bytes");
-    HttpResponse::PayloadTooLarge()
-        .force_close()
-        .json(Body { error: "BODY_TOO_LARGE", message, size_bytes, max_bytes })
+    HttpResponse::PayloadTooLarge().force_close().json(Body { error: "BODY_TOO_LARGE", message, size_bytes, max_bytes })
 }
 
 fn refusal(verdict: Verdict) -> Option<HttpResponse> {

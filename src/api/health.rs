@@ -57,7 +57,12 @@ pub(super) async fn health(request: HttpRequest, status: web::Data<ServerStatus>
     let details = ClientIp::is_loopback(&request)
         .then(|| Details { uptime_seconds: status.started.elapsed().as_secs(), pid: std::process::id() });
     let word = if status.is_stopping() { "stopping" } else { "healthy" };
-    HttpResponse::Ok().json(Health { status: word, version: env!("CARGO_PKG_VERSION"), api_version: API_VERSION, details })
+    HttpResponse::Ok().json(Health {
+        status: word,
+        version: env!("CARGO_PKG_VERSION"),
+        api_version: API_VERSION,
+        details,
+    })
 }
 
 pub(super) async fn healthz() -> HttpResponse {

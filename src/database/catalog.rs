@@ -170,7 +170,7 @@ impl CatalogStore {
     pub(super) async fn drop_table(&self, namespace: &str, table: &str) -> Result<Option<Arc<TableMeta>>> {
         let _changing = self.changing.lock().await;
         let Some(table) = self.current().find(namespace, table).cloned() else { return Ok(None) };
-        self.commit(drop_writes(&table)?, |catalog| {
+        self.commit(drop_writes(&table)?.into(), |catalog| {
             catalog.remove_table(table.name.namespace(), table.name.table());
         })
         .await?;

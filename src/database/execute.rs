@@ -5,9 +5,9 @@
 
 use super::Database;
 use super::request::{Outcome, RowStream, SqlRequest, SqlResponse, StatementError, StatementResult};
-use crate::auth::policy::{AdminAction, ExecuteAs};
+use crate::auth::{ActAs, AdminAction, ExecuteAs};
 use crate::error::{Error, Result};
-use crate::model::{Durability, NamespaceName, Param, Principal};
+use crate::model::{Durability, NamespaceName, Param, Principal, Role};
 use crate::sql::statement::{ExecuteTarget, ParsedStatement, Statement};
 
 /// Whose eyes and hands a statement has.
@@ -89,7 +89,7 @@ impl Database {
                     ExecuteTarget::All => self.policy.may_execute_as(principal, ExecuteAs::All)?,
                     ExecuteTarget::One(user) => {
                         self.policy.may_execute_as_others(principal, user)?;
-                        Principal { user: user.clone(), role: principal.role.min(crate::model::Role::User) }
+                        Principal { user: user.clone(), role: principal.role.min(Role::User) }
                     }
                 };
                 return self.check(&runs_as, &inner.statement);
@@ -130,21 +130,16 @@ impl Database {
             return Ok(StatementResult { as_user: scope.principal.user, outcome });
         };
         let (principal, all_owners) = self.target(&scope.principal, target)?;
-        tracing::info!(actor = %scope.principal.user, target = ?target, "execute as user");
         let scope = Scope { principal, impersonates: true, all_owners, ..scope };
         let outcome = self.run_in(&scope, &inner.statement).await?;
         Ok(StatementResult { as_user: scope.principal.user, outcome })
     }
 
-    /// Whom an `EXECUTE AS USER` runs as.
+    /// Whom an `EXECUTE AS USER` runs as, and whether it addresses all owners.
     pub(super) fn target(&self, caller: &Principal, target: &ExecuteTarget) -> Result<(Principal, bool)> {
         match target {
-            ExecuteTarget::All => Ok((self.policy.may_execute_as(caller, ExecuteAs::All)?, true)),
-            ExecuteTarget::One(user) => {
-                self.policy.may_execute_as_others(caller, user)?;
-                let role = self.role_of(user)?;
-                Ok((self.policy.may_execute_as(caller, ExecuteAs::One { user, role })?, false))
-            }
+            ExecuteTarget::All => Ok((self.auth.execute_as(caller, ActAs::All)?, true)),
+            ExecuteTarget::One(user) => Ok((self.auth.execute_as(caller, ActAs::User(user))?, false)),
         }
     }
 

@@ -12,6 +12,7 @@ use super::Database;
 use super::execute::Scope;
 use super::request::RowStream;
 use crate::error::{Error, Result};
+use crate::model::result::{ColumnFlags, ResultColumn};
 use crate::model::{DataType, NamespaceName, ResultSchema, TableMeta};
 use crate::sql::statement::{SubscribeTo, TableRef};
 
@@ -127,8 +128,10 @@ fn rows(columns: Vec<Column>) -> Result<RowStream> {
         .iter()
         .map(|(name, ty, nullable, _)| arrow::datatypes::Field::new(*name, ty.arrow(), *nullable))
         .collect();
-    let shown =
-        columns.iter().map(|(name, ty, _, _)| crate::model::result::ResultColumn::computed(name, *ty)).collect();
+    let shown = columns
+        .iter()
+        .map(|(name, ty, _, _)| ResultColumn { name: (*name).to_owned(), data_type: *ty, flags: ColumnFlags::NONE })
+        .collect();
     let arrays = columns.into_iter().map(|(_, _, _, array)| array).collect();
     let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).map_err(Error::internal)?;
     Ok(RowStream { schema: ResultSchema::new(shown), batches: Box::pin(stream::once(std::future::ready(Ok(batch)))) })

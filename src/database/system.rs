@@ -11,7 +11,7 @@ pub(super) struct System {
 
 impl SystemData for System {
     fn users(&self) -> Vec<UserRow> {
-        let row = |user: &Arc<crate::auth::users::UserRecord>| UserRow {
+        let row = |user: &Arc<crate::auth::UserRecord>| UserRow {
             user_id: user.user_id.clone(),
             role: user.role,
             email: user.email.clone(),

@@ -185,7 +185,11 @@ mod tests {
             (r#"{"sql":"SELECT 1","params":[{"a":1}]}"#, "INVALID_PARAMETER", "Parameter $1 invalid: Object"),
             (r#"{"sql":"SELECT 1","params":[9223372036854775808]}"#, "INVALID_PARAMETER", "beyond BIGINT"),
             (r#"{"sql":"SELECT 1","params":["123456"]}"#, "INVALID_PARAMETER", "it has 6 bytes; 5 are allowed"),
-            (r#"{"sql":"SELECT 1","params":[1,2,3,4,5,6,7]}"#, "INVALID_PARAMETER", "maximum 6 parameters allowed, got 7"),
+            (
+                r#"{"sql":"SELECT 1","params":[1,2,3,4,5,6,7]}"#,
+                "INVALID_PARAMETER",
+                "maximum 6 parameters allowed, got 7",
+            ),
             (
                 r#"{"sql":"SELECT 1 -- and a comment that is quite long"}"#,
                 "INVALID_SQL",

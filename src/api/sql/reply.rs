@@ -7,8 +7,8 @@
 
 use std::time::Instant;
 
-use actix_web::web::Bytes;
 use actix_web::HttpResponse;
+use actix_web::web::Bytes;
 use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 

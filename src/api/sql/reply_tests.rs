@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use super::*;
 
 fn batch(first: i64, rows: i64) -> RecordBatch {
-    let schema = Schema::new(vec![Field::new("id", ArrowType::Int64, false), Field::new("body", ArrowType::Utf8, true)]);
+    let schema =
+        Schema::new(vec![Field::new("id", ArrowType::Int64, false), Field::new("body", ArrowType::Utf8, true)]);
     let ids = Int64Array::from_iter_values(first..first + rows);
     let bodies = StringArray::from_iter((first..first + rows).map(|id| (id % 2 == 0).then(|| format!("row \"{id}\""))));
     RecordBatch::try_new(Arc::new(schema), vec![Arc::new(ids), Arc::new(bodies)]).unwrap()
