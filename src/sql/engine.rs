@@ -346,4 +346,4 @@ fn base_state(config: &EngineConfig) -> datafusion::common::Result<SessionState>
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

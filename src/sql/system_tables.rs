@@ -109,7 +109,7 @@ impl SystemTable {
                 batch_of(TABLES, &rows)
             }
             SystemTable::Columns => {
-                let rows: Vec<ColumnRow> = catalog.tables().flat_map(|table| columns_of(table)).collect();
+                let rows: Vec<ColumnRow> = catalog.tables().flat_map(columns_of).collect();
                 batch_of(COLUMNS, &rows)
             }
             SystemTable::Live => batch_of(LIVE, &system.live()),

@@ -1,1 +1,514 @@
+//! Queries through a real store.
 
+use arrow::array::Array;
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+
+use super::*;
+use crate::model::{
+    AccessLevel, CellEncoders, Change, ColumnMeta, ColumnName, CommittedChanges, DataType, Durability, NamespaceMeta,
+    NamespaceName, Owner, PartitionKey, Role, Seq, SeqGenerator, SeqRange, TableId, TableKind, TableMeta, TableName,
+    Value,
+};
+use crate::sql::system_tables::{LiveRow, UserRow};
+use crate::storage::{CommitEntry, CommitLog, FjallLog, Store, keys, row_codec};
+
+pub(crate) const NOW_US: i64 = 1_777_000_000_000_000;
+
+pub(crate) fn notes() -> TableMeta {
+    let columns = [
+        ("id", DataType::BigInt, false),
+        ("body", DataType::Text, true),
+        ("n", DataType::Int, true),
+        ("score", DataType::Double, true),
+        ("price", DataType::Decimal { precision: 10, scale: 2 }, true),
+        ("at", DataType::Timestamp, true),
+        ("day", DataType::Date, true),
+        ("flag", DataType::Boolean, true),
+    ];
+    table(1, "notes", TableKind::User, AccessLevel::Private, &columns)
+}
+
+fn table(id: u32, name: &str, kind: TableKind, access: AccessLevel, columns: &[(&str, DataType, bool)]) -> TableMeta {
+    let columns = columns.iter().zip(1..).map(|((name, data_type, nullable), id)| ColumnMeta {
+        id,
+        name: ColumnName::parse(name).unwrap(),
+        data_type: *data_type,
+        nullable: *nullable,
+        default: None,
+    });
+    TableMeta {
+        id: TableId(id),
+        name: TableName::new(NamespaceName::parse("demo").unwrap(), name).unwrap(),
+        kind,
+        columns: columns.collect(),
+        primary_key: vec![0],
+        access,
+        durability: None,
+        schema_version: 1,
+        created_at: NOW_US,
+        updated_at: NOW_US,
+    }
+}
+
+struct NoData;
+
+impl SystemData for NoData {
+    fn users(&self) -> Vec<UserRow> {
+        vec![UserRow {
+            user_id: UserId::root(),
+            role: Role::System,
+            email: None,
+            auth_type: "internal",
+            failed_login_attempts: 0,
+            locked_until: None,
+            last_login_at: None,
+            created_at: NOW_US,
+            updated_at: NOW_US,
+            last_seen: None,
+            deleted_at: None,
+        }]
+    }
+
+    fn live(&self) -> Vec<LiveRow> {
+        Vec::new()
+    }
+}
+
+/// A store with tables, and an engine that reads it.
+pub(crate) struct World {
+    _folder: tempfile::TempDir,
+    store: Arc<Store>,
+    log: FjallLog,
+    seqs: SeqGenerator,
+    catalog: Arc<Catalog>,
+    ids: Arc<IdSource>,
+    pub(crate) engine: Engine,
+}
+
+impl World {
+    pub(crate) fn new() -> World {
+        World::with(&EngineConfig { threads: 1, ..EngineConfig::default() })
+    }
+
+    fn with(config: &EngineConfig) -> World {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, recovered) = Store::open(folder.path(), 1 << 20).unwrap();
+        let mut catalog = Catalog::default();
+        let name = NamespaceName::parse("demo").unwrap();
+        catalog.namespaces.insert(name.clone(), NamespaceMeta { name, created_at: NOW_US, options: None });
+        let two = [("name", DataType::Text, false), ("doc", DataType::Json, true)];
+        catalog.insert_table(Arc::new(notes()));
+        catalog.insert_table(Arc::new(table(2, "rooms", TableKind::Shared, AccessLevel::Public, &two)));
+        catalog.insert_table(Arc::new(table(3, "vault", TableKind::Shared, AccessLevel::Private, &two)));
+        World {
+            _folder: folder,
+            log: FjallLog::new(store.clone(), recovered),
+            store,
+            seqs: SeqGenerator::new(0, Seq::ZERO),
+            catalog: Arc::new(catalog),
+            ids: Arc::new(IdSource::new(0, Seq::ZERO)),
+            engine: Engine::new(config).unwrap(),
+        }
+    }
+
+    pub(crate) fn table(&self, name: &str) -> Arc<TableMeta> {
+        self.catalog.table("demo", name).unwrap().clone()
+    }
+
+    /// Writes the row, over the live one with its key if there is one. Missing columns are NULL.
+    pub(crate) fn put(&mut self, table: &str, user: &str, values: &[Value]) -> Seq {
+        self.write(table, user, values, false)
+    }
+
+    pub(crate) fn delete(&mut self, table: &str, user: &str, key: Value) -> Seq {
+        self.write(table, user, &[key], true)
+    }
+
+    fn write(&mut self, table: &str, user: &str, values: &[Value], deletes: bool) -> Seq {
+        let table = self.table(table);
+        let owner = table.owner_for(&UserId::parse(user).unwrap());
+        let mut values = values.to_vec();
+        values.resize(table.columns.len(), Value::Null);
+        let pk = keys::encode_pk(&table, &values, 1).unwrap();
+        let key = PartitionKey { table: table.id, owner: owner.clone() };
+        let replaces = self.store.live_row(&key, &pk).unwrap();
+        let row = match &replaces {
+            Some(old) if deletes => old.row.clone(),
+            _ => row_codec::encode(&table, &values),
+        };
+        let seq = self.seqs.next(NOW_US / 1_000);
+        let change = Change { pk, row, replaces, deletes };
+        let range = SeqRange { first: seq, last: seq };
+        let committed = CommittedChanges { table, owner, range, changes: Arc::new([(seq, change)]) };
+        self.log.append(&[CommitEntry::Changes(committed)], Durability::Buffered).unwrap();
+        seq
+    }
+
+    pub(crate) fn view(&self) -> ReadView {
+        self.store.read_view()
+    }
+
+    pub(crate) fn ctx(&self, user: &str, role: Role) -> QueryContext {
+        let user = UserId::parse(user).unwrap();
+        QueryContext {
+            principal: Principal { user: user.clone(), role },
+            scope: OwnerScope::One(user),
+            namespace: "demo".to_owned(),
+            params: Arc::new([]),
+            view: self.view(),
+            catalog: self.catalog.clone(),
+            system: Arc::new(NoData),
+            now_us: NOW_US,
+            ids: self.ids.clone(),
+        }
+    }
+
+    pub(crate) async fn run(&self, ctx: QueryContext, sql: &str) -> Result<String> {
+        let output = self.engine.query(ctx, &parse(sql)).await?;
+        Ok(json(&output.collect().await?))
+    }
+
+    /// Alice's rows as JSON.
+    async fn rows(&self, sql: &str) -> String {
+        self.run(self.ctx("alice", Role::User), sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    async fn error(&self, sql: &str) -> Error {
+        self.run(self.ctx("alice", Role::User), sql).await.expect_err(sql)
+    }
+
+    async fn with_params(&self, sql: &str, params: &[Param]) -> Result<String> {
+        self.run(QueryContext { params: params.into(), ..self.ctx("alice", Role::User) }, sql).await
+    }
+}
+
+pub(crate) fn parse(sql: &str) -> ast::Statement {
+    Parser::parse_sql(&PostgreSqlDialect {}, sql).unwrap_or_else(|error| panic!("{sql}: {error}")).remove(0)
+}
+
+pub(crate) fn json(batches: &[RecordBatch]) -> String {
+    let rows: Vec<String> = batches
+        .iter()
+        .flat_map(|batch| {
+            let encoders = CellEncoders::new(batch).unwrap();
+            (0..batch.num_rows()).map(move |row| serde_json::to_string(&encoders.array(row)).unwrap())
+        })
+        .collect();
+    rows.join(" ")
+}
+
+pub(crate) fn text(text: &str) -> Value {
+    Value::Text(text.to_owned())
+}
+
+fn three_notes() -> World {
+    let mut world = World::new();
+    world.put("notes", "alice", &[Value::Int(3), text("three"), Value::Int(30)]);
+    world.put("notes", "alice", &[Value::Int(1), text("one"), Value::Int(10)]);
+    world.put("notes", "bob", &[Value::Int(2), text("bob's"), Value::Int(20)]);
+    world.put("notes", "alice", &[Value::Int(2), text("two"), Value::Null]);
+    world
+}
+
+#[tokio::test]
+async fn a_user_sees_their_own_live_rows_in_seq_order() {
+    let mut world = three_notes();
+    assert_eq!(world.rows("SELECT id, body FROM notes").await, r#"["3","three"] ["1","one"] ["2","two"]"#);
+    let updated = world.put("notes", "alice", &[Value::Int(3), text("drei")]);
+    let deleted = world.delete("notes", "alice", Value::Int(1));
+    assert_eq!(world.rows("SELECT id, body FROM demo.notes").await, r#"["2","two"] ["3","drei"]"#);
+    assert_eq!(world.rows("SELECT count(*) FROM notes").await, r#"["2"]"#);
+    assert_eq!(
+        world.rows("SELECT body, _seq, _deleted FROM notes WHERE id = 3").await,
+        format!(r#"["drei","{updated}",false]"#)
+    );
+    assert_eq!(world.rows("SELECT id FROM notes WHERE id = 1").await, "");
+    assert_eq!(
+        world.rows("SELECT body, _seq FROM notes WHERE _deleted AND id = 1").await,
+        format!(r#"["one","{deleted}"]"#)
+    );
+    assert_eq!(world.rows("SELECT id FROM notes AS n WHERE n._deleted IN (true, false)").await, r#"["2"] ["3"] ["1"]"#);
+}
+
+#[tokio::test]
+async fn what_sql_can_say() {
+    let world = three_notes();
+    let cases = [
+        ("SELECT id FROM notes ORDER BY id LIMIT 2", r#"["1"] ["2"]"#),
+        ("SELECT id FROM notes LIMIT 1 OFFSET 1", r#"["1"]"#),
+        ("SELECT id FROM notes ORDER BY _seq DESC LIMIT 2", r#"["2"] ["1"]"#),
+        ("SELECT id, _seq > 0 FROM notes ORDER BY _seq DESC, id LIMIT 1", r#"["2",true]"#),
+        ("SELECT sum(n) AS s, avg(n) FROM notes", r#"["40",20.0]"#),
+        ("SELECT a.id, b.id FROM notes a JOIN notes b ON a.id + 1 = b.id ORDER BY 1", r#"["1","2"] ["2","3"]"#),
+        ("WITH big AS (SELECT * FROM notes WHERE n >= 10) SELECT body FROM big ORDER BY n", r#"["one"] ["three"]"#),
+        ("SELECT body FROM notes WHERE id = (SELECT max(id) FROM notes)", r#"["three"]"#),
+        ("SELECT id, row_number() OVER (ORDER BY id DESC) FROM notes", r#"["3","1"] ["2","2"] ["1","3"]"#),
+        ("SELECT id FROM notes WHERE n IS NULL UNION ALL SELECT 9 ORDER BY id", r#"["2"] ["9"]"#),
+        (
+            "WITH RECURSIVE t AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM t WHERE i < 3) SELECT i FROM t",
+            r#"["1"] ["2"] ["3"]"#,
+        ),
+        ("SELECT value FROM generate_series(1, 2)", r#"["1"] ["2"]"#),
+        ("SELECT 1 WHERE false", ""),
+    ];
+    for (sql, expected) in cases {
+        assert_eq!(world.rows(sql).await, expected, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn the_store_does_what_it_can() {
+    let world = three_notes();
+    let dba = || world.ctx("alice", Role::Dba);
+    let cases = [
+        ("SELECT id FROM notes WHERE id = 1", "by key"),
+        ("SELECT id FROM notes WHERE _seq > 5 AND _seq <= 9 LIMIT 3", "_seq=6..=9, Ascending, limit=3"),
+        ("SELECT id FROM notes ORDER BY _seq DESC LIMIT 2", "Descending, limit=2"),
+        ("SELECT id, _seq FROM notes WHERE body LIKE 'x%' ORDER BY _seq DESC LIMIT 2", "Descending"),
+        ("SELECT id FROM notes WHERE _deleted", "with tombstones"),
+    ];
+    for (sql, expected) in cases {
+        let plan = world.run(dba(), &format!("EXPLAIN {sql}")).await.unwrap();
+        assert!(plan.contains(expected), "{sql}: {plan}");
+        assert!(!plan.contains("SortExec"), "{sql}: {plan}");
+    }
+    let plan = world.run(dba(), "EXPLAIN SELECT id FROM notes ORDER BY _seq").await.unwrap();
+    assert!(!plan.contains("SortExec"), "{plan}");
+}
+
+#[tokio::test]
+async fn a_result_keeps_its_columns_types_and_flags() {
+    let world = three_notes();
+    let schema = |sql: &'static str| {
+        let query = world.engine.query(world.ctx("alice", Role::User), Box::leak(Box::new(parse(sql))));
+        async move { serde_json::to_string(&query.await.unwrap().schema).unwrap() }
+    };
+    assert_eq!(
+        schema("SELECT id AS key, n + 1 AS next, count(*) OVER () FROM notes WHERE false").await,
+        concat!(
+            r#"[{"name":"key","data_type":"BigInt","index":0,"flags":["pk","nn","uq"]},"#,
+            r#"{"name":"next","data_type":"BigInt","index":1},"#,
+            r#"{"name":"count(*) ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING","data_type":"BigInt","index":2}]"#,
+        )
+    );
+    let joined = schema("SELECT r.doc, v.id FROM rooms r LEFT JOIN notes v ON r.name = v.body").await;
+    assert_eq!(
+        joined, r#"[{"name":"doc","data_type":"Json","index":0},{"name":"id","data_type":"BigInt","index":1}]"#,
+        "a join repeats rows and pads with NULLs: types stay, flags go"
+    );
+    assert!(
+        schema("SELECT * FROM (SELECT * FROM notes) x")
+            .await
+            .contains(r#""_seq","data_type":"BigInt","index":8,"flags":["nn"]"#)
+    );
+}
+
+#[tokio::test]
+async fn parameters_are_literals() {
+    let world = three_notes();
+    let cases: &[(&str, &[Param], &str)] = &[
+        ("SELECT id FROM notes WHERE id = $1", &[Param::Int(3)], r#"["3"]"#),
+        (
+            "SELECT id FROM notes WHERE body = $1 OR n = $2",
+            &[Param::Text("two".into()), Param::Int(10)],
+            r#"["1"] ["2"]"#,
+        ),
+        ("SELECT $1, $2, $3, $1", &[Param::Int(-5), Param::Float(2.0), Param::Null], r#"["-5",2.0,null,"-5"]"#),
+        ("SELECT id FROM notes LIMIT $1", &[Param::Int(1)], r#"["3"]"#),
+        ("SELECT $1", &[Param::Text("'; DROP TABLE notes; --".into())], r#"["'; DROP TABLE notes; --"]"#),
+        ("SELECT id FROM notes WHERE $1", &[Param::Bool(false)], ""),
+        ("SELECT id FROM notes WHERE id = $1", &[Param::Text("3".into())], r#"["3"]"#),
+        ("SELECT id FROM notes WHERE id > $1", &[Param::Text("2".into())], r#"["3"]"#),
+        ("SELECT id FROM notes WHERE n < $1", &[Param::Text("9".into())], ""),
+        ("SELECT count(*) FROM notes WHERE _seq > $1", &[Param::Text("1".into())], r#"["3"]"#),
+        (
+            "SELECT count(*) FROM notes WHERE at IS NULL OR at > $1",
+            &[Param::Text("2026-01-01T00:00:00Z".into())],
+            r#"["3"]"#,
+        ),
+    ];
+    for (sql, params, expected) in cases {
+        assert_eq!(world.with_params(sql, params).await.unwrap(), *expected, "{sql} {params:?}");
+    }
+    for (sql, params) in
+        [("SELECT $2", &[Param::Int(1)][..]), ("SELECT $1", &[]), ("SELECT $1", &[Param::Float(f64::NAN)])]
+    {
+        let error = world.with_params(sql, params).await.unwrap_err();
+        assert!(matches!(error, Error::InvalidParameter { .. }), "{sql}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn the_statement_decides_some_functions() {
+    let world = three_notes();
+    let caller = r#"["alice","alice","user","alice","user"]"#;
+    let sql = "SELECT CURRENT_USER, CURRENT_USER(), current_role, CURRENT_USER_ID(), CURRENT_ROLE()";
+    assert_eq!(world.rows(sql).await, caller);
+    assert_eq!(world.rows("SELECT NOW(), CURRENT_TIMESTAMP").await, format!("[{NOW_US},{NOW_US}]"));
+    assert_eq!(world.rows("SELECT NOW() - INTERVAL '1 second' < CURRENT_TIMESTAMP").await, "[true]");
+    assert_eq!(
+        world.rows("SELECT count(DISTINCT a), count(DISTINCT b), count(DISTINCT c) FROM (SELECT SNOWFLAKE_ID() a, UUID_V7() b, ULID() c FROM notes)").await,
+        r#"["3","3","3"]"#
+    );
+    let lengths = "SELECT length(UUID_V7()), length(ULID()), SNOWFLAKE_ID() < SNOWFLAKE_ID() + 1";
+    assert_eq!(world.rows(lengths).await, "[36,26,true]");
+}
+
+#[tokio::test]
+async fn faults_have_their_own_codes() {
+    let world = three_notes();
+    use crate::error::ErrorCode as Code;
+    let cases = [
+        ("SELECT * FROM nowhere", Code::TableNotFound, "Table not found: demo.nowhere"),
+        ("SELECT * FROM other.notes", Code::TableNotFound, "Table not found: other.notes"),
+        ("SELECT * FROM x.demo.notes", Code::TableNotFound, "x.demo.notes"),
+        ("SELECT bdy FROM notes", Code::ColumnNotFound, "'bdy' in demo.notes. Did you mean 'body'?"),
+        ("SELECT id FROM notes n WHERE n.zzzzzz = 1", Code::ColumnNotFound, "'zzzzzz' in n"),
+        ("SELECT * FROM vault", Code::PermissionDenied, "demo.vault"),
+        ("SELECT * FROM system.users", Code::PermissionDenied, "system tables"),
+        ("SELECT id / (id - id) FROM notes", Code::Execution, "ivide"),
+        ("SELECT CAST(body AS INT) FROM notes", Code::Execution, "three"),
+        ("SELECT id FROM notes a JOIN notes b ON true", Code::InvalidSql, "mbiguous"),
+        ("SELECT nofunction(id) FROM notes", Code::InvalidSql, "nofunction"),
+        ("SELECT id FROM notes GROUP BY body", Code::InvalidSql, "id"),
+        ("SELECT * FROM read_csv('/etc/passwd')", Code::InvalidSql, "read_csv"),
+        ("SELECT * FROM '/etc/passwd'", Code::TableNotFound, "passwd"),
+        ("INSERT INTO notes (id) VALUES (1)", Code::Unsupported, "only SELECT"),
+        ("WITH x AS (SELECT 1) INSERT INTO notes (id) SELECT 1", Code::Unsupported, "not allowed"),
+        ("EXPLAIN DELETE FROM notes", Code::Unsupported, "not allowed"),
+        ("CREATE TABLE x AS SELECT 1", Code::Unsupported, "only SELECT"),
+        ("COPY (SELECT 1) TO '/tmp/x'", Code::Unsupported, "only SELECT"),
+        ("SET x = 1", Code::Unsupported, "only SELECT"),
+    ];
+    for (sql, code, words) in cases {
+        let error = world.error(sql).await;
+        assert_eq!(error.code(), code, "{sql}: {error}");
+        assert!(error.to_string().contains(words), "{sql}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn shared_tables_are_one_partition_for_those_who_may_read() {
+    let mut world = World::new();
+    world.put("rooms", "alice", &[text("lobby"), text("{}")]);
+    world.put("vault", "alice", &[text("gold")]);
+    assert_eq!(
+        world.run(world.ctx("bob", Role::User), "SELECT name, doc FROM rooms").await.unwrap(),
+        r#"["lobby","{}"]"#
+    );
+    assert_eq!(world.run(world.ctx("bob", Role::Service), "SELECT name FROM vault").await.unwrap(), r#"["gold"]"#);
+}
+
+#[tokio::test]
+async fn all_owners_are_read_in_one_go() {
+    let mut world = three_notes();
+    world.put("notes", "bob", &[Value::Int(9), text("nine")]);
+    world.delete("notes", "alice", Value::Int(1));
+    world.put("rooms", "alice", &[text("nine")]);
+    let all = || QueryContext { scope: OwnerScope::All, ..world.ctx("agent", Role::Service) };
+    assert_eq!(
+        world.run(all(), "SELECT _user_id, id FROM notes").await.unwrap(),
+        r#"["alice","3"] ["bob","2"] ["alice","2"] ["bob","9"]"#
+    );
+    assert_eq!(
+        world.run(all(), "SELECT id, _storage_id FROM notes WHERE _user_id = 'bob' AND id = 2").await.unwrap(),
+        r#"["2","local"]"#,
+        "a key alone names a row per owner"
+    );
+    assert_eq!(world.run(all(), "SELECT id FROM notes WHERE id = 2").await.unwrap(), r#"["2"] ["2"]"#);
+    assert_eq!(world.run(all(), "SELECT id FROM notes ORDER BY _seq DESC LIMIT 1").await.unwrap(), r#"["9"]"#);
+    assert_eq!(
+        world.run(all(), "SELECT n._user_id FROM notes n JOIN rooms r ON r.name = n.body").await.unwrap(),
+        r#"["bob"]"#
+    );
+}
+
+#[tokio::test]
+async fn system_tables_are_for_admins() {
+    let world = World::new();
+    let dba = || world.ctx("root", Role::Dba);
+    let cases = [
+        ("SELECT user_id, password_hash, role FROM system.users", r#"["root","***","system"]"#),
+        ("SELECT namespace_id, table_count FROM sys.namespaces", r#"["demo",3]"#),
+        (
+            "SELECT table_name, table_type, options FROM system.tables",
+            concat!(
+                r#"["notes","user","{\"TYPE\":\"USER\"}"] "#,
+                r#"["rooms","shared","{\"ACCESS_LEVEL\":\"PUBLIC\",\"TYPE\":\"SHARED\"}"] "#,
+                r#"["vault","shared","{\"ACCESS_LEVEL\":\"PRIVATE\",\"TYPE\":\"SHARED\"}"]"#
+            ),
+        ),
+        (
+            "SELECT column_name, data_type, ordinal, primary_key_pos FROM system.columns WHERE table_name = 'rooms'",
+            r#"["name","TEXT","1","1"] ["doc","JSON","2",null]"#,
+        ),
+        ("SELECT count(*) FROM system.live", r#"["0"]"#),
+        (
+            "SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema = 'system' ORDER BY 2",
+            r#"["system","columns"] ["system","live"] ["system","namespaces"] ["system","tables"] ["system","users"]"#,
+        ),
+    ];
+    for (sql, expected) in cases {
+        assert_eq!(world.run(dba(), sql).await.unwrap(), expected, "{sql}");
+    }
+    let visible = "SELECT table_name FROM information_schema.tables WHERE table_schema <> 'information_schema'";
+    assert_eq!(world.rows(visible).await, r#"["notes"] ["rooms"]"#, "what a user may not read is not listed");
+    let columns =
+        "SELECT column_name FROM information_schema.columns WHERE table_name = 'rooms' ORDER BY ordinal_position";
+    assert_eq!(world.rows(columns).await, r#"["name"] ["doc"] ["_seq"] ["_deleted"]"#);
+    assert_eq!(world.rows("SELECT schema_name FROM information_schema.schemata").await, r#"["demo"]"#);
+}
+
+#[tokio::test]
+async fn the_deadline_ends_a_statement() {
+    let config = EngineConfig { threads: 1, statement_timeout: Duration::from_millis(30), ..EngineConfig::default() };
+    let world = World::with(&config);
+    let error = world.error("SELECT count(*) FROM generate_series(1, 100000000000) a").await;
+    assert!(matches!(error, Error::StatementTimeout { .. }), "{error}");
+    let unread =
+        world.engine.query(world.ctx("a", Role::User), &parse("SELECT * FROM generate_series(1, 1000000)")).await;
+    let last = unread.unwrap().collect().await;
+    assert!(last.is_ok() || matches!(last, Err(Error::StatementTimeout { .. })), "never a silent cut: {last:?}");
+}
+
+#[tokio::test]
+async fn memory_is_bounded() {
+    let world = World::with(&EngineConfig { threads: 1, memory_limit_bytes: 100_000, ..EngineConfig::default() });
+    let error = world.error("SELECT value FROM generate_series(1, 1000000) ORDER BY value % 7").await;
+    assert!(matches!(error, Error::OutOfMemory(_)), "{error}");
+    assert_eq!(world.rows("SELECT 1").await, r#"["1"]"#);
+}
+
+#[tokio::test]
+async fn whoever_drops_the_answer_stops_the_work() {
+    let world = World::new();
+    let statement = parse("SELECT * FROM generate_series(1, 100000000000)");
+    let mut output = world.engine.query(world.ctx("alice", Role::User), &statement).await.unwrap();
+    assert!(output.stream.next().await.unwrap().unwrap().num_rows() > 0);
+    drop(output);
+    // The engine has one thread: this would wait for ever behind a query that went on.
+    assert_eq!(world.rows("SELECT 1").await, r#"["1"]"#);
+}
+
+#[tokio::test]
+async fn a_panic_ends_only_its_own_work() {
+    let world = World::new();
+    let error = world.engine.blocking::<()>(|| panic!("broken on purpose")).await.unwrap_err();
+    assert!(matches!(error, Error::Internal(_)));
+    assert_eq!(world.rows("SELECT 1").await, r#"["1"]"#);
+}
+
+#[tokio::test]
+async fn large_results_come_in_bounded_batches() {
+    let mut world = World::new();
+    for id in 0..700 {
+        world.put("notes", "alice", &[Value::Int(id)]);
+    }
+    let output = world.engine.query(world.ctx("alice", Role::User), &parse("SELECT id FROM notes")).await.unwrap();
+    let batches = output.collect().await.unwrap();
+    assert_eq!(batches.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [512, 188]);
+    assert_eq!(batches[1].column(0).null_count(), 0);
+    let owner = Owner::User(UserId::parse("alice").unwrap());
+    assert_eq!(world.table("notes").owner_for(&UserId::parse("alice").unwrap()), owner);
+}

@@ -64,7 +64,7 @@ pub fn read_page(query: &dyn LiveQuery, view: &ReadView, spec: &PageSpec) -> Res
     }
     let has_more = kinds.len() > spec.rows;
     kinds.truncate(spec.rows);
-    let nothing = query.project(&chunks.builder.finish())?;
+    let nothing = query.project(&chunks.builder.finish()?)?;
     let rows = concat_batches(&nothing.schema(), &batches).map_err(Error::internal)?.slice(0, kinds.len());
     let rows = if spec.kind == PageKind::Newest {
         kinds.reverse();
@@ -95,13 +95,16 @@ impl<'a> Chunks<'a> {
     fn new(query: &'a dyn LiveQuery, view: &ReadView, spec: &PageSpec) -> Self {
         let table = query.table();
         let order = if spec.kind == PageKind::Newest { Order::Descending } else { Order::Ascending };
-        let (rows, builder): (Box<dyn Iterator<Item = _> + Send>, _) = if query.all_owners() {
-            (view.feed(table.id, spec.seqs.clone(), order), BatchBuilder::all_owners(table.clone(), None))
+        let builder = if query.all_owners() { BatchBuilder::all_owners } else { BatchBuilder::new };
+        let builder = builder(table.clone(), None);
+        let rows: Box<dyn Iterator<Item = _> + Send> = if spec.seqs.is_empty() {
+            Box::new(std::iter::empty())
+        } else if query.all_owners() {
+            Box::new(view.feed(table.id, spec.seqs.clone(), order))
         } else {
             let owner = spec.owner.clone();
             let key = PartitionKey { table: table.id, owner: owner.clone() };
-            let rows = view.scan(&key, spec.seqs.clone(), order).map(move |row| row.map(|row| (owner.clone(), row)));
-            (Box::new(rows), BatchBuilder::new(table.clone(), None))
+            Box::new(view.scan(&key, spec.seqs.clone(), order).map(move |row| row.map(|row| (owner.clone(), row))))
         };
         Self { query, kind: spec.kind, rows, builder }
     }
@@ -122,7 +125,7 @@ impl<'a> Chunks<'a> {
         if states.is_empty() {
             return Ok(None);
         }
-        let rows = self.builder.finish();
+        let rows = self.builder.finish()?;
         let matching = self.query.matches(&rows)?;
         let told: Vec<Option<ChangeKind>> =
             states.iter().zip(matching.values()).map(|(state, matching)| self.told_as(state, matching)).collect();

@@ -219,7 +219,7 @@ impl ScanRows {
         }
         self.left -= self.builder.len();
         self.batch_rows = BATCH_ROWS;
-        Ok(Some(self.builder.finish()))
+        Ok(Some(self.builder.finish()?))
     }
 }
 
@@ -234,7 +234,7 @@ fn stored_rows(
     if seqs.is_empty() {
         return Box::new(std::iter::empty());
     }
-    let RowScope::Partition(owner) = scope else { return view.feed(meta.id, seqs, order) };
+    let RowScope::Partition(owner) = scope else { return Box::new(view.feed(meta.id, seqs, order)) };
     let key = PartitionKey { table: meta.id, owner: owner.clone() };
     let owner = owner.clone();
     match &bounds.key {
