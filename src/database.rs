@@ -7,6 +7,7 @@
 mod catalog;
 mod define;
 mod execute;
+mod live;
 mod parsed;
 mod purge;
 mod read;
