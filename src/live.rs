@@ -10,6 +10,7 @@ pub mod change_batch;
 pub mod directory;
 pub mod encoding;
 pub mod event;
+pub mod frames;
 pub mod outbox;
 pub mod query;
 pub mod registry;
