@@ -7,14 +7,21 @@
 //! Start at [`registry::QueryRegistry`] (the writer's side) and [`subscription::Subscription`] (the reader's side).
 
 pub mod change_batch;
+pub mod directory;
 pub mod encoding;
 pub mod event;
+pub mod frames;
+pub mod outbox;
 pub mod query;
+pub mod registry;
 mod rows;
 #[cfg(test)]
 mod testing;
 
 pub use change_batch::{ChangeBatch, StoredRows};
+pub use directory::LiveDirectory;
 pub use encoding::{Format, Formats, WireFrame};
 pub use event::{EventKind, LiveEvent};
+pub use outbox::{Delivery, Outbox, OutboxLimits, SubscriptionKey};
 pub use query::LiveQuery;
+pub use registry::{QueryRegistry, Subscriber};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Int32Type, SchemaRef};
 
-use super::{Format, LiveEvent, LiveQuery, WireFrame};
+use super::{EventKind, Format, Formats, LiveEvent, LiveQuery, WireFrame};
 use crate::error::{Error, Result};
 use crate::model::result::ResultSchema;
 use crate::model::{
@@ -166,4 +166,8 @@ pub(crate) fn event_text(event: &LiveEvent) -> String {
     let text = text(&event.frame("s", Format::Json, false).unwrap());
     let rest = text.strip_prefix(r#"{"type":"change","subscription_id":"s","change_type":"#).expect("a change frame");
     rest.strip_suffix('}').expect("an object").to_owned()
+}
+
+pub(crate) fn some_event(at: i64) -> Arc<LiveEvent> {
+    LiveEvent::new((seq(at), EventKind::Insert), Some(at), None::<()>, Formats::only(Format::Json)).unwrap()
 }

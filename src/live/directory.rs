@@ -1,0 +1,381 @@
+//! Who is connected and subscribed: what `system.live` shows, and how others reach a subscriber.
+//!
+//! Owns the numbers of subscriptions, the limit per user, and the endings that come from outside: a dropped table, a
+//! revoked right, a dropped user, KILL LIVE QUERY, shutdown (A13, A15).
+//! Invariant: an entry goes the moment its subscription or connection does: the guards see to it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::outbox::{Delivery, Outbox, SubscriptionKey};
+use crate::error::{Error, Result, SubscriptionFault};
+use crate::model::{Principal, TableMeta, UserId};
+
+/// All connections and subscriptions of this server.
+#[derive(Debug, Default)]
+pub struct LiveDirectory {
+    last_number: AtomicU64,
+    entries: Mutex<Entries>,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    connections: HashMap<ConnectionId, Arc<LiveConnection>>,
+    subscriptions: BTreeMap<SubscriptionKey, Arc<LiveSubscription>>,
+    per_user: HashMap<UserId, usize>,
+    shutting_down: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(u64);
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "c{}", self.0)
+    }
+}
+
+/// One WebSocket.
+#[derive(Debug)]
+pub struct LiveConnection {
+    pub id: ConnectionId,
+    pub peer: Option<IpAddr>,
+    /// Microseconds since the Unix epoch.
+    pub opened_at: i64,
+    last_seen_at: AtomicI64,
+    principal: OnceLock<Principal>,
+    outbox: Arc<Outbox>,
+}
+
+impl LiveConnection {
+    pub fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
+    }
+
+    /// Who it is, once that is known.
+    pub fn principal(&self) -> Option<&Principal> {
+        self.principal.get()
+    }
+
+    /// A connection authenticates once: a second call changes nothing.
+    pub(crate) fn authenticated(&self, principal: Principal) {
+        let _ = self.principal.set(principal);
+    }
+
+    pub(crate) fn seen(&self, now_us: i64) {
+        self.last_seen_at.store(now_us, Ordering::Relaxed);
+    }
+
+    /// When the peer last sent anything. Microseconds since the Unix epoch.
+    pub fn last_seen_at(&self) -> i64 {
+        self.last_seen_at.load(Ordering::Relaxed)
+    }
+}
+
+/// One live query: a row of `system.live`.
+#[derive(Debug)]
+pub struct LiveSubscription {
+    pub key: SubscriptionKey,
+    pub connection: Arc<LiveConnection>,
+    /// The id that the client gave it.
+    pub subscription_id: String,
+    pub table: Arc<TableMeta>,
+    pub user: UserId,
+    pub query: String,
+    /// JSON text, as the client sent them.
+    pub options: Option<String>,
+    /// Microseconds since the Unix epoch.
+    pub created_at: i64,
+    last_update: AtomicI64,
+    changes: AtomicU64,
+}
+
+impl LiveSubscription {
+    /// What KILL LIVE QUERY names.
+    pub fn live_id(&self) -> String {
+        format!("{}-{}", self.connection.id, self.key.0)
+    }
+
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
+    }
+
+    /// Microseconds since the Unix epoch.
+    pub fn last_update(&self) -> i64 {
+        self.last_update.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn delivered(&self, now_us: i64) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        self.last_update.store(now_us, Ordering::Relaxed);
+    }
+}
+
+/// What a client asked for, for `system.live`.
+#[derive(Debug, Clone)]
+pub struct SubscriptionSpec {
+    pub subscription_id: String,
+    pub query: String,
+    pub options: Option<String>,
+}
+
+/// The connection is in the directory as long as this lives.
+#[derive(Debug)]
+pub struct ConnectionGuard {
+    directory: Arc<LiveDirectory>,
+    connection: Arc<LiveConnection>,
+}
+
+impl ConnectionGuard {
+    pub fn connection(&self) -> &Arc<LiveConnection> {
+        &self.connection
+    }
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.connection.outbox.close();
+        self.directory.lock().connections.remove(&self.connection.id);
+    }
+}
+
+/// The subscription is in the directory as long as this lives.
+#[derive(Debug)]
+pub struct SubscriptionGuard {
+    directory: Arc<LiveDirectory>,
+    subscription: Arc<LiveSubscription>,
+}
+
+impl SubscriptionGuard {
+    pub fn subscription(&self) -> &Arc<LiveSubscription> {
+        &self.subscription
+    }
+}
+
+impl Drop for SubscriptionGuard {
+    fn drop(&mut self) {
+        let mut entries = self.directory.lock();
+        entries.subscriptions.remove(&self.subscription.key);
+        if let Some(count) = entries.per_user.get_mut(&self.subscription.user) {
+            *count -= 1;
+            if *count == 0 {
+                entries.per_user.remove(&self.subscription.user);
+            }
+        }
+    }
+}
+
+impl LiveDirectory {
+    pub fn next_key(&self) -> SubscriptionKey {
+        SubscriptionKey(self.next_number())
+    }
+
+    fn next_number(&self) -> u64 {
+        self.last_number.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// # Errors
+    /// `SHUTTING_DOWN` once [`LiveDirectory::shut_down`] was called.
+    pub fn connect(
+        self: &Arc<Self>,
+        peer: Option<IpAddr>,
+        outbox: Arc<Outbox>,
+        now_us: i64,
+    ) -> Result<ConnectionGuard> {
+        let connection = Arc::new(LiveConnection {
+            id: ConnectionId(self.next_number()),
+            peer,
+            opened_at: now_us,
+            last_seen_at: AtomicI64::new(now_us),
+            principal: OnceLock::new(),
+            outbox,
+        });
+        let mut entries = self.lock();
+        if entries.shutting_down {
+            return Err(Error::ShuttingDown);
+        }
+        entries.connections.insert(connection.id, connection.clone());
+        Ok(ConnectionGuard { directory: self.clone(), connection })
+    }
+
+    /// # Errors
+    /// `SUBSCRIPTION_LIMIT_EXCEEDED` where the user has `max_per_user` subscriptions already.
+    pub fn subscribe(
+        self: &Arc<Self>,
+        key: SubscriptionKey,
+        (connection, user): (&Arc<LiveConnection>, &UserId),
+        (table, spec): (Arc<TableMeta>, SubscriptionSpec),
+        max_per_user: usize,
+        now_us: i64,
+    ) -> Result<SubscriptionGuard> {
+        let subscription = Arc::new(LiveSubscription {
+            key,
+            connection: connection.clone(),
+            subscription_id: spec.subscription_id,
+            table,
+            user: user.clone(),
+            query: spec.query,
+            options: spec.options,
+            created_at: now_us,
+            last_update: AtomicI64::new(now_us),
+            changes: AtomicU64::new(0),
+        });
+        let mut entries = self.lock();
+        let count = entries.per_user.entry(user.clone()).or_insert(0);
+        if *count >= max_per_user {
+            return Err(SubscriptionFault::TooManyForUser { max: max_per_user }.into());
+        }
+        *count += 1;
+        entries.subscriptions.insert(key, subscription.clone());
+        Ok(SubscriptionGuard { directory: self.clone(), subscription })
+    }
+
+    /// All subscriptions, oldest first.
+    pub fn subscriptions(&self) -> Vec<Arc<LiveSubscription>> {
+        self.lock().subscriptions.values().cloned().collect()
+    }
+
+    pub fn connections(&self) -> Vec<Arc<LiveConnection>> {
+        self.lock().connections.values().cloned().collect()
+    }
+
+    pub fn subscription_count(&self) -> usize {
+        self.lock().subscriptions.len()
+    }
+
+    pub fn connection_count(&self) -> usize {
+        self.lock().connections.len()
+    }
+
+    /// KILL LIVE QUERY.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`.
+    pub fn kill(&self, live_id: &str) -> Result<()> {
+        let killed = self.end(|subscription| subscription.live_id() == live_id, &SubscriptionFault::Killed.into());
+        if killed > 0 { Ok(()) } else { Err(Error::NotFound(format!("Live query '{live_id}' not found"))) }
+    }
+
+    /// Ends the chosen subscriptions with `error`, and says how many.
+    pub fn end(&self, which: impl Fn(&LiveSubscription) -> bool, error: &Error) -> usize {
+        let chosen: Vec<_> = self.lock().subscriptions.values().filter(|s| which(s)).cloned().collect();
+        for subscription in &chosen {
+            subscription.connection.outbox.tell(Delivery::Ended(subscription.key, error.clone()));
+        }
+        chosen.len()
+    }
+
+    /// Closes the chosen connections with `error`, and says how many.
+    pub fn close(&self, which: impl Fn(&LiveConnection) -> bool, error: &Error) -> usize {
+        let chosen: Vec<_> = self.lock().connections.values().filter(|c| which(c)).cloned().collect();
+        for connection in &chosen {
+            connection.outbox.tell(Delivery::Closed(error.clone()));
+        }
+        chosen.len()
+    }
+
+    /// Closes the connections of a user: dropped, locked, of another role, or logged out.
+    pub fn close_user(&self, user: &UserId, error: &Error) -> usize {
+        self.close(|connection| connection.principal().is_some_and(|principal| principal.user == *user), error)
+    }
+
+    /// Closes all connections, and refuses new ones.
+    pub fn shut_down(&self) {
+        self.lock().shutting_down = true;
+        self.close(|_| true, &Error::ShuttingDown);
+    }
+
+    pub fn is_shutting_down(&self) -> bool {
+        self.lock().shutting_down
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        // Nothing panics while it holds the lock; if it did, the maps would still be whole.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+    use crate::live::outbox::OutboxLimits;
+    use crate::live::testing::notes;
+    use crate::model::Role;
+
+    struct Peer {
+        connection: ConnectionGuard,
+        user: UserId,
+    }
+
+    fn connect(directory: &Arc<LiveDirectory>, user: &str) -> Peer {
+        let outbox = Outbox::new(OutboxLimits { events: 10, bytes: 1_000 });
+        let connection = directory.connect(None, outbox, 1).unwrap();
+        let user = UserId::parse(user).unwrap();
+        connection.connection().authenticated(Principal { user: user.clone(), role: Role::User });
+        Peer { connection, user }
+    }
+
+    fn subscribe(directory: &Arc<LiveDirectory>, peer: &Peer, max: usize) -> Result<SubscriptionGuard> {
+        let spec = SubscriptionSpec { subscription_id: "s".into(), query: "SELECT".into(), options: None };
+        let whose = (peer.connection.connection(), &peer.user);
+        directory.subscribe(directory.next_key(), whose, (notes(), spec), max, 2)
+    }
+
+    fn told(peer: &Peer) -> Vec<String> {
+        let mut into = VecDeque::new();
+        peer.connection.connection().outbox.take(100, &mut into);
+        let text = |delivery| match delivery {
+            Delivery::Event(..) => "event".to_owned(),
+            Delivery::Ended(key, error) => format!("ended {} {}", key.0, error.code().live_wire()),
+            Delivery::Closed(error) => format!("closed {}", error.code().live_wire()),
+        };
+        into.into_iter().map(text).collect()
+    }
+
+    #[test]
+    fn entries_go_with_their_guards() {
+        let directory = Arc::new(LiveDirectory::default());
+        let alice = connect(&directory, "alice");
+        let first = subscribe(&directory, &alice, 2).unwrap();
+        let second = subscribe(&directory, &alice, 2).unwrap();
+        let third = subscribe(&directory, &alice, 2).map(|_| ()).unwrap_err();
+        assert_eq!(third.code().live_wire(), "SUBSCRIPTION_LIMIT_EXCEEDED");
+        assert!(subscribe(&directory, &connect(&directory, "bob"), 2).is_ok(), "the limit is each user's own");
+        assert_eq!(directory.subscription_count(), 2);
+        first.subscription().delivered(9);
+        let rows = directory.subscriptions();
+        assert_eq!((rows[0].changes(), rows[0].last_update(), rows[1].changes()), (1, 9, 0));
+        drop(first);
+        assert!(subscribe(&directory, &alice, 2).is_ok());
+        drop(second);
+        assert_eq!((directory.subscription_count(), directory.connection_count()), (0, 1));
+        drop(alice);
+        assert_eq!(directory.connection_count(), 0);
+    }
+
+    #[test]
+    fn endings_from_outside_reach_whom_they_concern() {
+        let directory = Arc::new(LiveDirectory::default());
+        let (alice, bob) = (connect(&directory, "alice"), connect(&directory, "bob"));
+        let one = subscribe(&directory, &alice, 9).unwrap();
+        let two = subscribe(&directory, &bob, 9).unwrap();
+        directory.kill(&one.subscription().live_id()).unwrap();
+        assert_eq!(told(&alice), [format!("ended {} SUBSCRIPTION_KILLED", one.subscription().key.0)]);
+        assert!(directory.kill("c0-0").is_err());
+        let name = notes().name.clone();
+        let dropped = Error::from(SubscriptionFault::TableDropped(name.clone()));
+        assert_eq!(directory.end(|s| s.table.name == name, &dropped), 2);
+        assert_eq!(told(&bob), [format!("ended {} TABLE_DROPPED", two.subscription().key.0)]);
+        assert_eq!(directory.close_user(&bob.user, &Error::InvalidCredentials), 1);
+        assert_eq!(told(&bob), ["closed UNAUTHORIZED"]);
+        directory.shut_down();
+        assert_eq!(told(&bob), ["closed SHUTTING_DOWN"]);
+        let outbox = Outbox::new(OutboxLimits { events: 1, bytes: 1 });
+        assert!(matches!(directory.connect(None, outbox, 3), Err(Error::ShuttingDown)));
+    }
+}

@@ -1,0 +1,129 @@
+//! What a client is told. Change frames are built by [`crate::live::event`], since subscribers share them.
+
+use serde::Serialize;
+
+use super::Protocol;
+use crate::error::{Error, Result, SubscriptionFault};
+use crate::live::encoding::{Format, MapWriter, WireFrame, pack};
+use crate::model::result::ResultSchema;
+use crate::model::{Role, Seq, UserId};
+
+#[derive(Debug, Clone)]
+pub enum ServerMessage<'a> {
+    AuthSuccess {
+        user: &'a UserId,
+        role: Role,
+        protocol: Protocol,
+    },
+    /// The socket is closed after it.
+    AuthError {
+        message: &'a str,
+    },
+    SubscriptionAck {
+        subscription_id: &'a str,
+        control: BatchControl,
+        schema: &'a ResultSchema,
+    },
+    InitialDataBatch {
+        subscription_id: &'a str,
+        /// The list of rows, encoded in the session's format.
+        rows: &'a [u8],
+        control: BatchControl,
+    },
+    Error {
+        /// Also the word `subscribe`, `protocol` or `rate_limit`, where no subscription is meant.
+        subscription_id: &'a str,
+        error: &'a Error,
+    },
+}
+
+/// Where an initial load stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct BatchControl {
+    pub batch_num: u32,
+    pub has_more: bool,
+    pub status: BatchStatus,
+    pub last_seq_id: Option<Seq>,
+    pub snapshot_end_seq: Option<Seq>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BatchStatus {
+    /// The first batch, and more follow.
+    Loading,
+    /// A later batch, and more follow.
+    LoadingBatch,
+    /// All there is has been sent; from here on only changes come.
+    Ready,
+}
+
+impl BatchControl {
+    pub(crate) fn new(batch_num: u32, has_more: bool, last_seq_id: Option<Seq>, snapshot_end: Option<Seq>) -> Self {
+        let status = match (has_more, batch_num) {
+            (false, _) => BatchStatus::Ready,
+            (true, 0) => BatchStatus::Loading,
+            (true, _) => BatchStatus::LoadingBatch,
+        };
+        Self { batch_num, has_more, status, last_seq_id, snapshot_end_seq: snapshot_end }
+    }
+}
+
+impl ServerMessage<'_> {
+    /// The message in the session's format; authentication and errors are JSON text in any.
+    ///
+    /// # Errors
+    /// `INTERNAL` where a part can not be encoded.
+    pub(crate) fn frame(&self, format: Format, compress: bool) -> Result<WireFrame> {
+        match self {
+            ServerMessage::AuthSuccess { user, role, protocol } => {
+                let mut map = MapWriter::new(Format::Json, 4);
+                map.entry("type", "auth_success")?;
+                map.entry("user", user)?;
+                map.entry("role", role)?;
+                map.entry("protocol", protocol)?;
+                Ok(pack(Format::Json, map.finish(), false))
+            }
+            ServerMessage::AuthError { message } => {
+                let mut map = MapWriter::new(Format::Json, 2);
+                map.entry("type", "auth_error")?;
+                map.entry("message", message)?;
+                Ok(pack(Format::Json, map.finish(), false))
+            }
+            ServerMessage::SubscriptionAck { subscription_id, control, schema } => {
+                let mut map = MapWriter::new(format, 5);
+                map.entry("type", "subscription_ack")?;
+                map.entry("subscription_id", subscription_id)?;
+                map.entry("total_rows", &0)?;
+                map.entry("batch_control", control)?;
+                map.entry("schema", schema)?;
+                Ok(pack(format, map.finish(), compress))
+            }
+            ServerMessage::InitialDataBatch { subscription_id, rows, control } => {
+                let mut map = MapWriter::new(format, 4);
+                map.entry("type", "initial_data_batch")?;
+                map.entry("subscription_id", subscription_id)?;
+                map.entry_raw("rows", rows)?;
+                map.entry("batch_control", control)?;
+                Ok(pack(format, map.finish(), compress))
+            }
+            ServerMessage::Error { subscription_id, error } => error_frame(subscription_id, error, compress),
+        }
+    }
+}
+
+fn error_frame(subscription_id: &str, error: &Error, compress: bool) -> Result<WireFrame> {
+    let resume_at = match error {
+        Error::Subscription(SubscriptionFault::SlowConsumer { last_delivered }) => Some(*last_delivered),
+        _ => None,
+    };
+    let mut map = MapWriter::new(Format::Json, 4 + u8::from(resume_at.is_some()));
+    map.entry("type", "error")?;
+    map.entry("subscription_id", subscription_id)?;
+    map.entry("code", error.code().live_wire())?;
+    map.entry("message", &error.to_string())?;
+    if let Some(last_delivered) = resume_at {
+        map.entry("last_seq_id", &last_delivered)?;
+    }
+    Ok(pack(Format::Json, map.finish(), compress))
+}
