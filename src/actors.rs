@@ -17,6 +17,7 @@
 
 pub mod committer;
 pub mod fatal;
+mod feed;
 mod inbox;
 mod partition;
 pub mod router;

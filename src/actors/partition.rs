@@ -11,12 +11,14 @@ use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::fatal::{Fatal, PanicGuard};
+use super::feed::{Attach, deliver};
 use super::inbox;
 use super::router::RouterMap;
 use super::table::{Commit, TableActor};
 use crate::error::{Error, Result};
+use crate::live::{QueryRegistry, SubscriptionKey};
 use crate::model::{
-    Assignment, CommittedChanges, PartitionKey, PkBytes, RowBytes, StoredRow, TableMeta, WriteAck, WriteCommand,
+    Assignment, CommittedChanges, PartitionKey, PkBytes, RowBytes, Seq, StoredRow, TableMeta, WriteAck, WriteCommand,
     WriteOp,
 };
 use crate::partition::core::RowEditor;
@@ -30,6 +32,10 @@ pub(super) struct PartitionActor {
     table: Addr<TableActor>,
     core: PartitionCore<Append>,
     answers: HashMap<Ticket, Answer>,
+    /// This owner's live queries.
+    queries: QueryRegistry,
+    /// Position of the last change that was delivered; ZERO: none since the actor started.
+    head: Seq,
     /// Messages that the router has put into the inbox and that are not handled yet.
     queued: Arc<AtomicUsize>,
     map: Arc<RouterMap>,
@@ -65,6 +71,8 @@ impl PartitionActor {
             table,
             core: PartitionCore::default(),
             answers: HashMap::new(),
+            queries: QueryRegistry::default(),
+            head: Seq::ZERO,
             queued,
             map,
             _guard: guard,
@@ -152,9 +160,55 @@ impl Handler<Durable> for PartitionActor {
             // Nobody waits any more: the rows are durable all the same.
             drop(reply.send(answer.map_err(Error::clone)));
         }
+        if let Ok(committed) = &msg.outcome {
+            // The answer first, then the subscribers: a writer never waits for a reader.
+            self.head = committed.range.last;
+            deliver(&mut self.queries, committed, false);
+        }
         for append in unparked {
             self.admit(append, ctx);
         }
+    }
+}
+
+/// Registers a live query of this owner.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct AttachOwn(pub Attach);
+
+impl Handler<AttachOwn> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, AttachOwn(attach): AttachOwn, _ctx: &mut Context<Self>) {
+        self.queued.fetch_sub(1, Ordering::Release);
+        attach.register(&mut self.queries, self.head);
+    }
+}
+
+/// Ends a live query of this owner.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct DetachOwn(pub SubscriptionKey);
+
+impl Handler<DetachOwn> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, DetachOwn(key): DetachOwn, _ctx: &mut Context<Self>) {
+        self.queued.fetch_sub(1, Ordering::Release);
+        self.queries.detach(key);
+    }
+}
+
+/// The table is gone: its subscribers are told, and the actor has nothing left to do.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct EndSubscribers(pub Error);
+
+impl Handler<EndSubscribers> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, EndSubscribers(error): EndSubscribers, _ctx: &mut Context<Self>) {
+        self.queries.end_all(&error);
     }
 }
 
@@ -167,7 +221,7 @@ impl Handler<Passivate> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, _: Passivate, ctx: &mut Context<Self>) {
-        if self.core.is_idle() && self.map.remove_if_unused(&self.key, &self.queued) {
+        if self.core.is_idle() && self.queries.is_empty() && self.map.remove_if_unused(&self.key, &self.queued) {
             ctx.stop();
         }
     }

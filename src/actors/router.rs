@@ -17,12 +17,14 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::committer::CommitterHandle;
 use super::fatal::Fatal;
+use super::feed::Attach;
 use super::inbox;
-use super::partition::{Append, PartitionActor, PartitionParts, Passivate};
-use super::table::{Drain, TableActor};
+use super::partition::{Append, AttachOwn, DetachOwn, EndSubscribers, PartitionActor, PartitionParts, Passivate};
+use super::table::{AttachFeed, DetachFeed, Drain, EndFeed, TableActor};
 use crate::auth::policy::Authorized;
-use crate::error::{Error, Result};
-use crate::model::{PartitionKey, RowBytes, TableId, TableMeta, WriteAck, WriteCommand, WriteOp};
+use crate::error::{Error, Result, SubscriptionFault};
+use crate::live::{LiveQuery, Subscriber, SubscriptionKey};
+use crate::model::{Owner, PartitionKey, RowBytes, Seq, TableId, TableMeta, WriteAck, WriteCommand, WriteOp};
 use crate::partition::Sequencer;
 use crate::storage::Store;
 use crate::time::Clock;
@@ -253,20 +255,57 @@ impl Router {
         Ok((addr, arbiter))
     }
 
-    /// Refuses further writes to a dropped table, and waits until those under way are durable.
+    /// Registers a live query: from the position in the answer on, every change reaches the subscriber.
+    ///
+    /// # Errors
+    /// `TABLE_NOT_FOUND` for a dropped table, `STORAGE_UNAVAILABLE`, `ABORTED`.
+    pub async fn attach(&self, owner: &Owner, query: Arc<dyn LiveQuery>, subscriber: Subscriber) -> Result<Seq> {
+        let meta = query.table().clone();
+        let all_owners = query.all_owners();
+        let (reply, head) = oneshot::channel();
+        let attach = Attach { query, subscriber, reply };
+        if all_owners {
+            let (table, _) = self.table(&meta)?;
+            inbox::send(&table, AttachFeed(attach));
+        } else {
+            let key = PartitionKey { table: meta.id, owner: owner.clone() };
+            // Also for a partition in use: its table may have been dropped this moment.
+            self.table(&meta)?;
+            self.send(&key, &meta, AttachOwn(attach))?;
+        }
+        head.await.map_err(|_| self.lost_answer())
+    }
+
+    /// Ends a live query, if it is still there.
+    pub fn detach(&self, owner: &Owner, query: &dyn LiveQuery, key: SubscriptionKey) {
+        let meta = query.table();
+        if query.all_owners() {
+            if let Ok((table, _)) = self.table(meta) {
+                inbox::send(&table, DetachFeed(key));
+            }
+        } else {
+            let partition = PartitionKey { table: meta.id, owner: owner.clone() };
+            // Not in use: then it has no subscribers.
+            drop(self.map.send(&partition, DetachOwn(key)));
+        }
+    }
+
+    /// Refuses further writes to a dropped table, waits until those under way are durable, and tells its subscribers.
     pub async fn drop_table(&self, table: &TableMeta) {
-        let table = table.id;
         let before = {
             let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
-            tables.insert(table, TableEntry::Dropped)
+            tables.insert(table.id, TableEntry::Dropped)
         };
+        let gone = Error::from(SubscriptionFault::TableDropped(table.name.clone()));
         if let Some(TableEntry::Live(addr, _)) = before {
             let (reply, drained) = oneshot::channel();
             inbox::send(&addr, Drain { reply });
             // The actor is gone with its arbiter: nothing is under way.
             let _ = drained.await;
+            inbox::send(&addr, EndFeed(gone.clone()));
         }
-        for partition in self.map.partitions_of(table) {
+        for partition in self.map.partitions_of(table.id) {
+            inbox::send(&partition, EndSubscribers(gone.clone()));
             inbox::send(&partition, Passivate);
         }
     }

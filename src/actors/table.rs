@@ -10,10 +10,12 @@ use tokio::sync::oneshot;
 
 use super::committer::{CommitterHandle, Submission, Then};
 use super::fatal::{Fatal, PanicGuard};
+use super::feed::{Attach, deliver};
 use super::inbox;
 use super::partition::{Durable, PartitionActor};
 use crate::error::Error;
-use crate::model::{Change, CommittedChanges, Durability, Owner};
+use crate::live::{QueryRegistry, SubscriptionKey};
+use crate::model::{Change, CommittedChanges, Durability, Owner, Seq};
 use crate::partition::{Sequencer, Ticket};
 use crate::storage::CommitEntry;
 use crate::time::Clock;
@@ -23,6 +25,10 @@ pub(super) struct TableActor {
     committer: CommitterHandle,
     clock: Clock,
     in_flight: VecDeque<InFlight>,
+    /// Live queries over all owners.
+    feed: QueryRegistry,
+    /// Position of the last change that was delivered; ZERO: none since the actor started.
+    head: Seq,
     /// Who waits until nothing is in flight.
     drained: Vec<oneshot::Sender<()>>,
     _guard: PanicGuard,
@@ -37,7 +43,16 @@ struct InFlight {
 impl TableActor {
     pub(super) fn new(sequencer: Sequencer, committer: CommitterHandle, clock: Clock, fatal: Fatal) -> Self {
         let guard = PanicGuard { fatal, what: "a table's actor panicked" };
-        Self { sequencer, committer, clock, in_flight: VecDeque::new(), drained: Vec::new(), _guard: guard }
+        Self {
+            sequencer,
+            committer,
+            clock,
+            in_flight: VecDeque::new(),
+            feed: QueryRegistry::default(),
+            head: Seq::ZERO,
+            drained: Vec::new(),
+            _guard: guard,
+        }
     }
 
     fn tell_drained(&mut self) {
@@ -91,6 +106,8 @@ impl Handler<Committed> for TableActor {
 
     fn handle(&mut self, msg: Committed, _ctx: &mut Context<Self>) {
         for InFlight { partition, ticket, committed } in self.in_flight.drain(..msg.count) {
+            self.head = committed.range.last;
+            deliver(&mut self.feed, &committed, true);
             inbox::send(&partition, Durable { ticket, outcome: Ok(committed) });
         }
         self.tell_drained();
@@ -128,5 +145,44 @@ impl Handler<Drain> for TableActor {
     fn handle(&mut self, msg: Drain, _ctx: &mut Context<Self>) {
         self.drained.push(msg.reply);
         self.tell_drained();
+    }
+}
+
+/// Registers a live query over all owners.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct AttachFeed(pub Attach);
+
+impl Handler<AttachFeed> for TableActor {
+    type Result = ();
+
+    fn handle(&mut self, AttachFeed(attach): AttachFeed, _ctx: &mut Context<Self>) {
+        attach.register(&mut self.feed, self.head);
+    }
+}
+
+/// Ends a live query over all owners.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct DetachFeed(pub SubscriptionKey);
+
+impl Handler<DetachFeed> for TableActor {
+    type Result = ();
+
+    fn handle(&mut self, DetachFeed(key): DetachFeed, _ctx: &mut Context<Self>) {
+        self.feed.detach(key);
+    }
+}
+
+/// The table is gone: its subscribers over all owners are told.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct EndFeed(pub Error);
+
+impl Handler<EndFeed> for TableActor {
+    type Result = ();
+
+    fn handle(&mut self, EndFeed(error): EndFeed, _ctx: &mut Context<Self>) {
+        self.feed.end_all(&error);
     }
 }
