@@ -4,6 +4,7 @@
 //! Never decides anything about data or rights: handlers call `Database` and auth.
 //! Start at [`configure`].
 
+pub mod auth;
 pub mod client;
 pub mod health;
 pub(crate) mod problem;
@@ -26,6 +27,7 @@ pub fn configure(config: &Config) -> impl Fn(&mut web::ServiceConfig) + Clone + 
             .service(get("/healthz", web::get().to(health::healthz)))
             .service(get("/readyz", web::get().to(health::readyz)))
             .service(post("/v1/api/sql", web::post().to(sql::execute)))
+            .configure(auth::configure)
             .default_service(web::to(not_found));
     }
 }

@@ -20,7 +20,7 @@ mod users;
 pub use accounts::AuthEvent;
 pub use administration::{NewUser, SetupRequest, UserChange};
 pub use authenticator::{ActAs, Authenticator, LoggedIn, RefreshFault, Session};
-pub use config::{Argon2Config, AuthConfig, Secret, check_secret};
+pub use config::{Argon2Config, AuthConfig, Secret, WeakSecret, check_secret};
 pub use log::{AuthLog, AuthRecord};
 pub(crate) use password::PASSWORD_READ_LIMIT;
 pub use password::PasswordHash;

@@ -17,7 +17,7 @@ use crate::model::UserId;
 
 /// Events that a receiver may be behind by. One that is further behind is told so (`Lagged`) and then re-checks every
 /// session that it keeps open.
-pub(crate) const EVENTS_CAPACITY: usize = 1_024;
+const EVENTS_CAPACITY: usize = 1_024;
 
 /// Sessions that may have lost their right to be open: whoever keeps one calls
 /// [`Authenticator::recheck`](super::Authenticator::recheck).

@@ -38,6 +38,12 @@ pub struct Session {
 }
 
 impl Session {
+    /// From when on [`Authenticator::recheck`] finds the token expired, in seconds since the Unix epoch: clocks may
+    /// differ a little.
+    pub fn ends_s(&self) -> Option<i64> {
+        self.expires_s.map(|expires_s| expires_s.saturating_add(LEEWAY_S + 1))
+    }
+
     /// Is `event` about this session? Then it is to be checked again.
     pub fn is_concerned_by(&self, event: &AuthEvent) -> bool {
         match event {
@@ -172,7 +178,7 @@ impl Authenticator {
     pub fn recheck(&self, session: &Session) -> Result<()> {
         let record = self.accounts.users().get(session.principal.user.as_str()).ok_or(Error::InvalidCredentials)?;
         record.check_open(self.clock.now_us())?;
-        if session.expires_s.is_some_and(|end| end.saturating_add(LEEWAY_S) < self.now_s()) {
+        if session.ends_s().is_some_and(|end_s| self.now_s() >= end_s) {
             return Err(Error::TokenExpired);
         }
         let revoked = session.sid.is_some_and(|sid| self.accounts.revoked().contains(sid));
@@ -231,6 +237,9 @@ impl Authenticator {
         let Claims { sid, .. } = self.tokens.verify_any(token, now_s)?;
         let expires_s = now_s.saturating_add(self.tokens.longest_life_s());
         let change = self.accounts.change(move |accounts| {
+            if accounts.revoked().contains(sid) {
+                return Ok(Decision { records: Vec::new(), answer: () });
+            }
             let forgotten = accounts.revoked().expired(now_s).into_iter().map(AuthRecord::ForgottenSession);
             let revoked = AuthRecord::RevokedSession { sid, expires_s };
             Ok(Decision { records: std::iter::once(revoked).chain(forgotten).collect(), answer: () })
@@ -289,8 +298,9 @@ impl Authenticator {
         self.accounts.events()
     }
 
-    pub(crate) fn config(&self) -> &AuthConfig {
-        &self.config
+    /// Are cookies of https requests marked `Secure`?
+    pub fn cookie_secure(&self) -> bool {
+        self.config.cookie_secure
     }
 
     pub(super) fn now_s(&self) -> i64 {
@@ -306,7 +316,7 @@ impl Authenticator {
         let hash = record.as_ref().map(|record| record.password_hash.clone());
         let right = self.passwords.verify(password, hash).await?;
         match record {
-            Some(record) if right => Ok(record),
+            Some(checked) if right => self.still_open(&checked),
             Some(record) => {
                 debug!(user = %record.user_id, "wrong password");
                 self.note_failed_login(&record).await?;
@@ -314,6 +324,14 @@ impl Authenticator {
             }
             None => Err(Error::InvalidCredentials),
         }
+    }
+
+    /// What may have changed while the password was hashed. Of many guesses at once, those behind the one that locks
+    /// the account are worth nothing.
+    fn still_open(&self, checked: &UserRecord) -> Result<Arc<UserRecord>> {
+        let record = self.accounts.users().get(checked.user_id.as_str()).ok_or(Error::InvalidCredentials)?;
+        record.check_open(self.clock.now_us())?;
+        if record.generation != checked.generation { Err(Error::InvalidCredentials) } else { Ok(record) }
     }
 
     /// Root without a password: who tries to get in has to set up the server first, and from this machine.
@@ -334,8 +352,7 @@ impl Authenticator {
         }
     }
 
-    /// Resets the count of wrong passwords. Checks again what may have changed while the password was hashed: of many
-    /// guesses at once, those behind the one that locks the account are worth nothing.
+    /// Resets the count of wrong passwords.
     async fn note_login(&self, checked: &UserRecord) -> Result<Arc<UserRecord>> {
         let (user, generation, now_us) = (checked.user_id.clone(), checked.generation, self.clock.now_us());
         let change = self.accounts.change(move |accounts| {

@@ -4,7 +4,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-
 use bytesize::ByteSize;
 
 use super::{Argon2Config, AuthConfig, AuthLog, AuthRecord, Authenticator, NewUser, Secret};

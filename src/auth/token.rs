@@ -103,11 +103,12 @@ impl Claims {
     }
 }
 
-/// A fresh pair of tokens and until when they are good, in seconds since the Unix epoch.
+/// A fresh pair of tokens and when they are good, in seconds since the Unix epoch.
 #[derive(Debug, Clone)]
 pub struct TokenPair {
     pub access: Secret,
     pub refresh: Secret,
+    pub issued_s: i64,
     pub access_expires_s: i64,
     pub refresh_expires_s: i64,
 }
@@ -163,6 +164,7 @@ impl Tokens {
         Ok(TokenPair {
             access: self.sign(&claims(TokenType::Access, access_expires_s))?,
             refresh: self.sign(&claims(TokenType::Refresh, refresh_expires_s))?,
+            issued_s: now_s,
             access_expires_s,
             refresh_expires_s,
         })
