@@ -1,16 +1,32 @@
-//! Statements to commands: names resolved, values converted, defaults filled in.
+//! Statements to commands: names resolved, values converted, defaults filled in, one partition addressed.
+//!
+//! Owns what an INSERT, UPDATE or DELETE means. What a constant can not say is left to a query, whose rows come back
+//! through [`bind_rows`] and [`bind_computed`] and meet the same conversions and checks.
+//! Never reads rows, never checks a right: `auth::Policy` and the partition do.
+//! Start at [`bind_insert`].
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use datafusion::sql::sqlparser::ast;
 
-use crate::error::Result;
-use crate::model::{Catalog, Durability, Param, TableMeta, UserId, WriteCommand};
+use crate::model::{Catalog, ColumnDefault, Durability, Param, TableMeta, UserId, WriteCommand, WriteOp};
 
+pub use change::{bind_computed, bind_delete, bind_update};
 pub use ids::IdSource;
+pub use insert::{bind_insert, bind_rows};
 
+mod cells;
+mod change;
+pub(crate) mod constant;
+pub(crate) mod given;
 mod ids;
+mod insert;
+pub(crate) mod key;
+pub(crate) mod name;
+mod row;
+mod select;
+
+use given::Given;
 
 /// Everything that a statement's meaning depends on beside its text.
 pub struct BindContext<'a> {
@@ -27,61 +43,62 @@ pub struct BindContext<'a> {
     pub request_durability: Option<Durability>,
 }
 
+impl<'a> BindContext<'a> {
+    fn command(&self, table: &Arc<TableMeta>, ops: Vec<WriteOp>) -> WriteCommand {
+        WriteCommand {
+            table: Arc::clone(table),
+            owner: table.owner_for(self.user),
+            ops,
+            durability: self.request_durability.or(table.durability).unwrap_or(self.durability),
+        }
+    }
+
+    /// A value of a function of DEFAULT; a new one on each call.
+    fn generate(&self, function: &ColumnDefault) -> Given<'a> {
+        match function {
+            // Its literal is converted beforehand, once a statement.
+            ColumnDefault::Literal(_) => Given::Null,
+            ColumnDefault::Now => Given::Timestamp(self.now_us),
+            ColumnDefault::SnowflakeId => Given::Int(self.ids.snowflake(self.now_us)),
+            ColumnDefault::UuidV7 => Given::Uuid(*self.ids.uuid_v7(self.now_us).as_bytes()),
+            ColumnDefault::Ulid => Given::Text(self.ids.ulid(self.now_us).into()),
+            ColumnDefault::CurrentUser => Given::Text(self.user.as_str().into()),
+        }
+    }
+}
+
+#[derive(Debug)]
 pub enum BoundInsert {
     Rows(WriteCommand),
     /// To be run as the caller; its rows go to [`bind_rows`] with the same table and columns.
     FromQuery {
         table: Arc<TableMeta>,
+        /// Positions in the table's columns, one per column of the query.
         columns: Vec<usize>,
         query: Box<ast::Query>,
     },
 }
 
+#[derive(Debug)]
 pub enum BoundChange {
     ByKey(WriteCommand),
     ByQuery(ComputedChange),
 }
 
 /// An UPDATE or DELETE whose rows and values a query has to find.
+#[derive(Debug)]
 pub struct ComputedChange {
     pub table: Arc<TableMeta>,
     /// To be run as the caller, with the statement's parameters; its rows go to [`bind_computed`]. Columns: 0 `_seq`,
-    /// 1 `_deleted`, then all columns of the table in order with assigned ones replaced (UPDATE), or the key's columns
+    /// 1 `_deleted`, then all columns of the table in order with computed ones replaced (UPDATE), or the key's columns
     /// in key order (DELETE).
     pub select: Box<ast::Query>,
     /// Positions in the table's columns that the UPDATE assigns.
     pub assigned: Vec<usize>,
     pub deletes: bool,
+    /// Of `assigned`, those that need no query: their columns in `select` hold the old values.
+    constants: Vec<(usize, row::Fill)>,
 }
 
-pub fn bind_insert(ctx: &BindContext<'_>, insert: &ast::Insert) -> Result<BoundInsert> {
-    let _ = (ctx, insert);
-    todo!()
-}
-
-/// Rows that a query computed for `columns` of an INSERT.
-pub fn bind_rows(
-    ctx: &BindContext<'_>,
-    table: &Arc<TableMeta>,
-    columns: &[usize],
-    batches: &[RecordBatch],
-) -> Result<WriteCommand> {
-    let _ = (ctx, table, columns, batches);
-    todo!()
-}
-
-pub fn bind_update(ctx: &BindContext<'_>, update: &ast::Update) -> Result<BoundChange> {
-    let _ = (ctx, update);
-    todo!()
-}
-
-pub fn bind_delete(ctx: &BindContext<'_>, delete: &ast::Delete) -> Result<BoundChange> {
-    let _ = (ctx, delete);
-    todo!()
-}
-
-/// The rows that `change.select` gave, as the changes to make.
-pub fn bind_computed(ctx: &BindContext<'_>, change: &ComputedChange, batches: &[RecordBatch]) -> Result<WriteCommand> {
-    let _ = (ctx, change, batches);
-    todo!()
-}
+#[cfg(test)]
+pub(crate) mod tests;

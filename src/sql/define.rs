@@ -1,13 +1,36 @@
 //! CREATE TABLE to a checked table.
+//!
+//! Owns every rule about what a table may be: its kind, key, columns, defaults and options.
+//! Never stores anything and gives out no ids. What is accepted here is honoured; the rest is refused by name.
+//! Start at [`define_table`].
 
-use crate::error::Result;
-use crate::model::{Principal, TableId, TableMeta, TableName};
+use std::collections::HashSet;
+
+use datafusion::sql::sqlparser::ast;
+
+use crate::error::{Error, Result};
+use crate::model::schema::LOCAL_STORAGE;
+use crate::model::{
+    AccessLevel, ColumnDefault, ColumnMeta, ColumnName, DataType, Durability, Principal, Role, TableId, TableKind,
+    TableMeta, TableName,
+};
 use crate::sql::statement::CreateTable;
+
+pub(crate) use default::default_value;
+pub(crate) use types::data_type;
+pub(crate) use words::is_reserved_word;
+
+mod default;
+mod types;
+mod words;
+
+/// Columns of one table.
+pub const COLUMNS_MAX: usize = 1_000;
 
 /// The table that `create` describes.
 ///
 /// # Errors
-/// `INVALID_SQL`, `INVALID_NAME`, or a conversion error where a default is no value of its column's type.
+/// `INVALID_SQL`, `INVALID_NAME`.
 pub fn define_table(
     create: &CreateTable,
     name: TableName,
@@ -15,6 +38,219 @@ pub fn define_table(
     caller: &Principal,
     now_us: i64,
 ) -> Result<TableMeta> {
-    let _ = (create, name, id, caller, now_us);
-    todo!()
+    let kind = create.kind.unwrap_or_else(|| default_kind(&name, caller));
+    if create.columns.len() > COLUMNS_MAX {
+        let count = create.columns.len();
+        return Err(Error::InvalidSql(format!("The table has {count} columns; {COLUMNS_MAX} are allowed")));
+    }
+    let mut columns = Vec::with_capacity(create.columns.len());
+    let mut names = HashSet::with_capacity(create.columns.len());
+    let mut primary_key = Vec::new();
+    for (definition, id) in create.columns.iter().zip(1..) {
+        let (column, is_key) = define_column(definition, id)?;
+        if !names.insert(column.name.clone()) {
+            return Err(Error::InvalidSql(format!("Column '{}' is defined twice", column.name)));
+        }
+        if is_key {
+            primary_key.push(columns.len());
+        }
+        columns.push(column);
+    }
+    let primary_key = define_key(create, kind, &mut columns, primary_key)?;
+    let options = Options::read(create, kind)?;
+    Ok(TableMeta {
+        id,
+        name,
+        kind,
+        columns,
+        primary_key,
+        access: options.access,
+        durability: options.durability,
+        schema_version: 1,
+        created_at: now_us,
+        updated_at: now_us,
+    })
 }
+
+/// SHARED, except for users who create a table in the namespace that is named like them.
+fn default_kind(name: &TableName, caller: &Principal) -> TableKind {
+    let own = name.namespace().as_str().eq_ignore_ascii_case(caller.user.as_str());
+    if own && matches!(caller.role, Role::User | Role::Service) { TableKind::User } else { TableKind::Shared }
+}
+
+/// The column, and whether PRIMARY KEY stands behind it.
+fn define_column(definition: &ast::ColumnDef, id: u32) -> Result<(ColumnMeta, bool)> {
+    let name = ColumnName::parse(&definition.name.value)?;
+    if definition.name.quote_style.is_none() && is_reserved_word(&definition.name.value) {
+        let fault = "it is a reserved word of SQL; choose another name or put it in double quotes".to_owned();
+        return Err(Error::InvalidName { what: "column", name: definition.name.value.clone(), fault });
+    }
+    let serial = types::is_serial(&definition.data_type);
+    let data_type = if serial { DataType::BigInt } else { data_type(&definition.data_type)? };
+    let mut column = ColumnMeta { id, name, data_type, nullable: true, default: None };
+    if serial {
+        column.default = Some(ColumnDefault::SnowflakeId);
+    }
+    let mut is_key = false;
+    let mut unique = false;
+    let mut says_null = false;
+    for option in &definition.options {
+        match &option.option {
+            ast::ColumnOption::Null => says_null = true,
+            ast::ColumnOption::NotNull => column.nullable = false,
+            ast::ColumnOption::PrimaryKey(_) => is_key = true,
+            ast::ColumnOption::Unique(_) => unique = true,
+            ast::ColumnOption::Default(expr) => {
+                column.default = default::column_default(expr, column.name.as_str(), data_type)?;
+            }
+            other => make_generated(&mut column, other)?,
+        }
+    }
+    if says_null && (is_key || !column.nullable) {
+        let message = format!("Column '{}' is NULL and NOT NULL (or the key) at once", column.name);
+        return Err(Error::InvalidSql(message));
+    }
+    if unique && !is_key {
+        return Err(unsupported_constraint("UNIQUE"));
+    }
+    Ok((column, is_key))
+}
+
+/// AUTO_INCREMENT, IDENTITY and GENERATED … AS IDENTITY make ids; nothing else is left that we have.
+fn make_generated(column: &mut ColumnMeta, option: &ast::ColumnOption) -> Result<()> {
+    let makes_ids = match option {
+        ast::ColumnOption::Generated { generation_expr: None, .. } | ast::ColumnOption::Identity(_) => true,
+        ast::ColumnOption::DialectSpecific(tokens) => {
+            tokens.first().is_some_and(|word| word.to_string().to_ascii_uppercase().starts_with("AUTO"))
+        }
+        _ => false,
+    };
+    if makes_ids {
+        if !default::generates(&ColumnDefault::SnowflakeId, column.data_type) {
+            return Err(Error::InvalidSql(format!(
+                "Column '{}' generates 64-bit ids: declare it BIGINT, not {}",
+                column.name, column.data_type
+            )));
+        }
+        column.default = Some(ColumnDefault::SnowflakeId);
+        return Ok(());
+    }
+    Err(match option {
+        ast::ColumnOption::ForeignKey(_) => unsupported_constraint("FOREIGN KEY"),
+        ast::ColumnOption::Check(_) => unsupported_constraint("CHECK"),
+        ast::ColumnOption::Generated { .. } => unsupported_constraint("GENERATED ALWAYS AS (expression)"),
+        other => Error::Unsupported(format!("'{other}' of column '{}' is not supported", column.name)),
+    })
+}
+
+/// The key's columns in key order, each made NOT NULL.
+fn define_key(
+    create: &CreateTable,
+    kind: TableKind,
+    columns: &mut [ColumnMeta],
+    inline: Vec<usize>,
+) -> Result<Vec<usize>> {
+    let mut key: Option<Vec<usize>> = None;
+    for constraint in &create.constraints {
+        match constraint {
+            ast::TableConstraint::PrimaryKey(primary) => {
+                let positions = primary.columns.iter().map(|column| key_column(columns, column));
+                if key.replace(positions.collect::<Result<_>>()?).is_some() {
+                    return Err(Error::InvalidSql("The table has more than one PRIMARY KEY".to_owned()));
+                }
+            }
+            ast::TableConstraint::Unique(_) => return Err(unsupported_constraint("UNIQUE")),
+            ast::TableConstraint::ForeignKey(_) => return Err(unsupported_constraint("FOREIGN KEY")),
+            ast::TableConstraint::Check(_) => return Err(unsupported_constraint("CHECK")),
+            other => return Err(Error::Unsupported(format!("'{other}' in CREATE TABLE is not supported"))),
+        }
+    }
+    let key = match (key, inline.as_slice()) {
+        (Some(key), []) => key,
+        (None, [_]) => inline,
+        (None, []) => {
+            let kind = kind.as_str().to_ascii_uppercase();
+            return Err(Error::InvalidSql(format!("{kind} tables require a PRIMARY KEY column")));
+        }
+        _ => {
+            let message = "The table has more than one PRIMARY KEY; a key of several columns is PRIMARY KEY (a, b)";
+            return Err(Error::InvalidSql(message.to_owned()));
+        }
+    };
+    for (nth, position) in key.iter().enumerate() {
+        let column = &mut columns[*position];
+        if key[..nth].contains(position) {
+            return Err(Error::InvalidSql(format!("Column '{}' stands twice in the PRIMARY KEY", column.name)));
+        }
+        if !column.data_type.can_be_key() {
+            let (name, ty) = (&column.name, column.data_type);
+            return Err(Error::InvalidSql(format!("Column '{name}' of type {ty} cannot be in a PRIMARY KEY")));
+        }
+        column.nullable = false;
+    }
+    Ok(key)
+}
+
+fn key_column(columns: &[ColumnMeta], column: &ast::IndexColumn) -> Result<usize> {
+    let ast::Expr::Identifier(name) = &column.column.expr else {
+        return Err(Error::InvalidSql(format!("'{}' in the PRIMARY KEY is no column", column.column.expr)));
+    };
+    columns
+        .iter()
+        .position(|c| c.name.as_str().eq_ignore_ascii_case(&name.value))
+        .ok_or_else(|| Error::InvalidSql(format!("Column '{}' of the PRIMARY KEY is not defined", name.value)))
+}
+
+fn unsupported_constraint(what: &str) -> Error {
+    Error::Unsupported(format!("{what} constraints are not supported yet"))
+}
+
+/// What WITH says, checked against the kind.
+struct Options {
+    access: AccessLevel,
+    durability: Option<Durability>,
+}
+
+impl Options {
+    fn read(create: &CreateTable, kind: TableKind) -> Result<Options> {
+        let mut options = Options { access: AccessLevel::Private, durability: None };
+        for (name, value) in &create.options {
+            let only_for = |kinds: &str| Err(Error::InvalidSql(format!("Table option '{name}' is for {kinds} tables")));
+            match (name.as_str(), kind) {
+                ("ACCESS_LEVEL", TableKind::Shared) => options.access = access_level(value)?,
+                ("ACCESS_LEVEL", TableKind::User) => return only_for("SHARED"),
+                ("DURABILITY", _) => {
+                    let level = value.parse().map_err(|e: crate::model::schema::UnknownDurability| e.to_string());
+                    options.durability = Some(level.map_err(Error::InvalidSql)?);
+                }
+                ("STORAGE_ID", _) if value == LOCAL_STORAGE => {}
+                ("STORAGE_ID", _) => {
+                    return Err(Error::Unsupported(format!("STORAGE_ID '{value}': only 'local' is supported yet")));
+                }
+                ("USE_USER_STORAGE", TableKind::User) if value.eq_ignore_ascii_case("false") => {}
+                ("USE_USER_STORAGE", TableKind::Shared) => return only_for("USER"),
+                ("TTL_SECONDS", _) => return only_for("STREAM"),
+                ("USE_USER_STORAGE" | "FLUSH_POLICY" | "DELETED_RETENTION_HOURS", _) => {
+                    return Err(Error::Unsupported(format!("Table option '{name}' is not supported yet")));
+                }
+                _ => return Err(Error::InvalidSql(format!("Unknown table option '{name}'"))),
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn access_level(value: &str) -> Result<AccessLevel> {
+    match value.to_ascii_uppercase().as_str() {
+        "PUBLIC" => Ok(AccessLevel::Public),
+        "PRIVATE" => Ok(AccessLevel::Private),
+        "RESTRICTED" => Ok(AccessLevel::Restricted),
+        "DBA" => Ok(AccessLevel::Dba),
+        _ => Err(Error::InvalidSql(format!(
+            "Unknown access level '{value}'; levels are PUBLIC, PRIVATE, RESTRICTED and DBA"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+//! The query that finds the rows of an UPDATE or DELETE.
+
+use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
+use datafusion::sql::sqlparser::ast::{
+    Expr, GroupByExpr, Ident, Query, Select, SelectFlavor, SelectItem, SetExpr, TableWithJoins,
+};
+
+use crate::model::schema::{DELETED_COLUMN, SEQ_COLUMN};
+
+/// `SELECT _seq, _deleted, columns … FROM from WHERE filter`; the columns are told by position, so each gets a name of
+/// its own, which no column of the table has.
+pub(super) fn row_select(columns: impl Iterator<Item = Expr>, from: &TableWithJoins, filter: &Expr) -> Query {
+    let system = [column(SEQ_COLUMN), column(DELETED_COLUMN)];
+    let projection = system
+        .into_iter()
+        .chain(columns)
+        .enumerate()
+        .map(|(n, expr)| SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', format!("__{n}")) });
+    let select = Select {
+        select_token: AttachedToken::empty(),
+        optimizer_hints: Vec::new(),
+        distinct: None,
+        select_modifiers: None,
+        top: None,
+        top_before_distinct: false,
+        projection: projection.collect(),
+        exclude: None,
+        into: None,
+        from: vec![from.clone()],
+        lateral_views: Vec::new(),
+        prewhere: None,
+        selection: Some(filter.clone()),
+        connect_by: Vec::new(),
+        group_by: GroupByExpr::Expressions(Vec::new(), Vec::new()),
+        cluster_by: Vec::new(),
+        distribute_by: Vec::new(),
+        sort_by: Vec::new(),
+        having: None,
+        named_window: Vec::new(),
+        qualify: None,
+        window_before_qualify: false,
+        value_table_mode: None,
+        flavor: SelectFlavor::Standard,
+    };
+    Query {
+        with: None,
+        body: Box::new(SetExpr::Select(Box::new(select))),
+        order_by: None,
+        limit_clause: None,
+        fetch: None,
+        locks: Vec::new(),
+        for_clause: None,
+        settings: None,
+        format_clause: None,
+        pipe_operators: Vec::new(),
+    }
+}
+
+/// A column of the table: quoted, since a name may be a word of SQL.
+pub(super) fn column(name: &str) -> Expr {
+    Expr::Identifier(Ident::with_quote('"', name))
+}

@@ -1,0 +1,150 @@
+//! CREATE TABLE, DROP TABLE, SHOW and DESCRIBE.
+
+use datafusion::sql::sqlparser::tokenizer::{Token, Word};
+
+use super::{StatementParser, refused};
+use crate::error::{Error, Result};
+use crate::model::{NamespaceName, TableKind};
+use crate::sql::define::is_reserved_word;
+use crate::sql::statement::{CreateTable, Statement, TableRef};
+
+impl StatementParser<'_> {
+    /// From the word behind CREATE on.
+    pub(super) fn create_table(&mut self) -> Result<Statement> {
+        let prefix = self.kind_prefix()?;
+        self.expect_word("TABLE")?;
+        let if_not_exists = self.accept_words(&["IF", "NOT", "EXISTS"]);
+        let name = self.new_table_ref()?;
+        if self.peek_is("AS") {
+            return Err(Error::Unsupported("CREATE TABLE … AS SELECT is not supported yet".to_owned()));
+        }
+        if self.peek_is("LIKE") {
+            return Err(Error::Unsupported("CREATE TABLE … LIKE is not supported yet".to_owned()));
+        }
+        if !self.at(&Token::LParen) {
+            return Err(self.expected("("));
+        }
+        let (columns, constraints) = self.with(|parser| parser.parse_columns())?;
+        // `USING engine` says nothing here: there is one.
+        if self.accept_word("USING") {
+            self.identifier("the name of a storage format")?;
+        }
+        let mut kind = prefix;
+        let mut options = Vec::new();
+        if self.accept_word("WITH") {
+            for (name, value) in self.options()? {
+                let name = name.to_ascii_uppercase();
+                if options.iter().any(|(other, _)| *other == name) {
+                    return Err(Error::InvalidSql(format!("Table option '{name}' is given twice")));
+                }
+                if name == "TYPE" {
+                    kind = Some(agreed_kind(prefix, &value)?);
+                } else {
+                    options.push((name, value));
+                }
+            }
+        }
+        if self.peek_is("AS") {
+            return Err(Error::Unsupported("CREATE TABLE … AS SELECT is not supported yet".to_owned()));
+        }
+        Ok(Statement::CreateTable(Box::new(CreateTable { name, kind, if_not_exists, columns, constraints, options })))
+    }
+
+    /// From the word behind DROP on.
+    pub(super) fn drop_table(&mut self) -> Result<Statement> {
+        let kind = self.kind_prefix()?;
+        self.expect_word("TABLE")?;
+        let if_exists = self.accept_words(&["IF", "EXISTS"]);
+        let name = self.table_ref()?;
+        if !self.accept_word("CASCADE") {
+            self.accept_word("RESTRICT");
+        }
+        Ok(Statement::DropTable { kind, name, if_exists })
+    }
+
+    pub(super) fn show(&mut self) -> Result<Statement> {
+        self.expect_word("SHOW")?;
+        if self.accept_word("NAMESPACES") {
+            return Ok(Statement::ShowNamespaces);
+        }
+        if self.accept_word("TABLES") {
+            let mut namespace = None;
+            if self.accept_word("IN") || self.accept_word("FROM") {
+                self.accept_word("NAMESPACE");
+                namespace = Some(NamespaceName::parse(&self.identifier("a namespace name")?)?);
+            }
+            return Ok(Statement::ShowTables { namespace });
+        }
+        if self.accept_word("COLUMNS") {
+            if !self.accept_word("IN") {
+                self.expect_word("FROM")?;
+            }
+            return Ok(Statement::DescribeTable { name: self.table_ref()? });
+        }
+        match refused::show(&self.peek_words()) {
+            Some(error) => Err(error),
+            None => Err(self.expected("NAMESPACES, TABLES or COLUMNS")),
+        }
+    }
+
+    /// DESCRIBE and DESC, with or without TABLE.
+    pub(super) fn describe(&mut self) -> Result<Statement> {
+        self.parser.advance_token();
+        // `DESCRIBE table` describes a table of that name.
+        if !matches!(self.parser.peek_nth_token_ref(1).token, Token::SemiColon | Token::EOF) {
+            self.accept_word("TABLE");
+        }
+        let name = self.table_ref()?;
+        self.accept_word("HISTORY");
+        Ok(Statement::DescribeTable { name })
+    }
+
+    fn kind_prefix(&mut self) -> Result<Option<TableKind>> {
+        if self.accept_word("USER") {
+            Ok(Some(TableKind::User))
+        } else if self.accept_word("SHARED") {
+            Ok(Some(TableKind::Shared))
+        } else if self.peek_is("STREAM") {
+            Err(stream_tables())
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn new_table_ref(&mut self) -> Result<TableRef> {
+        let mut last = self.parser.peek_token_ref().token.clone();
+        if self.parser.peek_nth_token_ref(1).token == Token::Period {
+            last = self.parser.peek_nth_token_ref(2).token.clone();
+        }
+        if let Token::Word(Word { value, quote_style: None, .. }) = last
+            && is_reserved_word(&value)
+        {
+            let fault = "it is a reserved word of SQL; choose another name or put it in double quotes".to_owned();
+            return Err(Error::InvalidName { what: "table", name: value, fault });
+        }
+        self.table_ref()
+    }
+}
+
+fn agreed_kind(prefix: Option<TableKind>, value: &str) -> Result<TableKind> {
+    let kind = match value.to_ascii_uppercase().as_str() {
+        "USER" => TableKind::User,
+        "SHARED" => TableKind::Shared,
+        "STREAM" => return Err(stream_tables()),
+        _ => {
+            let message = format!("Unknown table type '{value}'; types are USER, SHARED and STREAM");
+            return Err(Error::InvalidSql(message));
+        }
+    };
+    match prefix {
+        Some(other) if other != kind => {
+            let (prefix, value) = (other.as_str().to_ascii_uppercase(), value.to_ascii_uppercase());
+            Err(Error::InvalidSql(format!("The table is {prefix} by its prefix and {value} by TYPE; say one of them")))
+        }
+        _ => Ok(kind),
+    }
+}
+
+fn stream_tables() -> Error {
+    Error::Unsupported("STREAM tables are not supported yet".to_owned())
+}
