@@ -19,11 +19,11 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DataFusionError, Result, TableReference, plan_err};
 use datafusion::datasource::{empty::EmptyTable, provider_as_source};
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner};
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
 use futures_util::FutureExt;
 
-use super::engine::{OwnerScope, QueryContext};
+use super::engine::{OwnerScope, QueryContext, TypeNames};
 use super::functions::StatementFunctions;
 use super::partition_table::{PartitionTable, RowScope};
 use super::system_tables::SystemTable;
@@ -113,6 +113,10 @@ impl ContextProvider for CallerCatalog<'_> {
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
         self.state.expr_planners()
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::new(TypeNames))
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {

@@ -7,6 +7,7 @@
 //! Start at [`Engine::query`].
 
 mod fault;
+mod literals;
 mod origin;
 mod plan;
 mod prepare;
@@ -24,6 +25,7 @@ use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateDefaults};
+use datafusion::optimizer::Analyzer;
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast;
@@ -35,6 +37,7 @@ use tokio::time::Instant;
 use super::bind::IdSource;
 use super::caller_catalog::CATALOG;
 use super::live_query::{self, LivePage, PageSpec};
+use super::partition_table::TurnScans;
 use super::system_tables::SystemData;
 use crate::error::{Error, Result};
 use crate::live::query::LiveQuery;
@@ -42,6 +45,8 @@ use crate::model::{Catalog, Param, Principal, ResultSchema, UserId};
 use crate::storage::ReadView;
 
 pub(crate) use fault::from_datafusion;
+pub(crate) use literals::TypeNames;
+use literals::TypedLiterals;
 pub(crate) use origin::result_schema;
 pub(crate) use plan::logical_plan;
 pub(crate) use prepare::prepare;
@@ -332,15 +337,21 @@ fn base_state(config: &EngineConfig) -> datafusion::common::Result<SessionState>
         .with_memory_pool(Arc::new(GreedyMemoryPool::new(config.memory_limit_bytes)))
         .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
         .build_arc()?;
+    let mut planners = SessionStateDefaults::default_expr_planners();
+    planners.insert(0, Arc::new(TypedLiterals));
+    let mut analysis = Analyzer::new().rules;
+    analysis.insert(0, Arc::new(TypedLiterals));
     let state = SessionStateBuilder::new()
         .with_config(settings)
         .with_runtime_env(runtime)
-        .with_expr_planners(SessionStateDefaults::default_expr_planners())
+        .with_expr_planners(planners)
+        .with_analyzer_rules(analysis)
         .with_scalar_functions(SessionStateDefaults::default_scalar_functions())
         .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
         .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
         .with_window_functions(SessionStateDefaults::default_window_functions())
         .with_table_function_list(SessionStateDefaults::default_table_functions())
+        .with_physical_optimizer_rule(Arc::new(TurnScans))
         .build();
     Ok(state)
 }

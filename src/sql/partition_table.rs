@@ -6,6 +6,7 @@
 
 mod bounds;
 mod scan;
+mod turn;
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::storage::{Order, ReadView};
 
 use bounds::{ScanBounds, mentions_deleted};
 use scan::PartitionScan;
+pub(crate) use turn::TurnScans;
 
 /// Whose rows of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]

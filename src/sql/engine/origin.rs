@@ -45,7 +45,8 @@ fn origin(plan: &LogicalPlan, index: usize) -> Option<Origin> {
         LogicalPlan::Limit(limit) => origin(&limit.input, index),
         LogicalPlan::Distinct(Distinct::All(input)) => origin(input, index),
         LogicalPlan::SubqueryAlias(alias) => origin(&alias.input, index),
-        LogicalPlan::Window(window) => origin(&window.input, index),
+        // What the window computes stands behind what it reads.
+        LogicalPlan::Window(window) if index < window.input.schema().fields().len() => origin(&window.input, index),
         LogicalPlan::Join(join) => {
             let left = join.left.schema().fields().len();
             let semi = matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti);

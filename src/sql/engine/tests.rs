@@ -25,6 +25,7 @@ pub(crate) fn notes() -> TableMeta {
         ("at", DataType::Timestamp, true),
         ("day", DataType::Date, true),
         ("flag", DataType::Boolean, true),
+        ("room", DataType::Uuid, true),
     ];
     table(1, "notes", TableKind::User, AccessLevel::Private, &columns)
 }
@@ -300,7 +301,7 @@ async fn a_result_keeps_its_columns_types_and_flags() {
     assert!(
         schema("SELECT * FROM (SELECT * FROM notes) x")
             .await
-            .contains(r#""_seq","data_type":"BigInt","index":8,"flags":["nn"]"#)
+            .contains(r#""_seq","data_type":"BigInt","index":9,"flags":["nn"]"#)
     );
 }
 
@@ -314,7 +315,7 @@ async fn parameters_are_literals() {
             &[Param::Text("two".into()), Param::Int(10)],
             r#"["1"] ["2"]"#,
         ),
-        ("SELECT $1, $2, $3, $1", &[Param::Int(-5), Param::Float(2.0), Param::Null], r#"["-5",2.0,null,"-5"]"#),
+        ("SELECT $1, $2, $3, $1 AS b", &[Param::Int(-5), Param::Float(2.0), Param::Null], r#"["-5",2.0,null,"-5"]"#),
         ("SELECT id FROM notes LIMIT $1", &[Param::Int(1)], r#"["3"]"#),
         ("SELECT $1", &[Param::Text("'; DROP TABLE notes; --".into())], r#"["'; DROP TABLE notes; --"]"#),
         ("SELECT id FROM notes WHERE $1", &[Param::Bool(false)], ""),
@@ -340,10 +341,57 @@ async fn parameters_are_literals() {
 }
 
 #[tokio::test]
+async fn a_literal_is_read_as_what_it_is_compared_with() {
+    let mut world = World::new();
+    let day_us = 86_400_000_000;
+    let room = *uuid::Uuid::parse_str("0190a3c4-7b1e-7cc3-98c4-dc0c0c07398f").unwrap().as_bytes();
+    world.put(
+        "notes",
+        "alice",
+        &[
+            Value::Int(3),
+            text("3"),
+            Value::Int(10),
+            Value::Float(0.5),
+            Value::Decimal(150),
+            Value::Int(day_us),
+            Value::Int(1),
+            Value::Bool(true),
+            Value::Uuid(room),
+        ],
+    );
+    let true_of_it = [
+        "id = '3' AND '3' = id AND id IN ('2', '3') AND id BETWEEN '2' AND '4' AND id IS NOT DISTINCT FROM 3",
+        "n > '9' AND n <= '10'",
+        "body = '3' AND body < '31'",
+        "score = '0.5' AND price = '1.5' AND price IN ('1.50')",
+        "at = '1970-01-02' AND at = '1970-01-02T01:00:00+01:00' AND at = 86400000000 AND at <> 0",
+        "at = TIMESTAMP '1970-01-02' AND at IN ('1970-01-02') AND at < '9999-12-31' AND NOT at > TIMESTAMP '9999-12-31'",
+        "day = '1970-01-02' AND day = 1 AND day BETWEEN '1970-01-01' AND '1970-01-03'",
+        "flag = 'true' AND flag <> 'f'",
+        "room = '0190a3c4-7b1e-7cc3-98c4-dc0c0c07398f' AND room IN ('0190A3C4-7B1E-7CC3-98C4-DC0C0C07398F')",
+        "room > '0190a3c4-7b1e-7cc3-98c4-000000000000'",
+        "length(body) = '1'",
+        "CAST(at AS DATETIME) = at",
+    ];
+    for predicate in true_of_it {
+        assert_eq!(world.rows(&format!("SELECT id FROM notes WHERE {predicate}")).await, r#"["3"]"#, "{predicate}");
+    }
+    assert_eq!(
+        world.rows("SELECT at = 5, '4' < id, TIMESTAMP '1970-01-01 00:00:01' AS t FROM notes").await,
+        "[false,false,1000000]"
+    );
+    for wrong in ["id = 'three'", "room = 'lobby'", "n IN ('1', 'x')", "at > 'soon'", "n = '99999999999'"] {
+        let error = world.error(&format!("SELECT id FROM notes WHERE {wrong}")).await;
+        assert!(matches!(error, Error::InvalidSql(_)), "{wrong}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn the_statement_decides_some_functions() {
     let world = three_notes();
-    let caller = r#"["alice","alice","user","alice","user"]"#;
-    let sql = "SELECT CURRENT_USER, CURRENT_USER(), current_role, CURRENT_USER_ID(), CURRENT_ROLE()";
+    let caller = r#"["alice","user","alice","user"]"#;
+    let sql = "SELECT CURRENT_USER, current_role, CURRENT_USER_ID(), CURRENT_ROLE() AS r";
     assert_eq!(world.rows(sql).await, caller);
     assert_eq!(world.rows("SELECT NOW(), CURRENT_TIMESTAMP").await, format!("[{NOW_US},{NOW_US}]"));
     assert_eq!(world.rows("SELECT NOW() - INTERVAL '1 second' < CURRENT_TIMESTAMP").await, "[true]");
@@ -363,11 +411,11 @@ async fn faults_have_their_own_codes() {
         ("SELECT * FROM nowhere", Code::TableNotFound, "Table not found: demo.nowhere"),
         ("SELECT * FROM other.notes", Code::TableNotFound, "Table not found: other.notes"),
         ("SELECT * FROM x.demo.notes", Code::TableNotFound, "x.demo.notes"),
-        ("SELECT bdy FROM notes", Code::ColumnNotFound, "'bdy' in demo.notes. Did you mean 'body'?"),
-        ("SELECT id FROM notes n WHERE n.zzzzzz = 1", Code::ColumnNotFound, "'zzzzzz' in n"),
+        ("SELECT bdy FROM notes", Code::ColumnNotFound, "'bdy' in notes. Did you mean 'body'?"),
+        ("SELECT id FROM notes x WHERE x.zzzzzz = 1", Code::ColumnNotFound, "'zzzzzz' in x"),
         ("SELECT * FROM vault", Code::PermissionDenied, "demo.vault"),
         ("SELECT * FROM system.users", Code::PermissionDenied, "system tables"),
-        ("SELECT id / (id - id) FROM notes", Code::Execution, "ivide"),
+        ("SELECT id / (id - id) FROM notes", Code::Execution, "division by zero"),
         ("SELECT CAST(body AS INT) FROM notes", Code::Execution, "three"),
         ("SELECT id FROM notes a JOIN notes b ON true", Code::InvalidSql, "mbiguous"),
         ("SELECT nofunction(id) FROM notes", Code::InvalidSql, "nofunction"),
@@ -375,7 +423,7 @@ async fn faults_have_their_own_codes() {
         ("SELECT * FROM read_csv('/etc/passwd')", Code::InvalidSql, "read_csv"),
         ("SELECT * FROM '/etc/passwd'", Code::TableNotFound, "passwd"),
         ("INSERT INTO notes (id) VALUES (1)", Code::Unsupported, "only SELECT"),
-        ("WITH x AS (SELECT 1) INSERT INTO notes (id) SELECT 1", Code::Unsupported, "not allowed"),
+        ("WITH x AS (SELECT 1) INSERT INTO notes (id) SELECT 1", Code::Unsupported, "INSERT"),
         ("EXPLAIN DELETE FROM notes", Code::Unsupported, "not allowed"),
         ("CREATE TABLE x AS SELECT 1", Code::Unsupported, "only SELECT"),
         ("COPY (SELECT 1) TO '/tmp/x'", Code::Unsupported, "only SELECT"),

@@ -57,6 +57,15 @@ impl PartitionScan {
         Ok(Self::with_schema(source, schema, order, limit))
     }
 
+    /// The same rows, the newest first. `None` where a limit keeps the oldest ones.
+    pub(super) fn turned(&self) -> Option<Self> {
+        let order = match self.order {
+            Order::Ascending => Order::Descending,
+            Order::Descending => Order::Ascending,
+        };
+        self.limit.is_none().then(|| Self::with_schema(self.source.clone(), self.schema.clone(), order, None))
+    }
+
     fn with_schema(source: ScanSource, schema: SchemaRef, order: Order, limit: Option<usize>) -> Self {
         let mut equivalences = EquivalenceProperties::new(schema.clone());
         if let Ok(position) = schema.index_of(SEQ_COLUMN) {
@@ -153,21 +162,6 @@ impl ExecutionPlan for PartitionScan {
 
     fn fetch(&self) -> Option<usize> {
         self.limit
-    }
-
-    /// The newest rows first cost no sort either: the store is read backwards.
-    fn try_pushdown_sort(&self, order: &[PhysicalSortExpr]) -> Result<SortOrderPushdownResult<Arc<dyn ExecutionPlan>>> {
-        // `_seq` is unique, so what follows it in the ORDER BY decides nothing.
-        let by_seq = order
-            .first()
-            .filter(|first| first.expr.downcast_ref::<Column>().is_some_and(|column| column.name() == SEQ_COLUMN));
-        // Turning a limited scan round would keep other rows.
-        let (Some(first), None) = (by_seq, self.limit) else {
-            return Ok(SortOrderPushdownResult::Unsupported);
-        };
-        let order = if first.options.descending { Order::Descending } else { Order::Ascending };
-        let turned = Self::with_schema(self.source.clone(), self.schema.clone(), order, None);
-        Ok(SortOrderPushdownResult::Exact { inner: Arc::new(turned) })
     }
 }
 
