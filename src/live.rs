@@ -12,8 +12,10 @@ pub mod encoding;
 pub mod event;
 pub mod frames;
 pub mod outbox;
+pub mod pages;
 pub mod query;
 pub mod registry;
+pub mod resume;
 mod rows;
 #[cfg(test)]
 mod testing;

@@ -1,11 +1,13 @@
 //! A small table and a query over it, for the tests of this layer: no engine needed.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Int32Type, SchemaRef};
 
-use super::{EventKind, Format, Formats, LiveEvent, LiveQuery, WireFrame};
+use super::pages::{LiveReader, ScanOrder};
+use super::{EventKind, Format, Formats, LiveEvent, LiveQuery, StoredRows, WireFrame};
 use crate::error::{Error, Result};
 use crate::model::result::ResultSchema;
 use crate::model::{
@@ -170,4 +172,46 @@ pub(crate) fn event_text(event: &LiveEvent) -> String {
 
 pub(crate) fn some_event(at: i64) -> Arc<LiveEvent> {
     LiveEvent::new((seq(at), EventKind::Insert), Some(at), None::<()>, Formats::only(Format::Json)).unwrap()
+}
+
+/// Stored rows with the position of their insert, ascending: a view for tests, read in batches of 100.
+#[derive(Debug, Default)]
+pub(crate) struct StoredNotes {
+    rows: Vec<(Note, i64)>,
+}
+
+impl StoredNotes {
+    pub(crate) fn new(rows: Vec<(Note, i64)>) -> Self {
+        Self { rows }
+    }
+}
+
+impl LiveReader for StoredNotes {
+    fn head(&self) -> Seq {
+        self.rows.last().map_or(Seq::ZERO, |(row, _)| seq(row.seq))
+    }
+
+    fn replayable_from(&self) -> Seq {
+        Seq::ZERO
+    }
+
+    fn scan(
+        &self,
+        range: RangeInclusive<Seq>,
+        order: ScanOrder,
+    ) -> Box<dyn Iterator<Item = Result<StoredRows>> + Send + '_> {
+        let mut found: Vec<(Note, i64)> =
+            self.rows.iter().filter(|(row, _)| range.contains(&seq(row.seq))).copied().collect();
+        if order == ScanOrder::NewestFirst {
+            found.reverse();
+        }
+        let batches: Vec<_> = found
+            .chunks(100)
+            .map(|chunk| {
+                let notes: Vec<Note> = chunk.iter().map(|(row, _)| *row).collect();
+                Ok(StoredRows { rows: rows(&notes), created: chunk.iter().map(|(_, at)| seq(*at)).collect() })
+            })
+            .collect();
+        Box::new(batches.into_iter())
+    }
 }
