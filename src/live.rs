@@ -17,6 +17,7 @@ pub mod query;
 pub mod registry;
 pub mod resume;
 mod rows;
+pub mod subscription;
 #[cfg(test)]
 mod testing;
 
