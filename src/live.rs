@@ -23,7 +23,7 @@ mod testing;
 
 pub use change_batch::{ChangeBatch, StoredRows};
 pub use directory::LiveDirectory;
-pub use encoding::{Format, Formats, WireFrame};
+pub use encoding::{Format, Formats, Wire, WireFrame};
 pub use event::{EventKind, LiveEvent};
 pub use outbox::{Delivery, Outbox, OutboxLimits, SubscriptionKey};
 pub use query::LiveQuery;

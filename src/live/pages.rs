@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::change_batch::{StoredRows, replayed_events};
-use super::encoding::{Format, Formats, ListWriter};
+use super::encoding::{Formats, ListWriter, MapWriter, Tail, Wire};
 use super::rows::{LiveRows, holds, seqs, take, tombstones};
 use super::{LiveEvent, LiveQuery};
 use crate::error::Result;
@@ -56,8 +56,8 @@ pub enum Page {
 
 #[derive(Debug)]
 pub struct RowsPage {
-    /// The list of rows, encoded in the session's format, ascending.
-    pub rows: Vec<u8>,
+    /// The last entry of the page's frame: its rows, ascending, encoded as the session reads them.
+    pub rows: Tail,
     pub count: usize,
     /// Position of the newest row.
     pub last: Option<Seq>,
@@ -80,29 +80,57 @@ const NEWEST_PAGE_BYTES: usize = 8 << 20;
 const CHANGES_PAGE_EVENTS: usize = 1_024;
 const CHANGES_PAGE_BYTES: usize = 256 << 10;
 
-/// Reads one page.
+/// The list of no rows.
 ///
 /// # Errors
-/// `EXECUTION` where the query can not be computed on a row; what the reader gives.
-pub fn read_page(query: &dyn LiveQuery, reader: &dyn LiveReader, request: PageRequest, format: Format) -> Result<Page> {
+/// `INTERNAL`, never in practice: an empty list is always encodable.
+pub(crate) fn no_rows(wire: Wire) -> Result<Tail> {
+    rows_tail(wire, &ListWriter::new(wire.format).finish(false))
+}
+
+fn rows_tail(wire: Wire, list: &[u8]) -> Result<Tail> {
+    let mut map = MapWriter::tail(wire.format);
+    map.entry_raw("rows", list)?;
+    Ok(Tail::new(map).compressed(wire))
+}
+
+/// One page to be read, by whoever has a thread that may block.
+pub struct PageJob {
+    pub query: Arc<dyn LiveQuery>,
+    pub reader: Arc<dyn LiveReader>,
+    pub request: PageRequest,
+    pub wire: Wire,
+}
+
+impl PageJob {
+    /// Reads, filters, encodes and compresses the page.
+    ///
+    /// # Errors
+    /// `EXECUTION` where the query can not be computed on a row; what the reader gives.
+    pub fn run(&self) -> Result<Page> {
+        read_page(&*self.query, &*self.reader, self.request, self.wire)
+    }
+}
+
+fn read_page(query: &dyn LiveQuery, reader: &dyn LiveReader, request: PageRequest, wire: Wire) -> Result<Page> {
     match request {
         PageRequest::Rows { after, until, limit } => {
-            let scan = Scan { query, format, limit, max_bytes: ROWS_PAGE_BYTES, order: ScanOrder::OldestFirst };
+            let scan = Scan { query, wire, limit, max_bytes: ROWS_PAGE_BYTES, order: ScanOrder::OldestFirst };
             scan.rows(reader, after.after()..=until).map(Page::Rows)
         }
         PageRequest::Newest { until, limit } => {
-            let scan = Scan { query, format, limit, max_bytes: NEWEST_PAGE_BYTES, order: ScanOrder::NewestFirst };
+            let scan = Scan { query, wire, limit, max_bytes: NEWEST_PAGE_BYTES, order: ScanOrder::NewestFirst };
             scan.rows(reader, Seq::ZERO..=until).map(Page::Rows)
         }
         PageRequest::Changes { after, until, known } => {
-            changes(query, reader, (after, until, known), Formats::only(format)).map(Page::Changes)
+            changes(query, reader, (after, until, known), Formats::only(wire.format)).map(Page::Changes)
         }
     }
 }
 
 struct Scan<'a> {
     query: &'a dyn LiveQuery,
-    format: Format,
+    wire: Wire,
     limit: usize,
     max_bytes: usize,
     order: ScanOrder,
@@ -110,7 +138,7 @@ struct Scan<'a> {
 
 impl Scan<'_> {
     fn rows(&self, reader: &dyn LiveReader, range: RangeInclusive<Seq>) -> Result<RowsPage> {
-        let mut list = ListWriter::new(self.format);
+        let mut list = ListWriter::new(self.wire.format);
         let (mut first, mut last) = (None, None);
         let mut more = false;
         'page: for stored in reader.scan(range, self.order) {
@@ -129,7 +157,8 @@ impl Scan<'_> {
         }
         let newest_first = self.order == ScanOrder::NewestFirst;
         let last = if newest_first { first } else { last };
-        Ok(RowsPage { count: list.len(), rows: list.finish(newest_first), last, more })
+        let count = list.len();
+        Ok(RowsPage { count, rows: rows_tail(self.wire, &list.finish(newest_first))?, last, more })
     }
 
     /// The first `max` rows that are there and match, projected.
@@ -174,9 +203,11 @@ fn changes(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::live::testing::{Note, ScoreQuery, StoredNotes, event_text, note, seq};
+    use crate::live::Format;
+    use crate::live::testing::{Note, ScoreQuery, StoredNotes, event_text, note, rows_text, seq};
 
     const UNTIL: Seq = Seq::MAX;
+    const JSON: Wire = Wire { format: Format::Json, compress: false };
 
     fn stored() -> StoredNotes {
         let rows: Vec<Note> = vec![
@@ -193,8 +224,8 @@ mod tests {
 
     fn read(request: PageRequest) -> (String, Option<i64>, bool) {
         let query = ScoreQuery::new(&[0], Some(5));
-        let Page::Rows(page) = read_page(&query, &stored(), request, Format::Json).unwrap() else { panic!() };
-        (String::from_utf8(page.rows).unwrap(), page.last.map(Seq::get), page.more)
+        let Page::Rows(page) = read_page(&query, &stored(), request, JSON).unwrap() else { panic!() };
+        (rows_text(&page.rows), page.last.map(Seq::get), page.more)
     }
 
     #[test]
@@ -228,8 +259,7 @@ mod tests {
     #[test]
     fn a_page_ends_at_its_bytes_but_holds_a_row() {
         let query = ScoreQuery::new(&[0], None);
-        let scan =
-            Scan { query: &query, format: Format::Json, limit: 100, max_bytes: 1, order: ScanOrder::OldestFirst };
+        let scan = Scan { query: &query, wire: JSON, limit: 100, max_bytes: 1, order: ScanOrder::OldestFirst };
         let page = scan.rows(&StoredNotes::new(vec![(note(1, 1, 1, 1), 1), (note(2, 1, 1, 2), 2)]), seq(0)..=UNTIL);
         let page = page.unwrap();
         assert_eq!((page.count, page.last, page.more), (1, Some(seq(1)), true));
@@ -240,7 +270,7 @@ mod tests {
         let query = ScoreQuery::new(&[0], Some(5));
         let reader = StoredNotes::new(vec![(note(1, 1, 9, 10), 10), (note(2, 1, 9, 20).deleted(), 3)]);
         let request = PageRequest::Changes { after: seq(5), until: seq(25), known: seq(5) };
-        let Page::Changes(page) = read_page(&query, &reader, request, Format::Json).unwrap() else { panic!() };
+        let Page::Changes(page) = read_page(&query, &reader, request, JSON).unwrap() else { panic!() };
         assert_eq!(page.reached, seq(25));
         let told: Vec<String> = page.events.iter().map(|event| event_text(event)).collect();
         assert_eq!(
@@ -260,7 +290,7 @@ mod tests {
         let mut pages = 0;
         while after < seq(3_000) {
             let request = PageRequest::Changes { after, until: seq(3_000), known: seq(0) };
-            let Page::Changes(page) = read_page(&query, &reader, request, Format::Json).unwrap() else { panic!() };
+            let Page::Changes(page) = read_page(&query, &reader, request, JSON).unwrap() else { panic!() };
             told.extend(page.events.iter().map(|event| event.seq.get()));
             after = page.reached;
             pages += 1;

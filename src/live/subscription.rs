@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::LiveEvent;
+use super::encoding::Tail;
 use super::frames::{BatchControl, SubscribeOptions};
 use super::outbox::OutboxLimits;
 use super::pages::{ChangesPage, Page, PageRequest, RowsPage};
@@ -80,9 +81,9 @@ impl Start {
 #[derive(Debug)]
 pub enum Step {
     Ack(BatchControl),
-    /// `rows`: the encoded list; `None` is an empty one.
+    /// `rows`: the list of rows; `None` is an empty one.
     Batch {
-        rows: Option<Vec<u8>>,
+        rows: Option<Tail>,
         control: BatchControl,
     },
     Change(Arc<LiveEvent>),
@@ -191,9 +192,9 @@ impl Subscription {
             self.phase = Phase::Loading(load);
         } else if matches!(self.start, Start::Newest { .. }) {
             // The newest rows are one batch; what the client waits for is the word that no more follow.
-            let end = RowsPage { rows: Vec::new(), count: 0, last: None, more: false };
-            load.batch_num += 1;
-            self.load(load, end, &mut steps)?;
+            let control = BatchControl::new(load.batch_num + 1, false, load.last, Some(self.load_end()));
+            steps.push(Step::Batch { rows: None, control });
+            self.loaded(&mut steps)?;
         } else {
             steps.push(Step::Fetch(self.fetch_rows(load)));
         }
@@ -272,7 +273,7 @@ impl Subscription {
         load.last = page.last.or(load.last);
         load.after = page.last.unwrap_or(load.after);
         let control = BatchControl::new(load.batch_num, page.more, load.last, Some(self.load_end()));
-        steps.push(Step::Batch { rows: (page.count > 0).then_some(page.rows), control });
+        steps.push(Step::Batch { rows: Some(page.rows), control });
         if !page.more {
             return self.loaded(steps);
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Int32Type, SchemaRef};
 
+use super::encoding::{MapWriter, Tail, Wire};
 use super::pages::{LiveReader, ScanOrder};
 use super::{EventKind, Format, Formats, LiveEvent, LiveQuery, StoredRows, WireFrame};
 use crate::error::{Error, Result};
@@ -165,7 +166,7 @@ pub(crate) fn text(frame: &WireFrame) -> String {
 
 /// The event's frame for subscription "s", without what all have in common.
 pub(crate) fn event_text(event: &LiveEvent) -> String {
-    let text = text(&event.frame("s", Format::Json, false).unwrap());
+    let text = text(&event.frame("s", Wire { format: Format::Json, compress: false }).unwrap());
     let rest = text.strip_prefix(r#"{"type":"change","subscription_id":"s","change_type":"#).expect("a change frame");
     rest.strip_suffix('}').expect("an object").to_owned()
 }
@@ -214,4 +215,17 @@ impl LiveReader for StoredNotes {
             .collect();
         Box::new(batches.into_iter())
     }
+}
+
+/// A list of rows that are just numbers.
+pub(crate) fn rows_of(numbers: &[i64]) -> Tail {
+    let mut map = MapWriter::tail(Format::Json);
+    map.entry("rows", numbers).unwrap();
+    Tail::new(map)
+}
+
+/// The list of rows in JSON.
+pub(crate) fn rows_text(rows: &Tail) -> String {
+    let text = text(&rows.frame(Wire { format: Format::Json, compress: false }, Vec::new()));
+    text.strip_prefix(r#","rows":"#).and_then(|rest| rest.strip_suffix('}')).expect("rows").to_owned()
 }

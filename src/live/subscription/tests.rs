@@ -1,5 +1,5 @@
 use super::*;
-use crate::live::testing::{seq, some_event};
+use crate::live::testing::{rows_of, rows_text, seq, some_event};
 
 const LIMITS: OutboxLimits = OutboxLimits { events: 3, bytes: 1 << 20 };
 const SECOND: i64 = 1_000_000;
@@ -9,11 +9,11 @@ fn options(text: &str) -> Option<SubscribeOptions> {
 }
 
 fn rows(last: i64, more: bool) -> Page {
-    Page::Rows(RowsPage { rows: last.to_string().into_bytes(), count: 1, last: Some(seq(last)), more })
+    Page::Rows(RowsPage { rows: rows_of(&[last]), count: 1, last: Some(seq(last)), more })
 }
 
 fn no_rows() -> Page {
-    Page::Rows(RowsPage { rows: Vec::new(), count: 0, last: None, more: false })
+    Page::Rows(RowsPage { rows: rows_of(&[]), count: 0, last: None, more: false })
 }
 
 fn changes(seqs: &[i64], reached: i64) -> Page {
@@ -41,7 +41,7 @@ fn told(steps: &[Step]) -> String {
         .map(|step| match step {
             Step::Ack(c) => format!("ack {}", control(c)),
             Step::Batch { rows, control: c } => {
-                let rows = rows.as_ref().map_or("empty".into(), |rows| String::from_utf8(rows.clone()).unwrap());
+                let rows = rows.as_ref().map_or("[]".into(), rows_text);
                 format!("batch {rows}: {}", control(c))
             }
             Step::Change(event) => format!("change {}", event.seq),
@@ -106,18 +106,18 @@ fn without_options_only_changes_come() {
 #[test]
 fn a_load_of_several_batches() {
     let (mut subscription, first) = opened(r#"{"batch_size":2}"#, 50, Some(rows(20, true)));
-    assert_eq!(first, "ack 0 loading 20 50 | batch 20: 0 loading 20 50");
+    assert_eq!(first, "ack 0 loading 20 50 | batch [20]: 0 loading 20 50");
     assert_eq!(live(&mut subscription, 45), "kept", "in the view");
     assert_eq!(live(&mut subscription, 55), "kept", "after the load");
     assert_eq!(told(&subscription.next_batch(0).unwrap()), "fetch rows 20..50 max 2");
     let steps = subscription.page(rows(30, true)).unwrap();
-    assert_eq!(told(&steps), "batch 30: 1 loading_batch 30 50");
+    assert_eq!(told(&steps), "batch [30]: 1 loading_batch 30 50");
     assert_eq!(told(&subscription.next_batch(0).unwrap()), "fetch rows 30..50 max 2");
     assert_eq!(told(&subscription.next_batch(0).unwrap()), "", "asked before the answer");
     let steps = subscription.page(rows(40, true)).unwrap();
-    assert_eq!(told(&steps), "batch 40: 2 loading_batch 40 50 | fetch rows 40..50 max 2");
+    assert_eq!(told(&steps), "batch [40]: 2 loading_batch 40 50 | fetch rows 40..50 max 2");
     let steps = subscription.page(no_rows()).unwrap();
-    assert_eq!(told(&steps), "batch empty: 3 ready 40 50 | release | change 55");
+    assert_eq!(told(&steps), "batch []: 3 ready 40 50 | release | change 55");
     assert_eq!(live(&mut subscription, 56), "told");
     assert_eq!(told(&subscription.next_batch(0).unwrap()), "", "there is no next");
 }
@@ -125,20 +125,20 @@ fn a_load_of_several_batches() {
 #[test]
 fn a_load_of_one_batch_is_ready_at_once() {
     let (mut subscription, first) = opened("{}", 50, Some(no_rows()));
-    assert_eq!(first, "ack 0 ready - 50 | batch empty: 0 ready - 50 | release");
+    assert_eq!(first, "ack 0 ready - 50 | batch []: 0 ready - 50 | release");
     assert_eq!(live(&mut subscription, 51), "told");
 }
 
 #[test]
 fn the_newest_rows_end_with_an_empty_batch() {
     let (mut subscription, first) = opened(r#"{"last_rows":1}"#, 50, Some(rows(45, true)));
-    assert_eq!(first, "ack 0 loading 45 50 | batch 45: 0 loading 45 50");
+    assert_eq!(first, "ack 0 loading 45 50 | batch [45]: 0 loading 45 50");
     assert_eq!(live(&mut subscription, 51), "kept");
     let steps = subscription.next_batch(0).unwrap();
-    assert_eq!(told(&steps), "batch empty: 1 ready 45 50 | release | change 51");
+    assert_eq!(told(&steps), "batch []: 1 ready 45 50 | release | change 51");
 
     let (_, first) = opened(r#"{"last_rows":9}"#, 50, Some(rows(45, false)));
-    assert_eq!(first, "ack 0 ready 45 50 | batch 45: 0 ready 45 50 | release");
+    assert_eq!(first, "ack 0 ready 45 50 | batch [45]: 0 ready 45 50 | release");
 }
 
 #[test]
@@ -160,11 +160,11 @@ fn a_resume_is_ready_at_once_and_paced_by_the_server() {
 fn an_unfinished_load_goes_on_and_then_replays() {
     let text = r#"{"from":20,"snapshot_end_seq":40,"batch_size":1}"#;
     let (mut subscription, first) = opened(text, 50, Some(rows(30, true)));
-    assert_eq!(first, "ack 0 loading 30 40 | batch 30: 0 loading 30 40");
+    assert_eq!(first, "ack 0 loading 30 40 | batch [30]: 0 loading 30 40");
     assert_eq!(told(&subscription.next_batch(0).unwrap()), "fetch rows 30..40 max 1");
     assert_eq!(live(&mut subscription, 51), "kept");
     let steps = subscription.page(rows(39, false)).unwrap();
-    assert_eq!(told(&steps), "batch 39: 1 ready 39 40");
+    assert_eq!(told(&steps), "batch [39]: 1 ready 39 40");
     assert_eq!(request(&subscription.has_room(0).unwrap()), "changes 40..50 known 20");
     let steps = subscription.page(changes(&[45], 50)).unwrap();
     assert_eq!(told(&steps), "change 45 | release | change 51");
