@@ -12,15 +12,18 @@ pub mod encoding;
 pub mod event;
 pub mod frames;
 pub mod outbox;
+pub mod pages;
 pub mod query;
 pub mod registry;
+pub mod resume;
 mod rows;
+pub mod subscription;
 #[cfg(test)]
 mod testing;
 
 pub use change_batch::{ChangeBatch, StoredRows};
 pub use directory::LiveDirectory;
-pub use encoding::{Format, Formats, WireFrame};
+pub use encoding::{Format, Formats, Wire, WireFrame};
 pub use event::{EventKind, LiveEvent};
 pub use outbox::{Delivery, Outbox, OutboxLimits, SubscriptionKey};
 pub use query::LiveQuery;

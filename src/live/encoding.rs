@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::io::Read;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -19,6 +20,13 @@ use crate::error::{Error, Result};
 pub enum Format {
     Json,
     MsgPack,
+}
+
+/// How a session's frames are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wire {
+    pub format: Format,
+    pub compress: bool,
 }
 
 /// Which formats an event must be encoded in.
@@ -64,10 +72,10 @@ impl WireFrame {
 }
 
 /// Frames below this many bytes are sent plain.
-pub(crate) const COMPRESS_FROM: usize = 512;
+const COMPRESS_FROM: usize = 512;
 
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 0xff];
-pub(crate) const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// Serializes `value` behind `out`.
 pub(crate) fn encode<T: Serialize + ?Sized>(format: Format, value: &T, out: &mut Vec<u8>) -> Result<()> {
@@ -204,27 +212,57 @@ fn list_header(rows: usize, out: &mut Vec<u8>) {
 }
 
 /// Makes a frame of encoded bytes.
-pub(crate) fn pack(format: Format, bytes: Vec<u8>, compress: bool) -> WireFrame {
-    if compress && bytes.len() >= COMPRESS_FROM {
+pub(crate) fn pack(wire: Wire, bytes: Vec<u8>) -> WireFrame {
+    if wire.compress && bytes.len() >= COMPRESS_FROM {
         let packed = gzip(&[], &Deflated::new(&bytes));
         if packed.len() < bytes.len() {
             return WireFrame::Binary(packed.into());
         }
     }
-    plain(format, bytes.into())
+    plain(wire.format, bytes.into())
 }
 
-/// Makes a frame of two encoded parts, the second of which is shared with other frames, and compressed at most once.
-pub(crate) fn pack_joined(format: Format, head: Vec<u8>, tail: &Bytes, deflated: Option<&Deflated>) -> WireFrame {
-    if let Some(deflated) = deflated {
-        let packed = gzip(&head, deflated);
-        if packed.len() < head.len() + tail.len() {
-            return WireFrame::Binary(packed.into());
-        }
+/// The last entries of a frame's map: shared by frames that differ in their first ones, and compressed at most once.
+#[derive(Debug)]
+pub struct Tail {
+    bytes: Bytes,
+    deflated: OnceLock<Deflated>,
+}
+
+impl Tail {
+    pub(crate) fn new(map: MapWriter) -> Self {
+        Self { bytes: map.finish().into(), deflated: OnceLock::new() }
     }
-    let mut bytes = head;
-    bytes.extend_from_slice(tail);
-    plain(format, bytes.into())
+
+    /// Compresses it now, on this thread, where its frames will need it.
+    pub(crate) fn compressed(self, wire: Wire) -> Self {
+        if wire.compress && self.bytes.len() >= COMPRESS_FROM {
+            self.deflated();
+        }
+        self
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The frame that begins with `head`.
+    pub(crate) fn frame(&self, wire: Wire, head: Vec<u8>) -> WireFrame {
+        let len = head.len() + self.bytes.len();
+        if wire.compress && len >= COMPRESS_FROM {
+            let packed = gzip(&head, self.deflated());
+            if packed.len() < len {
+                return WireFrame::Binary(packed.into());
+            }
+        }
+        let mut bytes = head;
+        bytes.extend_from_slice(&self.bytes);
+        plain(wire.format, bytes.into())
+    }
+
+    fn deflated(&self) -> &Deflated {
+        self.deflated.get_or_init(|| Deflated::new(&self.bytes))
+    }
 }
 
 fn plain(format: Format, bytes: Bytes) -> WireFrame {
@@ -237,7 +275,7 @@ fn plain(format: Format, bytes: Bytes) -> WireFrame {
 
 /// A raw deflate stream and the checksum of what it holds.
 #[derive(Debug)]
-pub(crate) struct Deflated {
+struct Deflated {
     stream: Vec<u8>,
     crc: Crc,
 }
@@ -249,7 +287,7 @@ thread_local! {
 }
 
 impl Deflated {
-    pub(crate) fn new(bytes: &[u8]) -> Self {
+    fn new(bytes: &[u8]) -> Self {
         let mut crc = Crc::new();
         crc.update(bytes);
         let mut stream = Vec::with_capacity(bytes.len() / 2 + 64);
@@ -341,13 +379,14 @@ mod tests {
     #[test]
     fn small_frames_stay_plain_and_large_ones_are_packed() {
         let small = vec![b'a'; COMPRESS_FROM - 1];
-        assert!(matches!(pack(Format::Json, small, true), WireFrame::Text(_)));
+        let wire = |format, compress| Wire { format, compress };
+        assert!(matches!(pack(wire(Format::Json, true), small), WireFrame::Text(_)));
         let large = vec![b'a'; COMPRESS_FROM];
-        let packed = pack(Format::Json, large.clone(), true);
+        let packed = pack(wire(Format::Json, true), large.clone());
         assert!(matches!(&packed, WireFrame::Binary(bytes) if bytes.len() < 100), "{packed:?}");
         assert_eq!(read(&packed), large);
-        assert!(matches!(pack(Format::Json, large.clone(), false), WireFrame::Text(_)));
-        assert!(matches!(pack(Format::MsgPack, large, false), WireFrame::Binary(_)));
+        assert!(matches!(pack(wire(Format::Json, false), large.clone()), WireFrame::Text(_)));
+        assert!(matches!(pack(wire(Format::MsgPack, false), large), WireFrame::Binary(_)));
     }
 
     #[test]
@@ -366,11 +405,10 @@ mod tests {
             head in proptest::collection::vec(any::<u8>(), 0..400),
             tail in proptest::collection::vec(0u8..8, 0..3_000),
         ) {
-            let tail = Bytes::from(tail);
-            let deflated = Deflated::new(&tail);
-            let expected = [&head[..], &tail[..]].concat();
-            prop_assert_eq!(unpack(&gzip(&head, &deflated), usize::MAX), Some(expected.clone()));
-            let frame = pack_joined(Format::MsgPack, head, &tail, Some(&deflated));
+            let tail = Tail { bytes: tail.into(), deflated: OnceLock::new() };
+            let expected = [&head[..], &tail.bytes[..]].concat();
+            prop_assert_eq!(unpack(&gzip(&head, tail.deflated()), usize::MAX), Some(expected.clone()));
+            let frame = tail.frame(Wire { format: Format::MsgPack, compress: true }, head);
             // A frame that compression would lengthen is sent as it is; then it may begin like gzip only by chance.
             if frame.len() < expected.len() {
                 prop_assert_eq!(read(&frame), expected);

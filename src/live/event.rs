@@ -1,11 +1,10 @@
 //! One change as a subscriber is told of it: encoded once, shared by all who have the same query.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use serde::Serialize;
 
-use super::encoding::{COMPRESS_FROM, Deflated, Format, Formats, MapWriter, WireFrame, pack_joined};
+use super::encoding::{Format, Formats, MapWriter, Tail, Wire, WireFrame};
 use crate::error::{Error, Result};
 use crate::model::Seq;
 
@@ -29,13 +28,6 @@ pub struct LiveEvent {
     msgpack: Option<Tail>,
 }
 
-#[derive(Debug)]
-struct Tail {
-    bytes: Bytes,
-    /// Made by the first subscriber that wants it.
-    deflated: OnceLock<Deflated>,
-}
-
 impl LiveEvent {
     /// `rows` and `old_values` are the frame's entries of these names, where it has them.
     pub(crate) fn new<R: Serialize, O: Serialize>(
@@ -53,7 +45,7 @@ impl LiveEvent {
             if let Some(row) = &old_values {
                 map.entry("old_values", &[row])?;
             }
-            Ok(Tail { bytes: map.finish().into(), deflated: OnceLock::new() })
+            Ok(Tail::new(map))
         };
         Ok(Arc::new(Self {
             seq,
@@ -66,26 +58,23 @@ impl LiveEvent {
 
     /// The bytes that the event keeps in memory while it waits.
     pub fn weight(&self) -> usize {
-        let of = |tail: &Option<Tail>| tail.as_ref().map_or(0, |tail| tail.bytes.len());
+        let of = |tail: &Option<Tail>| tail.as_ref().map_or(0, Tail::len);
         size_of::<Self>() + of(&self.json) + of(&self.msgpack)
     }
 
     /// The frame for one subscription.
     ///
     /// # Errors
-    /// `INTERNAL` where the event was not encoded in `format`.
-    pub(crate) fn frame(&self, subscription_id: &str, format: Format, compress: bool) -> Result<WireFrame> {
-        let tail = match format {
+    /// `INTERNAL` where the event was not encoded in the session's format.
+    pub(crate) fn frame(&self, subscription_id: &str, wire: Wire) -> Result<WireFrame> {
+        let tail = match wire.format {
             Format::Json => &self.json,
             Format::MsgPack => &self.msgpack,
         };
         let tail = tail.as_ref().ok_or_else(|| Error::internal("an event lacks its subscriber's format"))?;
-        let mut head = MapWriter::new(format, self.entries);
+        let mut head = MapWriter::new(wire.format, self.entries);
         head.entry("type", "change")?;
         head.entry("subscription_id", subscription_id)?;
-        let head = head.into_head();
-        let compress = compress && head.len() + tail.bytes.len() >= COMPRESS_FROM;
-        let deflated = compress.then(|| tail.deflated.get_or_init(|| Deflated::new(&tail.bytes)));
-        Ok(pack_joined(format, head, &tail.bytes, deflated))
+        Ok(tail.frame(wire, head.into_head()))
     }
 }

@@ -1,11 +1,14 @@
 //! A small table and a query over it, for the tests of this layer: no engine needed.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Int32Type, SchemaRef};
 
-use super::{EventKind, Format, Formats, LiveEvent, LiveQuery, WireFrame};
+use super::encoding::{MapWriter, Tail, Wire};
+use super::pages::{LiveReader, ScanOrder};
+use super::{EventKind, Format, Formats, LiveEvent, LiveQuery, StoredRows, WireFrame};
 use crate::error::{Error, Result};
 use crate::model::result::ResultSchema;
 use crate::model::{
@@ -163,11 +166,66 @@ pub(crate) fn text(frame: &WireFrame) -> String {
 
 /// The event's frame for subscription "s", without what all have in common.
 pub(crate) fn event_text(event: &LiveEvent) -> String {
-    let text = text(&event.frame("s", Format::Json, false).unwrap());
+    let text = text(&event.frame("s", Wire { format: Format::Json, compress: false }).unwrap());
     let rest = text.strip_prefix(r#"{"type":"change","subscription_id":"s","change_type":"#).expect("a change frame");
     rest.strip_suffix('}').expect("an object").to_owned()
 }
 
 pub(crate) fn some_event(at: i64) -> Arc<LiveEvent> {
     LiveEvent::new((seq(at), EventKind::Insert), Some(at), None::<()>, Formats::only(Format::Json)).unwrap()
+}
+
+/// Stored rows with the position of their insert, ascending: a view for tests, read in batches of 100.
+#[derive(Debug, Default)]
+pub(crate) struct StoredNotes {
+    rows: Vec<(Note, i64)>,
+}
+
+impl StoredNotes {
+    pub(crate) fn new(rows: Vec<(Note, i64)>) -> Self {
+        Self { rows }
+    }
+}
+
+impl LiveReader for StoredNotes {
+    fn head(&self) -> Seq {
+        self.rows.last().map_or(Seq::ZERO, |(row, _)| seq(row.seq))
+    }
+
+    fn replayable_from(&self) -> Seq {
+        Seq::ZERO
+    }
+
+    fn scan(
+        &self,
+        range: RangeInclusive<Seq>,
+        order: ScanOrder,
+    ) -> Box<dyn Iterator<Item = Result<StoredRows>> + Send + '_> {
+        let mut found: Vec<(Note, i64)> =
+            self.rows.iter().filter(|(row, _)| range.contains(&seq(row.seq))).copied().collect();
+        if order == ScanOrder::NewestFirst {
+            found.reverse();
+        }
+        let batches: Vec<_> = found
+            .chunks(100)
+            .map(|chunk| {
+                let notes: Vec<Note> = chunk.iter().map(|(row, _)| *row).collect();
+                Ok(StoredRows { rows: rows(&notes), created: chunk.iter().map(|(_, at)| seq(*at)).collect() })
+            })
+            .collect();
+        Box::new(batches.into_iter())
+    }
+}
+
+/// A list of rows that are just numbers.
+pub(crate) fn rows_of(numbers: &[i64]) -> Tail {
+    let mut map = MapWriter::tail(Format::Json);
+    map.entry("rows", numbers).unwrap();
+    Tail::new(map)
+}
+
+/// The list of rows in JSON.
+pub(crate) fn rows_text(rows: &Tail) -> String {
+    let text = text(&rows.frame(Wire { format: Format::Json, compress: false }, Vec::new()));
+    text.strip_prefix(r#","rows":"#).and_then(|rest| rest.strip_suffix('}')).expect("rows").to_owned()
 }

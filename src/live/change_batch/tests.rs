@@ -1,4 +1,5 @@
 use super::*;
+use crate::live::encoding::Wire;
 use crate::live::testing::{Note, ScoreQuery, event_text, note, rows, rows_of_all_owners, seq};
 use crate::live::{Format, WireFrame};
 
@@ -175,15 +176,16 @@ fn refuses_a_batch_that_contradicts_itself() {
 #[test]
 fn a_frame_reads_the_same_in_both_formats() {
     let both = Formats { json: true, msgpack: true };
+    let wire = |format| Wire { format, compress: true };
     let changes = batch(&[Update(note(1, 7, 5, 10), note(1, None, 5, 11))], rows);
     let told = events(&ScoreQuery::all(None), &changes, both).unwrap();
-    let WireFrame::Text(json) = told[0].frame("sub \"1\"", Format::Json, true).unwrap() else { panic!("not text") };
+    let WireFrame::Text(json) = told[0].frame("sub \"1\"", wire(Format::Json)).unwrap() else { panic!("not text") };
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["subscription_id"], "sub \"1\"");
-    let WireFrame::Binary(packed) = told[0].frame("sub \"1\"", Format::MsgPack, true).unwrap() else { panic!() };
+    let WireFrame::Binary(packed) = told[0].frame("sub \"1\"", wire(Format::MsgPack)).unwrap() else { panic!() };
     assert_eq!(rmp_serde::from_slice::<serde_json::Value>(&packed).unwrap(), json);
     let json_only = events(&ScoreQuery::all(None), &changes, JSON).unwrap();
-    assert!(json_only[0].frame("s", Format::MsgPack, true).is_err());
+    assert!(json_only[0].frame("s", wire(Format::MsgPack)).is_err());
 }
 
 fn replayed(query: &ScoreQuery, stored: &[(Note, i64)], known: i64) -> Vec<String> {

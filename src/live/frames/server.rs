@@ -4,9 +4,11 @@ use serde::Serialize;
 
 use super::Protocol;
 use crate::error::{Error, Result, SubscriptionFault};
-use crate::live::encoding::{Format, MapWriter, WireFrame, pack};
+use crate::live::encoding::{Format, MapWriter, Tail, Wire, WireFrame, pack};
 use crate::model::result::ResultSchema;
 use crate::model::{Role, Seq, UserId};
+
+const PLAIN_JSON: Wire = Wire { format: Format::Json, compress: false };
 
 #[derive(Debug, Clone)]
 pub enum ServerMessage<'a> {
@@ -26,8 +28,8 @@ pub enum ServerMessage<'a> {
     },
     InitialDataBatch {
         subscription_id: &'a str,
-        /// The list of rows, encoded in the session's format.
-        rows: &'a [u8],
+        /// The frame's last entry: the list of rows.
+        rows: &'a Tail,
         control: BatchControl,
     },
     Error {
@@ -74,7 +76,7 @@ impl ServerMessage<'_> {
     ///
     /// # Errors
     /// `INTERNAL` where a part can not be encoded.
-    pub(crate) fn frame(&self, format: Format, compress: bool) -> Result<WireFrame> {
+    pub(crate) fn frame(&self, wire: Wire) -> Result<WireFrame> {
         match self {
             ServerMessage::AuthSuccess { user, role, protocol } => {
                 let mut map = MapWriter::new(Format::Json, 4);
@@ -82,32 +84,31 @@ impl ServerMessage<'_> {
                 map.entry("user", user)?;
                 map.entry("role", role)?;
                 map.entry("protocol", protocol)?;
-                Ok(pack(Format::Json, map.finish(), false))
+                Ok(pack(PLAIN_JSON, map.finish()))
             }
             ServerMessage::AuthError { message } => {
                 let mut map = MapWriter::new(Format::Json, 2);
                 map.entry("type", "auth_error")?;
                 map.entry("message", message)?;
-                Ok(pack(Format::Json, map.finish(), false))
+                Ok(pack(PLAIN_JSON, map.finish()))
             }
             ServerMessage::SubscriptionAck { subscription_id, control, schema } => {
-                let mut map = MapWriter::new(format, 5);
+                let mut map = MapWriter::new(wire.format, 5);
                 map.entry("type", "subscription_ack")?;
                 map.entry("subscription_id", subscription_id)?;
                 map.entry("total_rows", &0)?;
                 map.entry("batch_control", control)?;
                 map.entry("schema", schema)?;
-                Ok(pack(format, map.finish(), compress))
+                Ok(pack(wire, map.finish()))
             }
             ServerMessage::InitialDataBatch { subscription_id, rows, control } => {
-                let mut map = MapWriter::new(format, 4);
+                let mut map = MapWriter::new(wire.format, 4);
                 map.entry("type", "initial_data_batch")?;
                 map.entry("subscription_id", subscription_id)?;
-                map.entry_raw("rows", rows)?;
                 map.entry("batch_control", control)?;
-                Ok(pack(format, map.finish(), compress))
+                Ok(rows.frame(wire, map.into_head()))
             }
-            ServerMessage::Error { subscription_id, error } => error_frame(subscription_id, error, compress),
+            ServerMessage::Error { subscription_id, error } => error_frame(subscription_id, error, wire.compress),
         }
     }
 }
@@ -125,5 +126,5 @@ fn error_frame(subscription_id: &str, error: &Error, compress: bool) -> Result<W
     if let Some(last_delivered) = resume_at {
         map.entry("last_seq_id", &last_delivered)?;
     }
-    Ok(pack(Format::Json, map.finish(), compress))
+    Ok(pack(Wire { format: Format::Json, compress }, map.finish()))
 }

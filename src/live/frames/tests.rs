@@ -3,9 +3,14 @@ use proptest::prelude::*;
 use super::*;
 use crate::error::{Error, SubscriptionFault};
 use crate::live::WireFrame;
-use crate::live::testing::{notes, seq, text};
+use crate::live::encoding::{MapWriter, Tail, Wire};
+use crate::live::testing::{notes, rows_of, seq, text};
 use crate::model::result::ResultSchema;
 use crate::model::{Role, Seq, UserId};
+
+fn wire(format: Format) -> Wire {
+    Wire { format, compress: true }
+}
 
 fn request(options: Option<SubscribeOptions>) -> ClientMessage {
     let subscription = SubscribeRequest { id: "s1".into(), sql: "SELECT * FROM demo.notes".into(), options };
@@ -106,6 +111,7 @@ fn each_message_of_the_server() {
     let protocol = Protocol { serialization: Serialization::MsgPack, compression: Compression::None };
     let slow = Error::from(SubscriptionFault::SlowConsumer { last_delivered: Some(seq(12)) });
     let invalid = Error::InvalidSql("no".into());
+    let seven = rows_of(&[7]);
     let never = Error::from(SubscriptionFault::SlowConsumer { last_delivered: None });
     let schema = ResultSchema::of_table_projection(&notes(), &[1], &["body".into()]);
     let cases: Vec<(ServerMessage<'_>, &str)> = vec![
@@ -128,10 +134,10 @@ fn each_message_of_the_server() {
         (
             ServerMessage::InitialDataBatch {
                 subscription_id: "s1",
-                rows: br#"[{"body":"x"}]"#,
+                rows: &seven,
                 control: BatchControl::new(1, false, None, None),
             },
-            r#"{"type":"initial_data_batch","subscription_id":"s1","rows":[{"body":"x"}],"batch_control":{"batch_num":1,"has_more":false,"status":"ready","last_seq_id":null,"snapshot_end_seq":null}}"#,
+            r#"{"type":"initial_data_batch","subscription_id":"s1","batch_control":{"batch_num":1,"has_more":false,"status":"ready","last_seq_id":null,"snapshot_end_seq":null},"rows":[7]}"#,
         ),
         (
             ServerMessage::Error { subscription_id: "s\"1", error: &invalid },
@@ -147,7 +153,7 @@ fn each_message_of_the_server() {
         ),
     ];
     for (message, expected) in cases {
-        assert_eq!(text(&message.frame(Format::Json, true).unwrap()), expected);
+        assert_eq!(text(&message.frame(wire(Format::Json)).unwrap()), expected);
     }
 }
 
@@ -160,7 +166,7 @@ fn authentication_and_errors_are_text_in_any_format() {
         ServerMessage::AuthError { message: "no" },
         ServerMessage::Error { subscription_id: "s", error: &Error::Busy },
     ] {
-        assert!(matches!(message.frame(Format::MsgPack, true).unwrap(), WireFrame::Text(_)), "{message:?}");
+        assert!(matches!(message.frame(wire(Format::MsgPack)).unwrap(), WireFrame::Text(_)), "{message:?}");
     }
 }
 
@@ -220,14 +226,14 @@ proptest! {
     ) {
         let row = serde_json::json!([{"body": body}]);
         let control = BatchControl::new(batch, more, last, end);
-        let frame = |format, rows: &[u8]| {
-            ServerMessage::InitialDataBatch { subscription_id: &id, rows, control }.frame(format, true).unwrap()
+        let frame = |format| {
+            let mut rows = MapWriter::tail(format);
+            rows.entry("rows", &row).unwrap();
+            let rows = &Tail::new(rows);
+            ServerMessage::InitialDataBatch { subscription_id: &id, rows, control }.frame(wire(format)).unwrap()
         };
-        let json = text(&frame(Format::Json, &serde_json::to_vec(&row).unwrap()));
-        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-        let WireFrame::Binary(packed) = frame(Format::MsgPack, &rmp_serde::to_vec_named(&row).unwrap()) else {
-            panic!("text")
-        };
+        let json: serde_json::Value = serde_json::from_str(&text(&frame(Format::Json))).unwrap();
+        let WireFrame::Binary(packed) = frame(Format::MsgPack) else { panic!("text") };
         let packed = crate::live::encoding::unpack(&packed, usize::MAX).unwrap();
         let packed: serde_json::Value = rmp_serde::from_slice(&packed).unwrap();
         prop_assert_eq!(&packed, &json);

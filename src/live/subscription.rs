@@ -1,0 +1,365 @@
+//! One subscription's state: loading, replaying, live.
+//!
+//! Owns the order in which a subscriber is told things: acknowledgement, initial rows, what changed meanwhile, live
+//! events. Holds live events back until it is their turn, within a bound.
+//! Never performs I/O: it says which page to read and is handed the page; `now` comes in.
+//! Invariants: LQ-1 (through [`Merge`]), LQ-5 (what is held back is bounded: beyond, SLOW_CONSUMER).
+//! Start at [`Subscription::opened`].
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::LiveEvent;
+use super::encoding::Tail;
+use super::frames::{BatchControl, SubscribeOptions};
+use super::outbox::OutboxLimits;
+use super::pages::{ChangesPage, Page, PageRequest, RowsPage};
+use super::resume::{Merge, OutOfOrder};
+use crate::error::{Error, SubscriptionFault};
+use crate::model::Seq;
+
+pub(crate) const DEFAULT_BATCH: u32 = 1_000;
+pub(crate) const MAX_BATCH: u32 = 10_000;
+
+/// A load that does not go on for this long gives up its view, which keeps old versions of rows from going away.
+const PAGE_WAIT_US: i64 = 60_000_000;
+/// No load or replay keeps its view longer than this.
+const VIEW_LIFE_US: i64 = 15 * 60_000_000;
+
+/// What comes first, as the client's options ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// Nothing: only changes from now on.
+    Changes,
+    /// All rows, in batches.
+    Load { batch: usize },
+    /// The newest rows, in one batch.
+    Newest { rows: usize },
+    /// What changed above a position.
+    Resume { from: Seq },
+    /// An unfinished load goes on to its end; then what changed above that.
+    Continue { from: Seq, end: Seq, batch: usize },
+}
+
+impl Start {
+    pub fn of(options: Option<&SubscribeOptions>) -> Start {
+        let Some(options) = options else { return Start::Changes };
+        let size = |asked: u32| usize::try_from(asked.clamp(1, MAX_BATCH)).unwrap_or(1);
+        let batch = size(options.batch_size.unwrap_or(DEFAULT_BATCH));
+        match (options.from, options.snapshot_end_seq, options.last_rows) {
+            (Some(from), Some(end), _) if end > from => Start::Continue { from, end, batch },
+            (Some(from), _, _) => Start::Resume { from },
+            (None, _, Some(0)) => Start::Newest { rows: 0 },
+            (None, _, Some(rows)) => Start::Newest { rows: size(rows) },
+            (None, _, None) => Start::Load { batch },
+        }
+    }
+
+    /// The position that the client says it knows.
+    pub fn from(self) -> Option<Seq> {
+        match self {
+            Start::Resume { from } | Start::Continue { from, .. } => Some(from),
+            Start::Changes | Start::Load { .. } | Start::Newest { .. } => None,
+        }
+    }
+
+    /// What to read of a view that ends at `cut` before the subscription is acknowledged.
+    pub fn first_page(self, cut: Seq) -> Option<PageRequest> {
+        match self {
+            Start::Changes => None,
+            Start::Load { batch } => Some(PageRequest::Rows { after: Seq::ZERO, until: cut, limit: batch }),
+            Start::Newest { rows } => Some(PageRequest::Newest { until: cut, limit: rows }),
+            Start::Resume { from } => Some(PageRequest::Changes { after: from.min(cut), until: cut, known: from }),
+            Start::Continue { from, end, batch } => {
+                Some(PageRequest::Rows { after: from, until: end.min(cut), limit: batch })
+            }
+        }
+    }
+}
+
+/// What to do for a subscription, in this order.
+#[derive(Debug)]
+pub enum Step {
+    Ack(BatchControl),
+    /// `rows`: the list of rows; `None` is an empty one.
+    Batch {
+        rows: Option<Tail>,
+        control: BatchControl,
+    },
+    Change(Arc<LiveEvent>),
+    /// Read this page and hand it to [`Subscription::page`].
+    Fetch(PageRequest),
+    /// The view is not needed any more.
+    ReleaseView,
+}
+
+#[derive(Debug)]
+pub struct Subscription {
+    start: Start,
+    phase: Phase,
+    merge: Merge,
+    held: Held,
+    /// Position of the last row or change that went out.
+    delivered: Option<Seq>,
+    /// When the view was opened, and when it was last asked for a page.
+    opened_at: i64,
+    asked_at: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Opening,
+    Loading(Load),
+    Replaying { after: Seq, known: Seq, fetching: bool },
+    Live,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Load {
+    batch_num: u32,
+    after: Seq,
+    last: Option<Seq>,
+    /// A page is being read.
+    fetching: bool,
+    /// The client asked for another one meanwhile.
+    asked_again: bool,
+}
+
+/// Live events whose turn has not come.
+#[derive(Debug)]
+struct Held {
+    events: VecDeque<Arc<LiveEvent>>,
+    bytes: usize,
+    limits: OutboxLimits,
+}
+
+impl Subscription {
+    pub fn new(start: Start, held: OutboxLimits, now_us: i64) -> Self {
+        Self {
+            start,
+            phase: Phase::Opening,
+            merge: Merge::new(Seq::ZERO, Seq::ZERO),
+            held: Held { events: VecDeque::new(), bytes: 0, limits: held },
+            delivered: None,
+            opened_at: now_us,
+            asked_at: now_us,
+        }
+    }
+
+    /// It is attached, with a view that ends at `cut`; `first` is what [`Start::first_page`] asked for.
+    ///
+    /// # Errors
+    /// `INTERNAL` where the page is another one, or out of order.
+    pub fn opened(&mut self, cut: Seq, first: Option<Page>, now_us: i64) -> Result<Vec<Step>, Error> {
+        (self.opened_at, self.asked_at) = (now_us, now_us);
+        let mut steps = Vec::new();
+        match (self.start, first) {
+            (Start::Changes, None) => {
+                self.merge = Merge::new(cut, cut);
+                self.delivered = Some(cut);
+                // The position lets a client resume from here though it has seen no change yet.
+                steps.push(Step::Ack(BatchControl::new(0, false, Some(cut), None)));
+                self.go_live(&mut steps)?;
+            }
+            (Start::Resume { from }, Some(Page::Changes(page))) => {
+                self.merge = Merge::new(from, cut);
+                self.delivered = Some(from);
+                self.phase = Phase::Replaying { after: from.min(cut), known: from, fetching: true };
+                steps.push(Step::Ack(BatchControl::new(0, false, Some(from), None)));
+                self.replay(page, &mut steps)?;
+            }
+            (start, Some(Page::Rows(page))) if start != Start::Changes => {
+                self.merge = Merge::new(Seq::ZERO, cut);
+                self.delivered = start.from();
+                let load =
+                    Load { batch_num: 0, after: Seq::ZERO, last: start.from(), fetching: true, asked_again: false };
+                let control = BatchControl::new(0, page.more, page.last.or(load.last), Some(self.load_end()));
+                steps.push(Step::Ack(control));
+                self.load(load, page, &mut steps)?;
+            }
+            _ => return Err(Error::internal("a subscription opened with a page it did not ask for")),
+        }
+        Ok(steps)
+    }
+
+    /// The client asks for the next batch. Its own idea of the position is not used: JavaScript rounds it.
+    pub fn next_batch(&mut self, now_us: i64) -> Result<Vec<Step>, Error> {
+        let Phase::Loading(mut load) = self.phase else { return Ok(Vec::new()) };
+        let mut steps = Vec::new();
+        self.asked_at = now_us;
+        if load.fetching {
+            load.asked_again = true;
+            self.phase = Phase::Loading(load);
+        } else if matches!(self.start, Start::Newest { .. }) {
+            // The newest rows are one batch; what the client waits for is the word that no more follow.
+            let control = BatchControl::new(load.batch_num + 1, false, load.last, Some(self.load_end()));
+            steps.push(Step::Batch { rows: None, control });
+            self.loaded(&mut steps)?;
+        } else {
+            steps.push(Step::Fetch(self.fetch_rows(load)));
+        }
+        Ok(steps)
+    }
+
+    /// A page that a [`Step::Fetch`] asked for.
+    ///
+    /// # Errors
+    /// `INTERNAL` where it is out of order.
+    pub fn page(&mut self, page: Page) -> Result<Vec<Step>, Error> {
+        let mut steps = Vec::new();
+        match (self.phase, page) {
+            (Phase::Loading(mut load), Page::Rows(page)) => {
+                load.batch_num += 1;
+                self.load(load, page, &mut steps)?;
+            }
+            (Phase::Replaying { .. }, Page::Changes(page)) => self.replay(page, &mut steps)?,
+            _ => return Err(Error::internal("a subscription was handed a page it did not ask for")),
+        }
+        Ok(steps)
+    }
+
+    /// The session has sent all it had: a replay reads on.
+    pub fn has_room(&mut self, now_us: i64) -> Option<PageRequest> {
+        let Phase::Replaying { after, known, fetching: false } = self.phase else { return None };
+        self.phase = Phase::Replaying { after, known, fetching: true };
+        self.asked_at = now_us;
+        Some(PageRequest::Changes { after, until: self.merge.cut(), known })
+    }
+
+    /// A live event: gives it back when it is to be told now.
+    ///
+    /// # Errors
+    /// `SLOW_CONSUMER` where more would have to be held back than allowed; `INTERNAL` where it is out of order.
+    pub fn event(&mut self, event: Arc<LiveEvent>) -> Result<Option<Arc<LiveEvent>>, Error> {
+        match self.phase {
+            Phase::Live => Ok(self.merge.live(event.seq).map_err(fault)?.then_some(event)),
+            Phase::Opening => self.hold(event).map(|()| None),
+            Phase::Loading(_) | Phase::Replaying { .. } if self.merge.is_double(event.seq) => Ok(None),
+            Phase::Loading(_) | Phase::Replaying { .. } => self.hold(event).map(|()| None),
+        }
+    }
+
+    /// A row or change at `seq` went out.
+    pub fn sent(&mut self, seq: Seq) {
+        self.delivered = Some(seq);
+    }
+
+    /// What a SLOW_CONSUMER error names: coming back with it as `from` misses nothing.
+    pub fn last_delivered(&self) -> Option<Seq> {
+        self.delivered
+    }
+
+    /// Does it need its view longer than a view may live?
+    pub fn expired(&self, now_us: i64) -> Option<SubscriptionFault> {
+        let waits = match self.phase {
+            Phase::Opening | Phase::Live => return None,
+            Phase::Loading(load) => !load.fetching,
+            Phase::Replaying { fetching, .. } => !fetching,
+        };
+        let too_late = now_us - self.opened_at > VIEW_LIFE_US || waits && now_us - self.asked_at > PAGE_WAIT_US;
+        if !too_late {
+            return None;
+        }
+        Some(match self.phase {
+            // The server sets the pace of a replay: if it stands still, the client does not read.
+            Phase::Replaying { .. } => SubscriptionFault::SlowConsumer { last_delivered: self.delivered },
+            _ => SubscriptionFault::BatchFetchFailed(
+                "The initial load took too long; subscribe again with \"from\" and \"snapshot_end_seq\"".into(),
+            ),
+        })
+    }
+
+    fn load(&mut self, mut load: Load, page: RowsPage, steps: &mut Vec<Step>) -> Result<(), Error> {
+        load.last = page.last.or(load.last);
+        load.after = page.last.unwrap_or(load.after);
+        let control = BatchControl::new(load.batch_num, page.more, load.last, Some(self.load_end()));
+        steps.push(Step::Batch { rows: Some(page.rows), control });
+        if !page.more {
+            return self.loaded(steps);
+        }
+        load.fetching = false;
+        self.phase = Phase::Loading(load);
+        if std::mem::take(&mut load.asked_again) {
+            steps.push(Step::Fetch(self.fetch_rows(load)));
+        }
+        Ok(())
+    }
+
+    fn loaded(&mut self, steps: &mut Vec<Step>) -> Result<(), Error> {
+        match self.start {
+            Start::Continue { from, end, .. } if end < self.merge.cut() => {
+                // Rows that changed after the load's end were not in its pages: the replay above it tells them.
+                self.phase = Phase::Replaying { after: end, known: from, fetching: false };
+                self.merge = Merge::new(end, self.merge.cut());
+                Ok(())
+            }
+            _ => {
+                self.merge.replay_done();
+                steps.push(Step::ReleaseView);
+                self.go_live(steps)
+            }
+        }
+    }
+
+    fn replay(&mut self, page: ChangesPage, steps: &mut Vec<Step>) -> Result<(), Error> {
+        let Phase::Replaying { known, .. } = self.phase else { return Ok(()) };
+        for event in page.events {
+            self.merge.replayed(event.seq).map_err(fault)?;
+            steps.push(Step::Change(event));
+        }
+        if page.reached < self.merge.cut() {
+            self.phase = Phase::Replaying { after: page.reached, known, fetching: false };
+            return Ok(());
+        }
+        self.merge.replay_done();
+        steps.push(Step::ReleaseView);
+        self.go_live(steps)
+    }
+
+    fn go_live(&mut self, steps: &mut Vec<Step>) -> Result<(), Error> {
+        self.phase = Phase::Live;
+        self.held.bytes = 0;
+        for event in std::mem::take(&mut self.held.events) {
+            if self.merge.live(event.seq).map_err(fault)? {
+                steps.push(Step::Change(event));
+            }
+        }
+        Ok(())
+    }
+
+    fn fetch_rows(&mut self, mut load: Load) -> PageRequest {
+        let batch = match self.start {
+            Start::Load { batch } | Start::Continue { batch, .. } => batch,
+            Start::Changes | Start::Newest { .. } | Start::Resume { .. } => 1,
+        };
+        load.fetching = true;
+        load.asked_again = false;
+        self.phase = Phase::Loading(load);
+        PageRequest::Rows { after: load.after, until: self.load_end(), limit: batch }
+    }
+
+    /// Where the load ends: what clients know as `snapshot_end_seq`.
+    fn load_end(&self) -> Seq {
+        match self.start {
+            Start::Continue { end, .. } => end.min(self.merge.cut()),
+            _ => self.merge.cut(),
+        }
+    }
+
+    fn hold(&mut self, event: Arc<LiveEvent>) -> Result<(), Error> {
+        let bytes = self.held.bytes + event.weight();
+        if self.held.events.len() >= self.held.limits.events || bytes > self.held.limits.bytes {
+            return Err(SubscriptionFault::SlowConsumer { last_delivered: self.delivered }.into());
+        }
+        self.held.bytes = bytes;
+        self.held.events.push_back(event);
+        Ok(())
+    }
+}
+
+fn fault(fault: OutOfOrder) -> Error {
+    Error::internal(fault)
+}
+
+#[cfg(test)]
+mod tests;
