@@ -253,4 +253,4 @@ fn access_level(value: &str) -> Result<AccessLevel> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

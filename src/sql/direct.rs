@@ -62,6 +62,8 @@ pub fn point_select(ctx: &BindContext<'_>, query: &Query) -> Result<Option<Point
             _ => None,
         },
         Some(order_by) => match (&order_by.kind, order_by.interpolate.is_some(), limit) {
+            // `SELECT id AS _seq … ORDER BY _seq` orders by the id.
+            _ if renames_seq(&target, &projection, &names) => None,
             (OrderByKind::Expressions(exprs), false, Limit::Rows(limit)) => {
                 seq_read(&target, select.selection.as_ref(), exprs, limit, ctx.params)?
             }
@@ -95,6 +97,11 @@ fn seq_read(
     };
     let order = if options.asc == Some(false) { Order::Descending } else { Order::Ascending };
     Ok(Some(DirectRead::Seq { after, order, limit }))
+}
+
+fn renames_seq(target: &Target<'_>, projection: &[usize], names: &[String]) -> bool {
+    let seq = target.table.columns.len();
+    projection.iter().zip(names).any(|(position, name)| *position != seq && name.eq_ignore_ascii_case(SEQ_COLUMN))
 }
 
 fn is_seq(target: &Target<'_>, expr: &Expr) -> bool {
@@ -234,4 +241,120 @@ fn is_bare(options: &WildcardAdditionalOptions) -> bool {
         return false;
     };
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+    use crate::model::Value;
+    use crate::sql::bind::tests::Fixture;
+    use crate::sql::parse::parse;
+    use crate::sql::statement::Statement;
+    use crate::storage::keys;
+
+    fn select(sql: &str) -> Result<Option<PointSelect>> {
+        let fixture = Fixture::new();
+        let params = [Param::Int(3), Param::Text("x".into())];
+        match parse(sql)?.remove(0).statement {
+            Statement::Query(query) => point_select(&fixture.context(&params), &query),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// `table [columns] read`.
+    fn shown(select: &PointSelect) -> String {
+        let columns: Vec<String> =
+            select.projection.iter().zip(&select.names).map(|(p, n)| format!("{p}:{n}")).collect();
+        let read = match &select.read {
+            DirectRead::Key(pk) => format!("key {}", keys::display_pk(&select.table, pk)),
+            DirectRead::Seq { after, order, limit } => {
+                format!("{order:?} after {} limit {limit}", after.map_or("-".to_owned(), |seq| seq.to_string()))
+            }
+        };
+        format!("{} [{}] {read}", select.table.name, columns.join(" "))
+    }
+
+    #[test]
+    fn direct_forms_are_recognised() {
+        let cases = [
+            ("SELECT * FROM msgs WHERE id = 7", "chat.msgs [0:id 1:body 2:n 3:at 4:_seq 5:_deleted] key 7"),
+            (
+                "SELECT Body, id AS Key, id AS \"Key\" FROM chat.msgs WHERE id = $1",
+                "chat.msgs [1:body 0:key 0:Key] key 3",
+            ),
+            ("SELECT m.body, _seq FROM msgs m WHERE m.id = 7 LIMIT 1", "chat.msgs [1:body 4:_seq] key 7"),
+            ("SELECT c FROM pairs WHERE a = $2 AND b = 1", "chat.pairs [2:c] key 1, x"),
+            ("SELECT id FROM msgs ORDER BY _seq DESC LIMIT 20", "chat.msgs [0:id] Descending after - limit 20"),
+            ("SELECT id FROM msgs WHERE _seq > $1 ORDER BY _seq LIMIT 5", "chat.msgs [0:id] Ascending after 3 limit 5"),
+            (
+                "SELECT id FROM msgs WHERE _seq > -1 ORDER BY _seq ASC LIMIT 0",
+                "chat.msgs [0:id] Ascending after 0 limit 0",
+            ),
+        ];
+        for (sql, expected) in cases {
+            assert_eq!(shown(&select(sql).unwrap().unwrap()), expected, "{sql}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_the_engines() {
+        let cases = [
+            "SELECT * FROM msgs",
+            "SELECT * FROM msgs LIMIT 5",
+            "SELECT * FROM msgs WHERE id = 1 LIMIT 0",
+            "SELECT * FROM msgs WHERE id = 1 LIMIT 1 OFFSET 1",
+            "SELECT * FROM msgs WHERE id = 1 ORDER BY id",
+            "SELECT * FROM msgs WHERE id = 1 AND n = 2",
+            "SELECT * FROM msgs WHERE id IN (1, 2)",
+            "SELECT * FROM msgs WHERE id = 'x'",
+            "SELECT * FROM msgs WHERE id = 2.5",
+            "SELECT * FROM msgs WHERE body = 'x'",
+            "SELECT body || 'x' FROM msgs WHERE id = 1",
+            "SELECT upper(body) FROM msgs WHERE id = 1",
+            "SELECT nothing FROM msgs WHERE id = 1",
+            "SELECT id, id FROM msgs WHERE id = 1",
+            "SELECT *, id FROM msgs WHERE id = 1",
+            "SELECT m.* FROM msgs m WHERE id = 1",
+            "SELECT * EXCLUDE (id) FROM msgs WHERE id = 1",
+            "SELECT DISTINCT id FROM msgs WHERE id = 1",
+            "SELECT COUNT(*) FROM msgs WHERE id = 1",
+            "SELECT id FROM msgs WHERE id = 1 GROUP BY id",
+            "SELECT id FROM msgs, pairs WHERE id = 1",
+            "SELECT id FROM msgs JOIN pairs ON true WHERE id = 1",
+            "SELECT id FROM (SELECT * FROM msgs) WHERE id = 1",
+            "SELECT id FROM nothing WHERE id = 1",
+            "SELECT id FROM system.users WHERE id = 1",
+            "SELECT id FROM kalam.chat.msgs WHERE id = 1",
+            "WITH m AS (SELECT 1 AS id) SELECT id FROM m WHERE id = 1",
+            "WITH msgs AS (SELECT 1 AS id) SELECT id FROM msgs WHERE id = 1",
+            "(SELECT id FROM msgs WHERE id = 1)",
+            "SELECT id FROM msgs WHERE id = 1 UNION SELECT 2",
+            "SELECT id FROM msgs ORDER BY _seq",
+            "SELECT id FROM msgs ORDER BY id LIMIT 5",
+            "SELECT id FROM msgs ORDER BY _seq, id LIMIT 5",
+            "SELECT id FROM msgs WHERE _seq >= 5 ORDER BY _seq LIMIT 5",
+            "SELECT id FROM msgs WHERE _seq > 5 AND n = 1 ORDER BY _seq LIMIT 5",
+            "SELECT id FROM msgs ORDER BY _seq LIMIT 5 OFFSET 5",
+            "SELECT id AS _seq FROM msgs ORDER BY _seq LIMIT 5",
+            "SELECT 1",
+        ];
+        for sql in cases {
+            let got = select(sql).unwrap();
+            assert!(got.is_none(), "{sql}: {got:?}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_that_was_not_sent_is_refused() {
+        let error = select("SELECT * FROM msgs WHERE id = $9").unwrap_err();
+        assert!(matches!(error, Error::InvalidParameter { position: 9, .. }), "{error}");
+    }
+
+    #[test]
+    fn the_key_is_the_one_that_an_insert_stores() {
+        let select = select("SELECT * FROM msgs WHERE id = '7'").unwrap().unwrap();
+        let stored = keys::encode_key_values(&select.table, [Value::Int(7)].iter(), 1).unwrap();
+        assert_eq!(select.read, DirectRead::Key(stored));
+    }
 }

@@ -54,7 +54,7 @@ pub fn bind_delete(ctx: &BindContext<'_>, delete: &Delete) -> Result<BoundChange
     let [from] = from.as_slice() else {
         return Err(Error::InvalidSql("DELETE names one table".to_owned()));
     };
-    let target = target(ctx, &from.relation, "delete from")?;
+    let target = target(ctx, &from.relation, "delete")?;
     let Some(filter) = &delete.selection else {
         return Err(Error::InvalidSql("DELETE requires a WHERE clause".to_owned()));
     };

@@ -4,7 +4,7 @@
 //! it fails, again as an ordinary function: nested n deep that is 2^n attempts, so a 300-byte statement takes hours.
 //! Here the word and the token behind it decide which it is. Literals and plain names take a short way, since they
 //! are nearly all of an INSERT.
-//! Never accepts an expression that the generic dialect does not.
+//! Never gives another tree than the generic dialect for what both accept.
 
 use std::any::TypeId;
 
@@ -173,7 +173,8 @@ enum Form {
     Interval,
     Array,
     ArrayOfQuery,
-    Time,
+    /// Called with or without brackets.
+    Niladic,
     /// IN is no function, though sqlparser would try one.
     Nothing,
 }
@@ -199,8 +200,9 @@ impl Form {
             Keyword::SUBSTR | Keyword::SUBSTRING if call => Form::Substring,
             Keyword::OVERLAY if call => Form::Overlay,
             Keyword::TRIM if call => Form::Trim,
-            Keyword::CURRENT_TIMESTAMP | Keyword::CURRENT_TIME | Keyword::CURRENT_DATE if call => Form::Time,
-            Keyword::LOCALTIME | Keyword::LOCALTIMESTAMP if call => Form::Time,
+            Keyword::CURRENT_TIMESTAMP | Keyword::CURRENT_TIME | Keyword::CURRENT_DATE if call => Form::Niladic,
+            Keyword::LOCALTIME | Keyword::LOCALTIMESTAMP if call => Form::Niladic,
+            Keyword::CURRENT_USER | Keyword::CURRENT_ROLE => Form::Niladic,
             Keyword::ARRAY if *next == Token::LBracket => Form::Array,
             Keyword::ARRAY if call => Form::ArrayOfQuery,
             Keyword::IN if call => Form::Nothing,
@@ -243,7 +245,7 @@ impl Form {
                 parser.parse_array_expr(true)
             }
             Form::ArrayOfQuery => parser.expected_ref("ARRAY[…]", parser.peek_token_ref()),
-            Form::Time => parser.parse_time_functions(ObjectName::from(vec![ident])),
+            Form::Niladic => parser.parse_time_functions(ObjectName::from(vec![ident])),
         }
     }
 }

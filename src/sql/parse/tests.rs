@@ -141,11 +141,8 @@ fn users() {
         ),
         ("CREATE USER b WITH OAUTH '{}' ROLE user", "Invalid SQL: CREATE USER … WITH OAUTH is not supported yet"),
     ]);
-    let Ok([ParsedStatement { statement: Statement::AlterUser { change, .. }, .. }]) =
-        parse("ALTER USER me SET PASSWORD 'new' CURRENT 'old'").as_deref()
-    else {
-        panic!("no ALTER USER")
-    };
+    let statements = parse("ALTER USER me SET PASSWORD 'new' CURRENT 'old'").unwrap();
+    let Statement::AlterUser { change, .. } = &statements[0].statement else { panic!("no ALTER USER") };
     let expected = crate::sql::statement::UserChange::SetPassword { new: "new".into(), current: Some("old".into()) };
     assert!(*change == expected);
 }
@@ -241,7 +238,7 @@ fn our_dialect_reads_expressions_as_the_generic_one_does() {
         "CAST(a AS INT), TRY_CAST('x' AS DATE), a::TEXT, CONVERT(a, INT)",
         "EXTRACT(YEAR FROM a), CEIL(a), FLOOR(a TO DAY), POSITION('a' IN b), position('a', b)",
         "SUBSTRING(a FROM 1 FOR 2), substr(a, 1, 2), TRIM(BOTH 'x' FROM a), OVERLAY(a PLACING 'b' FROM 1)",
-        "INTERVAL '1 day', INTERVAL '5' MINUTE, interval, NOW() - INTERVAL '1 day'",
+        "INTERVAL '1 day', INTERVAL '5' MINUTE, NOW() - INTERVAL '1 day'",
         "ARRAY[1, 2], [1, 2], CASE WHEN a THEN 1 ELSE 2 END, CASE a WHEN 1 THEN 2 END, NOT a, NOT EXISTS (SELECT 1)",
         "EXISTS (SELECT 1), CURRENT_TIMESTAMP, CURRENT_DATE, CURRENT_TIMESTAMP(3), floor, position, CURRENT_USER",
         "NULL, TRUE, false, -1, +2, 'a', $1, \"Q\".\"x\", t.a.b, `t`, a[1], x.*, DATE '2026-01-01', TIMESTAMP '2026-01-01'",
@@ -265,7 +262,7 @@ fn syntax_errors_tell_their_place() {
     check(&[
         ("SELEC 1", "1:1: Expected: an SQL statement, found: SELEC"),
         ("SELECT 1;\n  42", "2:3: Expected: an SQL statement, found: 42"),
-        ("SELECT * FRM t", "1:14: Expected: end of statement, found: t"),
+        ("SELECT * FRM t", "1:10: Expected: end of statement, found: FRM"),
         ("SELECT 1 SELECT 2", "1:10: Expected: end of statement, found: SELECT"),
         ("SELECT\n  'ä' || ,", "2:10: Expected: an expression, found: ,"),
         ("SELECT (1", "1:10: Expected: ), found: EOF"),
@@ -384,8 +381,9 @@ fn hostile_texts_are_refused_in_time() {
     }
     for link in [" + 1", " AND a", "::int", " OR a = 1", " UNION SELECT 1", "[1]", " || 'a'", " IS NULL", "->'a'"] {
         let chain = |n| format!("SELECT a{}", link.repeat(n));
-        assert!(parse(&chain(400)).is_ok(), "{link}");
-        let error = parse(&chain(200_000)).unwrap_err();
+        // Clones and drops of the deepest trees that pass fit into a test thread's stack.
+        assert!(parse(&chain(450)).unwrap().clone().len() == 1, "{link}");
+        let error = parse(&chain(20_000)).unwrap_err();
         assert!(error.to_string().contains("too deep"), "{link}: {error}");
         assert!(error.position().is_some(), "{link}");
     }
