@@ -208,8 +208,8 @@ async fn a_literal_is_read_as_what_it_is_compared_with() {
 #[tokio::test]
 async fn the_statement_decides_some_functions() {
     let world = three_notes();
-    let caller = r#"["alice","user","alice","user"]"#;
-    let sql = "SELECT CURRENT_USER, current_role, CURRENT_USER_ID(), CURRENT_ROLE() AS r";
+    let caller = r#"["alice","alice","user","alice","user"]"#;
+    let sql = "SELECT CURRENT_USER, CURRENT_USER() AS u, current_role, CURRENT_USER_ID(), CURRENT_ROLE() AS r";
     assert_eq!(world.rows(sql).await, caller);
     assert_eq!(world.rows("SELECT NOW(), CURRENT_TIMESTAMP").await, format!("[{NOW_US},{NOW_US}]"));
     assert_eq!(world.rows("SELECT NOW() - INTERVAL '1 second' < CURRENT_TIMESTAMP").await, "[true]");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use datafusion::sql::sqlparser::ast;
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
 use super::{Engine, EngineConfig, OwnerScope, QueryContext};
@@ -15,6 +15,7 @@ use crate::model::{
     TableMeta, TableName, UserId, Value,
 };
 use crate::sql::bind::IdSource;
+use crate::sql::statement::Statement;
 use crate::sql::system_tables::{LiveRow, SystemData, UserRow};
 use crate::storage::{CommitEntry, CommitLog, FjallLog, ReadView, Store, keys, row_codec};
 
@@ -176,8 +177,13 @@ impl World {
     }
 }
 
+/// As the server parses it; what the server keeps from the engine, as a generic parser does.
 pub(crate) fn parse(sql: &str) -> ast::Statement {
-    Parser::parse_sql(&PostgreSqlDialect {}, sql).unwrap_or_else(|error| panic!("{sql}: {error}")).remove(0)
+    match crate::sql::parse::parse(sql).map(|mut statements| statements.remove(0).statement) {
+        Ok(Statement::Query(query)) => ast::Statement::Query(query),
+        Ok(Statement::Explain(explain)) => *explain,
+        _ => Parser::parse_sql(&GenericDialect {}, sql).unwrap_or_else(|error| panic!("{sql}: {error}")).remove(0),
+    }
 }
 
 pub(crate) fn json(batches: &[RecordBatch]) -> String {
