@@ -357,4 +357,6 @@ fn base_state(config: &EngineConfig) -> datafusion::common::Result<SessionState>
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
+#[cfg(test)]
+pub(crate) mod world;

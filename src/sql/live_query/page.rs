@@ -55,7 +55,7 @@ pub struct LivePage {
 pub fn read_page(query: &dyn LiveQuery, view: &ReadView, spec: &PageSpec) -> Result<LivePage> {
     let mut chunks = Chunks::new(query, view, spec);
     let mut batches = Vec::new();
-    let mut kinds: Vec<(Seq, ChangeKind)> = Vec::new();
+    let mut kinds: Vec<Told> = Vec::new();
     // One row more than wanted tells whether there are more.
     while kinds.len() <= spec.rows {
         let Some((rows, of_rows)) = chunks.next()? else { break };
@@ -84,6 +84,9 @@ struct Chunks<'a> {
     builder: BatchBuilder,
 }
 
+/// A row's position, and what its subscriber is told it is.
+type Told = (Seq, ChangeKind);
+
 /// What of a stored row decides which event it is.
 struct RowState {
     seq: Seq,
@@ -110,7 +113,7 @@ impl<'a> Chunks<'a> {
     }
 
     /// The next rows that belong to the page, projected; `None` at the end of the range.
-    fn next(&mut self) -> Result<Option<(RecordBatch, Vec<(Seq, ChangeKind)>)>> {
+    fn next(&mut self) -> Result<Option<(RecordBatch, Vec<Told>)>> {
         let mut states = Vec::new();
         while states.len() < CHUNK_ROWS {
             let Some(row) = self.rows.next() else { break };

@@ -6,7 +6,7 @@ use proptest::test_runner::TestCaseError;
 use super::*;
 use crate::error::ErrorCode;
 use crate::model::{ChangeKind, DataType, Owner, Param, Role, Seq, UserId, Value};
-use crate::sql::engine::tests::{World, json, parse, text};
+use crate::sql::engine::world::{World, json, parse, text};
 
 async fn live(world: &World, ctx: QueryContext, sql: &str) -> Result<Arc<dyn LiveQuery>> {
     world.engine.compile_live(ctx, &parse(sql)).await

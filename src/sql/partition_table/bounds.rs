@@ -119,7 +119,7 @@ mod tests {
     use datafusion::logical_expr::{col, lit};
 
     use super::*;
-    use crate::sql::engine::tests::notes;
+    use crate::sql::engine::world::notes;
 
     fn seqs(low: i64, high: i64) -> RangeInclusive<Seq> {
         Seq::new(low).unwrap()..=Seq::new(high).unwrap()
