@@ -77,3 +77,6 @@ pub fn cors(config: &CorsConfig) -> Cors {
     }
     if config.allow_credentials { cors.supports_credentials() } else { cors }
 }
+
+#[cfg(test)]
+mod tests;

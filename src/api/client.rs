@@ -32,7 +32,7 @@ const REQUEST_ID_MAX: usize = 128;
 pub struct ClientIp(pub IpAddr);
 
 impl ClientIp {
-    /// Of a request that passed [`protect`]; of any other, its peer's address.
+    /// Of a request that passed [`protect`]; of any other, its peer's address. `None`: the socket has just closed.
     pub fn of(request: &HttpRequest) -> Option<IpAddr> {
         let noted = request.extensions().get::<ClientIp>().map(|client| client.0);
         noted.or_else(|| request.peer_addr().map(|peer| peer.ip().to_canonical()))
@@ -161,7 +161,8 @@ mod tests {
     #[test]
     fn a_proxy_is_believed_only_where_it_is_trusted() {
         let trusted: Vec<IpRange> = vec!["10.0.0.0/8".parse().unwrap()];
-        let cases: &[(&str, &[(&str, &str)], &str)] = &[
+        type Case = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+        let cases: &[Case] = &[
             ("1.2.3.4", &[("x-forwarded-for", "9.9.9.9")], "1.2.3.4"),
             ("10.1.1.1", &[("x-forwarded-for", "9.9.9.9, 10.2.2.2")], "9.9.9.9"),
             ("127.0.0.1", &[("x-forwarded-for", "9.9.9.9")], "9.9.9.9"),

@@ -1,4 +1,4 @@
-//! Errors as HTTP answers: the one body of §4.5, and the short one of everything that is not SQL.
+//! Errors as HTTP answers: the body of SQL errors (protocol §4.5), and the plain one of HTTP's own.
 //!
 //! Owns which status, headers and fields an [`Error`] becomes, and what who may see of it (A17).
 //! Never looks at an error's text to decide anything.
@@ -78,22 +78,14 @@ fn visible_text(error: &Error, role: Role) -> String {
     }
 }
 
-/// `{"error":CODE,"message":…}`: the body of everything that is not SQL.
-pub(crate) fn short(error: &Error) -> HttpResponse {
-    log(error);
-    let code = error.code();
-    builder(code).json(ShortBody { error: code.wire(), message: error.to_string() })
-}
-
-#[derive(Serialize)]
-struct ShortBody {
-    error: &'static str,
-    message: String,
-}
-
-/// [`short`], for answers that belong to HTTP and have no [`ErrorCode`].
+/// `{"error":…,"message":…}`: the body of answers that belong to HTTP and have no [`ErrorCode`].
 pub(crate) fn plain(status: StatusCode, error: &'static str, message: String) -> HttpResponse {
-    HttpResponse::build(status).json(ShortBody { error, message })
+    #[derive(Serialize)]
+    struct Body {
+        error: &'static str,
+        message: String,
+    }
+    HttpResponse::build(status).json(Body { error, message })
 }
 
 fn builder(code: ErrorCode) -> HttpResponseBuilder {

@@ -7,12 +7,15 @@ mod decode;
 mod reply;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
 use actix_web::error::PayloadError;
 use actix_web::http::header;
 use actix_web::web::{Bytes, Data};
 use actix_web::{HttpRequest, HttpResponse};
+
+use futures_util::FutureExt as _;
 
 use super::client::{self, ClientIp};
 use super::problem::SqlProblem;
@@ -22,6 +25,9 @@ use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::model::{Principal, Role};
 use reply::ReplyContext;
+
+/// Stands for a client whose socket has just closed: not this machine.
+const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 pub(super) async fn execute(
     request: HttpRequest,
@@ -50,7 +56,9 @@ pub(super) async fn execute(
 
     // An administrator's error shows the statement; nobody else's needs the copy.
     let sql = if principal.role.is_admin() { sql_request.sql.clone() } else { String::new() };
-    match database.execute(&principal, sql_request).await {
+    // A panic in a query ends that query: its caller is answered, and the connection goes on.
+    let executed = AssertUnwindSafe(database.execute(&principal, sql_request)).catch_unwind().await;
+    match executed.unwrap_or_else(|_| Err(Error::internal("a panic, see above").into())) {
         Ok(response) => {
             let max_result_bytes = config.limits.max_result_bytes.as_u64();
             reply::respond(response, ReplyContext { started, max_result_bytes, role: principal.role, sql }).await
@@ -69,9 +77,7 @@ pub(super) async fn execute(
 async fn principal(request: &HttpRequest, authenticator: &Authenticator) -> Result<Principal> {
     let header = request.headers().get(header::AUTHORIZATION);
     let header = header.map(|value| value.to_str()).transpose().map_err(|_| Error::InvalidCredentials)?;
-    // No address (a test, a socket just closed): nothing that only this machine may do.
-    let address = ClientIp::of(request).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let session = authenticator.authenticate_header(header, address).await?;
+    let session = authenticator.authenticate_header(header, ClientIp::of(request).unwrap_or(NOBODY)).await?;
     authenticator.admit_request(&session.principal)?;
     Ok(session.principal)
 }

@@ -74,7 +74,6 @@ pub const KEYS: &[Key] = &[
     secret("auth.root_password", "Given to the user root at a start where it has no password yet. Empty: set it through the set-up call.", "\"\" or a password"),
     key("auth.cookie_secure", "Mark cookies Secure on https requests.", SWITCH),
     key("auth.min_password_length", "Shortest password.", "1 to 72"),
-    key("auth.enforce_password_complexity", "Hold CREATE USER and ALTER USER to the rules of the set-up: length, and none of the most common passwords.", SWITCH),
     key("auth.allow_remote_setup", "Let other machines than this one do the first-run set-up.", SWITCH),
     key("auth.login_rate_per_ip", "Log-ins, refreshes and Basic checks a second from one address.", COUNT),
     key("auth.query_rate_per_user", "SQL requests a second of one user; more are refused with 429.", COUNT),

@@ -58,7 +58,7 @@ pub(crate) mod size {
     pub(crate) fn serialize<S: Serializer>(value: &ByteSize, serializer: S) -> Result<S::Ok, S::Error> {
         let bytes = value.as_u64();
         // The largest unit that divides it: the text stays exact.
-        match UNITS.iter().find(|(unit, _)| bytes > 0 && bytes % unit == 0) {
+        match UNITS.iter().find(|(unit, _)| bytes > 0 && bytes.is_multiple_of(*unit)) {
             Some((unit, name)) => serializer.collect_str(&format_args!("{} {name}", bytes / unit)),
             None => serializer.collect_str(&format_args!("{bytes} B")),
         }

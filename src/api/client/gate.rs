@@ -63,7 +63,7 @@ impl Gate {
             return Verdict::Admitted;
         }
         // The connections of a proxy are everybody's.
-        if let Some(ticket) = ticket.filter(|ticket| ticket.address == client) {
+        if ticket.is_some_and(|ticket| ticket.address == client) {
             let current = lock(&self.connections).get(&client).copied().unwrap_or(0);
             if current > self.max_connections {
                 return Verdict::TooManyConnections { current, max: self.max_connections };
@@ -145,7 +145,7 @@ impl Addresses {
             return Verdict::Admitted;
         }
         seen.violations += 1;
-        if seen.violations % VIOLATIONS_PER_BAN != 0 {
+        if !seen.violations.is_multiple_of(VIOLATIONS_PER_BAN) {
             return Verdict::TooFast;
         }
         let ban = self.ban * (seen.violations / VIOLATIONS_PER_BAN).min(MAX_BAN_FACTOR);

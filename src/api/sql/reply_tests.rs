@@ -104,7 +104,7 @@ async fn a_long_answer_is_streamed_and_is_the_same() {
     assert_eq!((&json["status"], &json["error"]), (&json!("success"), &Value::Null));
     assert_eq!(json["results"][1]["row_count"], 40_000);
     let rows = json["results"][1]["rows"].as_array().unwrap();
-    assert!(rows.iter().enumerate().all(|(n, row)| row[0] == n.to_string()));
+    assert!(rows.iter().enumerate().all(|(n, row)| row[0].as_str() == Some(n.to_string().as_str())));
     assert_eq!(rows.len(), 40_000);
 }
 
