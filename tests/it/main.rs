@@ -1,1 +1,6 @@
+//! The integration tests, in one binary: each that links DataFusion would be half a gigabyte.
 
+mod http;
+mod layers;
+mod server;
+mod slt;
