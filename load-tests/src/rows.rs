@@ -1,0 +1,40 @@
+//! The rows of the table in README.md: which servers, which workloads, in which order.
+//!
+//! Owns what each row runs; `bench.rs` owns how fairly, `drive.rs` how it is sent.
+
+use anyhow::Result;
+
+use crate::options::{Options, Row};
+use crate::peers::PeerKind;
+
+mod delivery;
+mod insert;
+mod memory;
+mod point_select;
+
+const EVERYONE: [PeerKind; 3] = [PeerKind::InboxDb, PeerKind::Postgres, PeerKind::Redis];
+/// Streams know neither a statement of many rows nor a row by its key.
+const TABLES: [PeerKind; 2] = [PeerKind::InboxDb, PeerKind::Postgres];
+
+/// Runs a row, or all of them. Whether nothing was lost.
+pub(crate) async fn run(row: Row, options: &Options) -> Result<bool> {
+    match row {
+        Row::B1 => insert::durable(options).await,
+        Row::B2 => insert::buffered(options).await,
+        Row::B2b => insert::batches(options).await,
+        Row::B3 => delivery::run(options).await,
+        Row::PointSelect => point_select::run(options).await,
+        Row::Memory => memory::run(options).await,
+        Row::All => {
+            let mut clean = true;
+            for row in [Row::B1, Row::B2, Row::B2b, Row::B3, Row::PointSelect, Row::Memory] {
+                clean &= Box::pin(run(row, options)).await?;
+            }
+            Ok(clean)
+        }
+    }
+}
+
+fn clients_text(clients: usize) -> String {
+    if clients == 1 { "1 client".to_owned() } else { format!("{clients} clients") }
+}
