@@ -179,7 +179,10 @@ impl<'a> Bench<'a> {
         };
         let before = Counters::read(pid, self.scratch.path())?;
         let began = Snapshot::take()?;
-        let finished = work.await.with_context(|| format!("{}, {kind}", spec.workload))?;
+        let outcome = work.await;
+        let process = self.contenders[index].peer.process();
+        let finished =
+            outcome.with_context(|| format!("{}, {kind}; its log ends:\n{}", spec.workload, process.log_tail()))?;
         let ended = Snapshot::take()?;
         self.memory(index)?;
         drop(finished.clients);

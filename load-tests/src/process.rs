@@ -71,7 +71,8 @@ impl Process {
         }
     }
 
-    fn log_tail(&self) -> String {
+    /// The end of what it printed: often why.
+    pub(crate) fn log_tail(&self) -> String {
         let text = fs::read(&self.log).unwrap_or_default();
         String::from_utf8_lossy(&text[text.len().saturating_sub(LOG_TAIL_BYTES)..]).into_owned()
     }

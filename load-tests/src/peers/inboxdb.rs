@@ -60,7 +60,8 @@ impl InboxDb {
             .context("read the ready file")?;
         let population = launch.population;
         let mut started = Self { process, version, address: ready.address, population, tokens: Vec::new() };
-        started.set_up(launch.keep_hot).await.context("set InboxDB up")?;
+        let outcome = started.set_up(launch.keep_hot).await;
+        outcome.with_context(|| format!("set InboxDB up; its log ends:\n{}", started.process.log_tail()))?;
         Ok(started)
     }
 
