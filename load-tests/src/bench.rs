@@ -105,7 +105,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Starts those of `kinds` that take part.
-    pub(crate) async fn start(&mut self, kinds: &[PeerKind], population: Population, keep_hot: bool) -> Result<()> {
+    pub(crate) async fn start(&mut self, kinds: &[PeerKind], population: Population) -> Result<()> {
         let users = match population {
             Population::Pool(users) => format!("{users}, each client writes to its own user's mailbox"),
             Population::Agents(users) => {
@@ -121,7 +121,7 @@ impl<'a> Bench<'a> {
         for kind in self.options.of_these(kinds) {
             let folder = self.scratch.path().join(format!("{kind}-{}", self.report.turns.len()));
             std::fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
-            let launch = Launch { programs: &programs, folder: &folder, population, keep_hot };
+            let launch = Launch { programs: &programs, folder: &folder, population };
             let peer = Peer::start(kind, &launch).await.with_context(|| format!("start {kind}"))?;
             procfs::reset_peaks(peer.process().pid())?;
             let settings = peer.process().settings().replace(&*self.scratch.path().to_string_lossy(), "TMP");

@@ -98,8 +98,6 @@ pub(crate) struct Launch<'a> {
     /// Empty, of this server alone.
     pub(crate) folder: &'a Path,
     pub(crate) population: Population,
-    /// Rows stay in the hot store, however many they become. A matter of InboxDB only.
-    pub(crate) keep_hot: bool,
 }
 
 /// Why a request brought nothing.

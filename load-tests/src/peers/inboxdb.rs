@@ -60,7 +60,7 @@ impl InboxDb {
             .context("read the ready file")?;
         let population = launch.population;
         let mut started = Self { process, version, address: ready.address, population, tokens: Vec::new() };
-        let outcome = started.set_up(launch.keep_hot).await;
+        let outcome = started.set_up().await;
         outcome.with_context(|| format!("set InboxDB up; its log ends:\n{}", started.process.log_tail()))?;
         Ok(started)
     }
@@ -73,7 +73,7 @@ impl InboxDb {
         &self.process
     }
 
-    async fn set_up(&mut self, keep_hot: bool) -> Result<()> {
+    async fn set_up(&mut self) -> Result<()> {
         let mut anyone = HttpClient::connect(self.address, None).await?;
         let account = json!({"user": ADMIN, "password": PASSWORD, "root_password": PASSWORD});
         let answer = anyone.post("/v1/api/auth/setup", account.to_string().as_bytes()).await?;
@@ -81,10 +81,8 @@ impl InboxDb {
         let token = log_in(&mut anyone, ADMIN).await?;
         let mut admin = HttpClient::connect(self.address, Some(&token)).await?;
         run(&mut admin, "CREATE NAMESPACE chat").await?;
-        let hot = if keep_hot { ", FLUSH_POLICY='rows:999999'" } else { "" };
-        let table =
-            format!("CREATE TABLE chat.messages (id BIGINT PRIMARY KEY, body TEXT NOT NULL) WITH (TYPE='USER'{hot})");
-        run(&mut admin, &table).await?;
+        let table = "CREATE TABLE chat.messages (id BIGINT PRIMARY KEY, body TEXT NOT NULL) WITH (TYPE='USER')";
+        run(&mut admin, table).await?;
         match self.population {
             Population::Pool(users) => {
                 for user in (0..users).map(user_name) {

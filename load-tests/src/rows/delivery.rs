@@ -29,7 +29,7 @@ const LAST_CALL: Duration = Duration::from_secs(5);
 pub(super) async fn run(options: &Options) -> Result<bool> {
     let mut bench = Bench::open(options, "b3", "publish → receive latency, one writer and one subscriber").await?;
     bench.configure("timed messages", format!("{RATE} a second"));
-    bench.start(&EVERYONE, Population::Pool(BACKGROUND.count() + 1), false).await?;
+    bench.start(&EVERYONE, Population::Pool(BACKGROUND.count() + 1)).await?;
     for level in [Durability::Sync, Durability::Buffered] {
         let half_load = half_of_the_slowest(&mut bench, level).await?;
         let name = if level == Durability::Sync { "half load, sync" } else { "half load, buffered" };

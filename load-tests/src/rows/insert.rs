@@ -45,7 +45,7 @@ pub(super) async fn batches(options: &Options) -> Result<bool> {
 
 async fn run(mut bench: Bench<'_>, options: &Options, insert: &Insert<'_>) -> Result<bool> {
     let most_clients = insert.clients.iter().copied().max().unwrap_or(1);
-    bench.start(insert.kinds, options.population(most_clients), false).await?;
+    bench.start(insert.kinds, options.population(most_clients)).await?;
     for round in 1..=options.rounds {
         for &level in insert.levels {
             for &clients in insert.clients {

@@ -35,7 +35,7 @@ pub(super) async fn run(options: &Options) -> Result<bool> {
     );
     for round in 1..=options.rounds {
         for kind in options.of_these(&EVERYONE) {
-            bench.start(&[kind], Population::Pool(USERS), false).await?;
+            bench.start(&[kind], Population::Pool(USERS)).await?;
             one_server(&mut bench, round, options.sockets).await?;
             bench.audit_and_stop().await?;
         }

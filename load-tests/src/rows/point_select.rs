@@ -23,7 +23,7 @@ const OWNER: usize = 0;
 pub(super) async fn run(options: &Options) -> Result<bool> {
     let mut bench =
         Bench::open(options, "point-select", "point SELECT by primary key, 100,000 hot rows of one user").await?;
-    bench.start(&TABLES, Population::Pool(1), true).await?;
+    bench.start(&TABLES, Population::Pool(1)).await?;
     bench.configure("loopback round trip, p50", format!("{:?}", floors::loopback_round_trip()?));
     for index in bench.peers() {
         seed(&mut bench, index, options.phases()).await?;
