@@ -1,37 +1,33 @@
-//! InboxDB: one process; SQL over HTTP/1.1 with a token, live queries over WebSocket.
+//! InboxDB: one process; SQL over HTTP/1.1 with a token, live queries over WebSocket (`live.rs`).
 //!
 //! Owns its start, its first-run set-up and the shape of its requests. Bodies and names of a load hold nothing that
 //! JSON or SQL would have to escape, so requests are put together as text.
 
-use std::collections::VecDeque;
 use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use futures_util::StreamExt;
 use rustix::process::Signal;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::{BATCH_ROWS, Durability, Failure, Launch, Population, READY_WITHIN, Stored, user_name};
 use crate::http::{Answer, HttpClient};
 use crate::payload::Payload;
 use crate::process::{Process, version_of};
 
+mod live;
+
+pub(super) use live::InboxDbSubscription;
+
 const SQL_PATH: &str = "/v1/api/sql";
 const PASSWORD: &str = "a-load-test-password";
 const ADMIN: &str = "admin";
 const AGENT: &str = "agent";
 const USERS_PER_REQUEST: usize = 200;
-/// The library's default of 128 KiB a connection would be most of what a thousand sockets cost the client.
-const SOCKET_READ_BYTES: usize = 4 * 1024;
 
 pub(crate) struct InboxDb {
     process: Process,
@@ -150,24 +146,7 @@ impl InboxDb {
     pub(super) async fn subscribe(&self, owner: usize) -> Result<InboxDbSubscription> {
         let stream = TcpStream::connect(self.address).await.context("connect a WebSocket")?;
         stream.set_nodelay(true).context("set TCP_NODELAY")?;
-        let uri =
-            format!("ws://{}/v1/ws?compress=false", self.address).parse().context("build the WebSocket's address")?;
-        let request =
-            ClientRequestBuilder::new(uri).with_header("Authorization", format!("Bearer {}", self.token(owner)?));
-        let settings = WebSocketConfig::default().read_buffer_size(SOCKET_READ_BYTES);
-        let (socket, _) = tokio_tungstenite::client_async_with_config(request, stream, Some(settings))
-            .await
-            .context("open a WebSocket")?;
-        let mut subscription = InboxDbSubscription { socket, waiting: VecDeque::new() };
-        subscription.wait_for("auth_success").await?;
-        // No `options`: no initial rows, only what comes.
-        let request = json!({"type": "subscribe",
-            "subscription": {"id": "s", "sql": "SELECT id, body FROM chat.messages", "options": null}});
-        futures_util::SinkExt::send(&mut subscription.socket, Message::text(request.to_string()))
-            .await
-            .context("subscribe")?;
-        subscription.wait_for("subscription_ack").await?;
-        Ok(subscription)
+        InboxDbSubscription::open(stream, self.address, self.token(owner)?).await
     }
 }
 
@@ -278,58 +257,6 @@ impl InboxDbConnection {
             Ok(())
         } else {
             Err(Failure::Wrong(format!("row {id} was answered {:.300}", answer.body)))
-        }
-    }
-}
-
-pub(crate) struct InboxDbSubscription {
-    socket: WebSocketStream<TcpStream>,
-    waiting: VecDeque<String>,
-}
-
-#[derive(Deserialize)]
-struct Frame {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(default)]
-    rows: Vec<LiveRow>,
-}
-
-#[derive(Deserialize)]
-struct LiveRow {
-    body: String,
-}
-
-impl InboxDbSubscription {
-    pub(super) async fn next(&mut self) -> Result<String> {
-        loop {
-            if let Some(body) = self.waiting.pop_front() {
-                return Ok(body);
-            }
-            let text = self.text().await?;
-            let frame: Frame = serde_json::from_str(&text).with_context(|| format!("read the frame {text}"))?;
-            ensure!(frame.kind != "error", "the subscription ended: {text}");
-            self.waiting.extend(frame.rows.into_iter().map(|row| row.body));
-        }
-    }
-
-    async fn wait_for(&mut self, kind: &str) -> Result<()> {
-        let text = self.text().await?;
-        let frame: Frame = serde_json::from_str(&text).with_context(|| format!("read the frame {text}"))?;
-        ensure!(frame.kind == kind, "waited for {kind}, got {text}");
-        Ok(())
-    }
-
-    async fn text(&mut self) -> Result<Utf8Bytes> {
-        loop {
-            match self.socket.next().await {
-                Some(Ok(Message::Text(text))) => return Ok(text),
-                // The library answers pings by itself.
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                Some(Ok(other)) => bail!("an unexpected frame: {other:?}"),
-                Some(Err(error)) => return Err(error).context("read from a WebSocket"),
-                None => bail!("the server closed the WebSocket"),
-            }
         }
     }
 }
