@@ -11,7 +11,9 @@ use super::source::syntax;
 use crate::error::Result;
 
 /// Operators between two commas on one level of brackets: each makes the tree one deeper.
-const CHAIN_MAX: usize = 1_000;
+const CHAIN_MAX: usize = 300;
+/// A set operation takes as much stack as so many operators, since it holds whole queries.
+const SET_OPERATION_WEIGHT: usize = 3;
 /// `a.b.c`: each dot doubles the attempts.
 const DOTS_MAX: usize = 8;
 /// `[[…]]`: each level behind a dot doubles the attempts.
@@ -39,7 +41,10 @@ pub(super) fn check_shape(tokens: &[TokenWithSpan]) -> Result<()> {
                 match word.keyword {
                     Keyword::NoKeyword => {}
                     Keyword::WHEN | Keyword::THEN | Keyword::ELSE => reset(&mut chains),
-                    keyword if deepens(keyword) => count(&mut chains, span.start)?,
+                    Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::MINUS => {
+                        count(&mut chains, SET_OPERATION_WEIGHT, span.start)?;
+                    }
+                    keyword if deepens(keyword) => count(&mut chains, 1, span.start)?,
                     _ => {}
                 }
                 continue;
@@ -49,7 +54,7 @@ pub(super) fn check_shape(tokens: &[TokenWithSpan]) -> Result<()> {
                 if squares > SQUARE_MAX {
                     return too_deep("square brackets nest too deep", span.start);
                 }
-                count(&mut chains, span.start)?;
+                count(&mut chains, 1, span.start)?;
                 chains.push(0);
             }
             Token::LParen | Token::LBrace => chains.push(0),
@@ -60,7 +65,7 @@ pub(super) fn check_shape(tokens: &[TokenWithSpan]) -> Result<()> {
             Token::RParen | Token::RBrace => close(&mut chains),
             Token::Comma | Token::SemiColon => reset(&mut chains),
             Token::Number(..) | Token::SingleQuotedString(_) | Token::Placeholder(_) => {}
-            _ => count(&mut chains, span.start)?,
+            _ => count(&mut chains, 1, span.start)?,
         }
         dots = 0;
     }
@@ -88,10 +93,6 @@ fn deepens(keyword: Keyword) -> bool {
             | Keyword::AT
             | Keyword::OVERLAPS
             | Keyword::MEMBER
-            | Keyword::UNION
-            | Keyword::EXCEPT
-            | Keyword::INTERSECT
-            | Keyword::MINUS
             | Keyword::NOTNULL
             | Keyword::OPERATOR
             | Keyword::PIVOT
@@ -99,11 +100,11 @@ fn deepens(keyword: Keyword) -> bool {
     )
 }
 
-fn count(chains: &mut [usize], at: Location) -> Result<()> {
+fn count(chains: &mut [usize], weight: usize, at: Location) -> Result<()> {
     let Some(chain) = chains.last_mut() else { return Ok(()) };
-    *chain += 1;
+    *chain += weight;
     if *chain > CHAIN_MAX {
-        return too_deep("an expression has too many operators; use IN (…) for many alternatives", at);
+        return too_deep("too many operators in a row; use IN (…) for many alternatives", at);
     }
     Ok(())
 }
