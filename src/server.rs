@@ -2,7 +2,7 @@
 //!
 //! Owns the order of start and stop, and the sentences that a failed start ends with. It composes; it decides nothing
 //! about data.
-//! Start: secret → sockets → database → HTTP → ready. Stop: no new connections → subscribers told → requests
+//! Start: sockets → secret → database → HTTP → ready. Stop: no new connections → subscribers told → requests
 //! finished → writes drained and the store closed. A second signal does not wait.
 //! Start at [`run`].
 
@@ -73,8 +73,8 @@ pub fn run(config: Config, args: &ServeArgs) -> Result<(), StartError> {
 
 async fn serve(mut config: Config, args: &ServeArgs) -> Result<(), StartError> {
     let addresses = listen::resolve(&config.server).await?;
-    settle_secret(&mut config, &addresses)?;
     let listeners = listen::bind(&addresses, config.server.backlog)?;
+    settle_secret(&mut config, &addresses)?;
     let bound = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<SocketAddr>>>()?;
 
     let mut signals = Signals::new()?;

@@ -2,5 +2,6 @@
 
 mod http;
 mod layers;
+mod program;
 mod server;
 mod slt;
