@@ -9,6 +9,7 @@ pub mod client;
 pub mod health;
 pub(crate) mod problem;
 pub mod sql;
+pub mod ws;
 
 use actix_cors::Cors;
 use actix_web::http::{Method, StatusCode, header};
@@ -28,6 +29,7 @@ pub fn configure(config: &Config) -> impl Fn(&mut web::ServiceConfig) + Clone + 
             .service(get("/readyz", web::get().to(health::readyz)))
             .service(post("/v1/api/sql", web::post().to(sql::execute)))
             .configure(auth::configure)
+            .configure(ws::configure)
             .default_service(web::to(not_found));
     }
 }

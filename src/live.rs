@@ -7,16 +7,20 @@
 //! Start at [`registry::QueryRegistry`] (the writer's side) and [`subscription::Subscription`] (the reader's side).
 
 pub mod change_batch;
+pub mod database;
 pub mod directory;
 pub mod encoding;
 pub mod event;
 pub mod frames;
+pub mod limits;
 pub mod outbox;
 pub mod pages;
 pub mod query;
+mod rate;
 pub mod registry;
 pub mod resume;
 mod rows;
+pub mod session;
 pub mod subscription;
 #[cfg(test)]
 mod testing;

@@ -10,9 +10,10 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::database::LiveLogin;
 use super::outbox::{Delivery, Outbox, SubscriptionKey};
 use crate::error::{Error, Result, SubscriptionFault};
-use crate::model::{Principal, TableMeta, UserId};
+use crate::model::{TableMeta, UserId};
 
 /// All connections and subscriptions of this server.
 #[derive(Debug, Default)]
@@ -46,7 +47,7 @@ pub struct LiveConnection {
     /// Microseconds since the Unix epoch.
     pub opened_at: i64,
     last_seen_at: AtomicI64,
-    principal: OnceLock<Principal>,
+    login: OnceLock<LiveLogin>,
     outbox: Arc<Outbox>,
 }
 
@@ -56,13 +57,13 @@ impl LiveConnection {
     }
 
     /// Who it is, once that is known.
-    pub fn principal(&self) -> Option<&Principal> {
-        self.principal.get()
+    pub fn login(&self) -> Option<&LiveLogin> {
+        self.login.get()
     }
 
     /// A connection authenticates once: a second call changes nothing.
-    pub(crate) fn authenticated(&self, principal: Principal) {
-        let _ = self.principal.set(principal);
+    pub(crate) fn authenticated(&self, login: LiveLogin) {
+        let _ = self.login.set(login);
     }
 
     pub(crate) fn seen(&self, now_us: i64) {
@@ -190,7 +191,7 @@ impl LiveDirectory {
             peer,
             opened_at: now_us,
             last_seen_at: AtomicI64::new(now_us),
-            principal: OnceLock::new(),
+            login: OnceLock::new(),
             outbox,
         });
         let mut entries = self.lock();
@@ -277,9 +278,14 @@ impl LiveDirectory {
         chosen.len()
     }
 
-    /// Closes the connections of a user: dropped, locked, of another role, or logged out.
+    /// Closes the connections of a user: dropped, locked, or of another role.
     pub fn close_user(&self, user: &UserId, error: &Error) -> usize {
-        self.close(|connection| connection.principal().is_some_and(|principal| principal.user == *user), error)
+        self.close(|connection| connection.login().is_some_and(|login| login.principal.user == *user), error)
+    }
+
+    /// Closes the connections of a login that was ended by logging out.
+    pub fn close_session(&self, session: &str, error: &Error) -> usize {
+        self.close(|c| c.login().is_some_and(|login| login.session.as_deref() == Some(session)), error)
     }
 
     /// Closes all connections, and refuses new ones.
@@ -305,7 +311,7 @@ mod tests {
     use super::*;
     use crate::live::outbox::OutboxLimits;
     use crate::live::testing::notes;
-    use crate::model::Role;
+    use crate::model::{Principal, Role};
 
     struct Peer {
         connection: ConnectionGuard,
@@ -316,7 +322,9 @@ mod tests {
         let outbox = Outbox::new(OutboxLimits { events: 10, bytes: 1_000 });
         let connection = directory.connect(None, outbox, 1).unwrap();
         let user = UserId::parse(user).unwrap();
-        connection.connection().authenticated(Principal { user: user.clone(), role: Role::User });
+        let principal = Principal { user: user.clone(), role: Role::User };
+        let session = Some(format!("{user}-login"));
+        connection.connection().authenticated(LiveLogin { principal, session, expires_at: None });
         Peer { connection, user }
     }
 
@@ -373,6 +381,8 @@ mod tests {
         assert_eq!(told(&bob), [format!("ended {} TABLE_DROPPED", two.subscription().key.0)]);
         assert_eq!(directory.close_user(&bob.user, &Error::InvalidCredentials), 1);
         assert_eq!(told(&bob), ["closed UNAUTHORIZED"]);
+        assert_eq!(directory.close_session("alice-login", &Error::InvalidCredentials), 1);
+        assert_eq!(told(&alice).last().map(String::as_str), Some("closed UNAUTHORIZED"));
         directory.shut_down();
         assert_eq!(told(&bob), ["closed SHUTTING_DOWN"]);
         let outbox = Outbox::new(OutboxLimits { events: 1, bytes: 1 });

@@ -14,7 +14,7 @@ pub use server::{BatchControl, BatchStatus, ServerMessage};
 use super::Format;
 
 /// What both sides agreed on when the session authenticated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Protocol {
     pub serialization: Serialization,
     pub compression: Compression,

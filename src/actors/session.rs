@@ -1,0 +1,316 @@
+//! One WebSocket. Shell of [`SessionCore`]: brings it messages, answers, deliveries and the time, and writes what it says.
+//!
+//! Owns the socket and what the session's subscriptions hold: their place in the registry, in the directory, their view.
+//! Never decides what a client is told. Never waits in a handler: authentication, compiling and reading are futures.
+//! Invariant: LQ-5. Nothing is taken from the outbox, and no page is read, before what was taken has gone to the socket;
+//! so a client that does not read makes its outbox overflow, and no writer wait.
+//! Start at [`spawn`].
+//!
+//! A delivery costs one wake-up of this actor: the outbox wakes its task, the task ([`Pump`]) writes to the socket. What
+//! is written in one go leaves in one system call: actix-ws encodes all that is queued before it writes.
+
+mod open;
+
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll, Waker};
+use std::time::Duration;
+
+use actix::fut::{ActorFuture, ActorFutureExt, WrapFuture};
+use actix::{Actor, ActorContext, AsyncContext, Context, StreamHandler};
+use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReason, Message, ProtocolError};
+use futures_util::Sink;
+
+use crate::error::{Error, Result};
+use crate::live::database::{AttachGuard, LiveDatabase, LiveLogin};
+use crate::live::directory::{ConnectionGuard, SubscriptionGuard};
+use crate::live::frames::Protocol;
+use crate::live::limits::SessionLimits;
+use crate::live::outbox::{Delivery, SubscriptionKey, Taken};
+use crate::live::pages::{LiveReader, PageJob, PageRequest};
+use crate::live::session::{Effect, OpenRequest, Outgoing, SessionCore};
+use crate::live::{LiveDirectory, LiveQuery, Wire, WireFrame};
+use crate::time::Clock;
+
+/// What all sessions share.
+pub struct LiveEndpoint {
+    pub database: Arc<dyn LiveDatabase>,
+    pub directory: Arc<LiveDirectory>,
+    pub limits: Arc<SessionLimits>,
+    pub clock: Clock,
+}
+
+/// What the upgrade told.
+pub struct Hello {
+    pub connection: ConnectionGuard,
+    /// `?compress=false` turns it off.
+    pub compress: bool,
+    /// Who it is, where the upgrade said so.
+    pub login: Option<(LiveLogin, Protocol)>,
+}
+
+/// Deliveries that are taken from the outbox at a time: as many as actix-ws queues.
+const DELIVERIES: usize = 32;
+/// How long a last message may take to reach a socket that does not drain.
+const CLOSE_GRACE: Duration = Duration::from_secs(5);
+
+/// Starts the session on the arbiter that serves the socket.
+pub fn spawn(endpoint: Arc<LiveEndpoint>, socket: actix_ws::Session, messages: AggregatedMessageStream, hello: Hello) {
+    SessionActor::create(|ctx| {
+        ctx.add_stream(messages);
+        SessionActor::new(endpoint, socket, hello)
+    });
+}
+
+struct SessionActor {
+    endpoint: Arc<LiveEndpoint>,
+    connection: ConnectionGuard,
+    core: SessionCore,
+    socket: actix_ws::Session,
+    attachments: HashMap<SubscriptionKey, Attachment>,
+    taken: VecDeque<Delivery>,
+    /// Wakes this actor's task: what a handler adds is written at once, by the same code that the task runs.
+    waker: Waker,
+    closing: bool,
+}
+
+/// What a subscription holds outside its core. Dropped, it is detached and out of the directory.
+struct Attachment {
+    query: Arc<dyn LiveQuery>,
+    reader: Option<Arc<dyn LiveReader>>,
+    wire: Wire,
+    entry: SubscriptionGuard,
+    _attached: AttachGuard,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    All,
+    /// The socket takes no more for now.
+    Blocked,
+    /// The last message has gone, or the peer has.
+    Over,
+}
+
+impl SessionActor {
+    fn new(endpoint: Arc<LiveEndpoint>, socket: actix_ws::Session, hello: Hello) -> Self {
+        let Hello { connection, compress, login } = hello;
+        let now = endpoint.clock.now_us();
+        let mut core = SessionCore::new(endpoint.limits.clone(), endpoint.directory.clone(), compress, now);
+        if let Some((login, protocol)) = login {
+            connection.connection().authenticated(login.clone());
+            core.agree(protocol);
+            core.authenticated(Ok(login));
+        }
+        Self {
+            endpoint,
+            connection,
+            core,
+            socket,
+            attachments: HashMap::new(),
+            taken: VecDeque::new(),
+            waker: Waker::noop().clone(),
+            closing: false,
+        }
+    }
+
+    fn now_us(&self) -> i64 {
+        self.endpoint.clock.now_us()
+    }
+
+    /// Writes and starts what a handler has made necessary.
+    fn flush(&mut self, ctx: &mut Context<Self>) {
+        let waker = self.waker.clone();
+        self.pump(ctx, &mut TaskContext::from_waker(&waker));
+    }
+
+    /// Moves what waits to the socket until one of them ends.
+    fn pump(&mut self, ctx: &mut Context<Self>, task: &mut TaskContext<'_>) {
+        loop {
+            let written = self.write(task);
+            if written == Written::Over {
+                return ctx.stop();
+            }
+            self.start_effects(ctx);
+            if written == Written::Blocked || self.core.is_closing() && self.core.has_room() {
+                return;
+            }
+            if !self.core.has_room() {
+                continue;
+            }
+            if self.connection.connection().outbox().poll_waiting(task).is_pending() {
+                return;
+            }
+            match self.connection.connection().outbox().take(DELIVERIES, &mut self.taken) {
+                Taken::Overflowed => self.core.overflowed(),
+                Taken::All | Taken::Some => {
+                    for delivery in self.taken.drain(..) {
+                        self.core.deliver(delivery);
+                    }
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, task: &mut TaskContext<'_>) -> Written {
+        let now = self.now_us();
+        while !self.core.has_room() {
+            match Pin::new(&mut self.socket).poll_ready(task) {
+                Poll::Pending => return Written::Blocked,
+                Poll::Ready(Err(actix_ws::Closed)) => return Written::Over,
+                Poll::Ready(Ok(())) => {}
+            }
+            let Some(outgoing) = self.core.next_out() else { break };
+            let last = matches!(outgoing, Outgoing::Close(_));
+            if let Outgoing::Change(_, key) = &outgoing
+                && let Some(attachment) = self.attachments.get(key)
+            {
+                attachment.entry.subscription().delivered(now);
+            }
+            if Pin::new(&mut self.socket).start_send(message(outgoing)).is_err() || last {
+                return Written::Over;
+            }
+        }
+        Written::All
+    }
+
+    fn start_effects(&mut self, ctx: &mut Context<Self>) {
+        for effect in self.core.effects(self.now_us()) {
+            match effect {
+                Effect::Authenticate { token } => self.authenticate(token, ctx),
+                Effect::Open(request) => self.open(request, ctx),
+                Effect::Fetch(key, request) => self.fetch(key, request, ctx),
+                Effect::ReleaseView(key) => {
+                    if let Some(attachment) = self.attachments.get_mut(&key) {
+                        attachment.reader = None;
+                    }
+                }
+                Effect::Drop(key) => drop(self.attachments.remove(&key)),
+            }
+        }
+        if self.core.is_closing() && !std::mem::replace(&mut self.closing, true) {
+            ctx.run_later(CLOSE_GRACE, |_, ctx| ctx.stop());
+        }
+    }
+
+    /// While it is decided who this is, nothing else is taken in: what the client sent behind the token waits.
+    fn authenticate(&mut self, token: String, ctx: &mut Context<Self>) {
+        let endpoint = self.endpoint.clone();
+        let peer = self.connection.connection().peer;
+        let login = async move {
+            let login = endpoint.database.authenticate(&token, peer);
+            let in_time = tokio::time::timeout(endpoint.limits.auth_timeout, login).await;
+            in_time.unwrap_or(Err(Error::Busy))
+        };
+        ctx.wait(login.into_actor(self).map(|login: Result<LiveLogin>, actor, ctx| {
+            if let Ok(login) = &login {
+                actor.connection.connection().authenticated(login.clone());
+            }
+            actor.core.authenticated(login);
+            actor.flush(ctx);
+        }));
+    }
+
+    fn open(&mut self, request: OpenRequest, ctx: &mut Context<Self>) {
+        let Some(login) = self.core.login() else { return };
+        let key = request.key;
+        let connection = self.connection.connection().clone();
+        let opening = open::open(self.endpoint.clone(), connection, login.principal.clone(), request);
+        ctx.spawn(opening.into_actor(self).map(move |opened, actor, ctx| {
+            let (opened, attachment) = opened.map_or_else(|error| (Err(error), None), |(o, a)| (Ok(o), Some(a)));
+            if let Some(attachment) = attachment {
+                actor.attachments.insert(key, attachment);
+            }
+            if !actor.core.opened(key, opened, actor.now_us()) {
+                actor.attachments.remove(&key);
+            }
+            actor.flush(ctx);
+        }));
+    }
+
+    fn fetch(&mut self, key: SubscriptionKey, request: PageRequest, ctx: &mut Context<Self>) {
+        let endpoint = self.endpoint.clone();
+        let job = self.attachments.get(&key).and_then(|attachment| {
+            let reader = attachment.reader.clone()?;
+            Some(PageJob { query: attachment.query.clone(), reader, request, wire: attachment.wire })
+        });
+        let page = async move {
+            match job {
+                Some(job) => endpoint.database.read_page(job).await,
+                None => Err(Error::internal("a page is wanted of a view that was given up")),
+            }
+        };
+        ctx.spawn(page.into_actor(self).map(move |page, actor, ctx| {
+            actor.core.page(key, page);
+            actor.flush(ctx);
+        }));
+    }
+
+    fn tick(&mut self, ctx: &mut Context<Self>) {
+        self.core.tick(self.now_us());
+        self.flush(ctx);
+    }
+}
+
+impl Actor for SessionActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.spawn(Pump);
+        ctx.run_interval(self.endpoint.limits.heartbeat_interval, Self::tick);
+        if self.core.login().is_none() {
+            ctx.run_later(self.endpoint.limits.auth_timeout, Self::tick);
+        }
+    }
+}
+
+/// Runs in the actor's task: whenever the outbox or the socket wakes it.
+struct Pump;
+
+impl ActorFuture<SessionActor> for Pump {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        actor: &mut SessionActor,
+        ctx: &mut Context<SessionActor>,
+        task: &mut TaskContext<'_>,
+    ) -> Poll<()> {
+        actor.waker.clone_from(task.waker());
+        actor.pump(ctx, task);
+        Poll::Pending
+    }
+}
+
+impl StreamHandler<Result<AggregatedMessage, ProtocolError>> for SessionActor {
+    fn handle(&mut self, message: Result<AggregatedMessage, ProtocolError>, ctx: &mut Context<Self>) {
+        let now = self.now_us();
+        self.connection.connection().seen(now);
+        match message {
+            Ok(AggregatedMessage::Text(text)) => self.core.text(text.as_bytes(), now),
+            Ok(AggregatedMessage::Binary(bytes)) => self.core.binary(&bytes, now),
+            Ok(AggregatedMessage::Ping(payload)) => self.core.ping(payload, now),
+            Ok(AggregatedMessage::Pong(_)) => self.core.seen(now),
+            Ok(AggregatedMessage::Close(_)) => self.core.goodbye(),
+            Err(ProtocolError::Overflow) => self.core.oversized(),
+            // The bytes are no WebSocket frames: there is nobody to talk to.
+            Err(_) => return ctx.stop(),
+        }
+        self.flush(ctx);
+    }
+}
+
+fn message(outgoing: Outgoing) -> Message {
+    match outgoing {
+        Outgoing::Frame(WireFrame::Text(text)) | Outgoing::Change(WireFrame::Text(text), _) => Message::Text(text),
+        Outgoing::Frame(WireFrame::Binary(bytes)) | Outgoing::Change(WireFrame::Binary(bytes), _) => {
+            Message::Binary(bytes)
+        }
+        Outgoing::Ping => Message::Ping(actix_web::web::Bytes::new()),
+        Outgoing::Pong(payload) => Message::Pong(payload),
+        Outgoing::Close(close) => {
+            Message::Close(Some(CloseReason { code: CloseCode::from(close.code), description: Some(close.reason) }))
+        }
+    }
+}

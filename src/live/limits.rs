@@ -1,0 +1,57 @@
+//! The limits of a session.
+
+use std::time::Duration;
+
+use super::outbox::OutboxLimits;
+use crate::config::WebSocketConfig;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// How long a socket may stay without authentication.
+    pub auth_timeout: Duration,
+    /// A peer that is silent for longer is closed.
+    pub client_timeout: Duration,
+    /// How often silent peers are pinged and looked for.
+    pub heartbeat_interval: Duration,
+    pub max_message_bytes: usize,
+    pub max_messages_per_sec: u32,
+    pub max_subscriptions_per_user: usize,
+    pub max_subscriptions_per_connection: usize,
+    /// What may wait for a session. Beyond, it is closed with SLOW_CONSUMER.
+    pub outbox: OutboxLimits,
+    /// What one subscription may hold back while it loads. Beyond, the session is closed with SLOW_CONSUMER.
+    pub held: OutboxLimits,
+}
+
+/// What goes out before a client has read it: beyond, a client that asks and never reads is closed.
+pub(crate) const MAX_REPLIES: usize = 1_024;
+/// Subscriptions being opened and pages being read for one session at a time.
+pub(crate) const MAX_WORK: usize = 4;
+
+/// An event of the smallest useful size: a bound in bytes stands for a bound in events of a few times as many.
+const SMALL_EVENT_BYTES: usize = 256;
+
+impl From<&WebSocketConfig> for SessionLimits {
+    fn from(config: &WebSocketConfig) -> Self {
+        let bytes = |size: bytesize::ByteSize| usize::try_from(size.as_u64()).unwrap_or(usize::MAX);
+        let outbox = bytes(config.outbox_bytes);
+        let bound = |bytes: usize| OutboxLimits { events: (bytes / SMALL_EVENT_BYTES).max(16), bytes };
+        Self {
+            auth_timeout: config.auth_timeout,
+            client_timeout: config.client_timeout,
+            heartbeat_interval: config.heartbeat_interval,
+            max_message_bytes: bytes(config.max_message_size),
+            max_messages_per_sec: config.max_messages_per_sec,
+            max_subscriptions_per_user: config.max_subscriptions_per_user,
+            max_subscriptions_per_connection: config.max_subscriptions_per_connection,
+            outbox: bound(outbox),
+            held: bound(outbox),
+        }
+    }
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self::from(&WebSocketConfig::default())
+    }
+}

@@ -1,0 +1,449 @@
+//! One WebSocket's conversation: who it is, what it asked for, what it is told next, and when it ends.
+//!
+//! Owns authentication before anything else, the limits of a connection, its subscriptions, and the order of all that
+//! goes out. Every ending is told with a code before the close (A13).
+//! Never reads a socket, a clock or the database: the actor brings messages, answers and `now`, and carries out effects.
+//! Invariants: LQ-1 per subscription; LQ-5 (replies, work under way and what is held back are bounded).
+//! Start at [`SessionCore::text`] (what comes in) and [`SessionCore::next_out`] (what goes out).
+
+mod inward;
+mod outgoing;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+pub use outgoing::{Close, Outgoing};
+use outgoing::{Item, Queue};
+
+use super::database::LiveLogin;
+use super::directory::LiveDirectory;
+use super::encoding::{Format, Wire};
+use super::frames::{Protocol, ServerMessage, SubscribeRequest};
+use super::limits::{MAX_REPLIES, MAX_WORK, SessionLimits};
+use super::outbox::{Delivery, SubscriptionKey};
+use super::pages::{Page, PageRequest, no_rows};
+use super::rate::MessageRate;
+use super::subscription::{Start, Step, Subscription};
+use crate::error::{Error, Result, SubscriptionFault};
+use crate::model::Seq;
+use crate::model::result::ResultSchema;
+
+/// What the actor is to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Ask who the token belongs to, take nothing else in meanwhile, and call [`SessionCore::authenticated`].
+    Authenticate { token: String },
+    /// Compile, attach, read the first page, and call [`SessionCore::opened`].
+    Open(OpenRequest),
+    /// Read the page and call [`SessionCore::page`].
+    Fetch(SubscriptionKey, PageRequest),
+    /// The subscription's view is not needed any more.
+    ReleaseView(SubscriptionKey),
+    /// Detach the subscription and forget it.
+    Drop(SubscriptionKey),
+}
+
+/// A subscription to be opened.
+#[derive(Debug, Clone)]
+pub struct OpenRequest {
+    pub key: SubscriptionKey,
+    pub request: SubscribeRequest,
+    pub start: Start,
+    pub wire: Wire,
+}
+
+/// A subscription that is attached.
+#[derive(Debug)]
+pub struct Opened {
+    pub schema: ResultSchema,
+    /// Where its view ends; without a view, the head at attaching.
+    pub cut: Seq,
+    pub first: Option<Page>,
+}
+
+#[derive(Debug)]
+pub struct SessionCore {
+    limits: Arc<SessionLimits>,
+    directory: Arc<LiveDirectory>,
+    wire: Wire,
+    protocol: Protocol,
+    state: State,
+    entries: HashMap<SubscriptionKey, Entry>,
+    ids: HashMap<Arc<str>, SubscriptionKey>,
+    /// Subscriptions that need a view: they are looked after in each tick.
+    with_view: BTreeSet<SubscriptionKey>,
+    queue: Queue,
+    effects: Vec<Effect>,
+    /// Work that waits for its turn, and how much is under way.
+    waiting: VecDeque<Effect>,
+    working: usize,
+    rate: MessageRate,
+    opened_at: i64,
+    seen_at: i64,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nobody yet.
+    Stranger,
+    Known(LiveLogin),
+    /// A close is on its way out; nothing else is taken in.
+    Closing,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: Arc<str>,
+    subscription: Subscription,
+    /// It is over: what waits still goes out, and then why.
+    ended: bool,
+}
+
+impl SessionCore {
+    pub fn new(limits: Arc<SessionLimits>, directory: Arc<LiveDirectory>, compress: bool, now_us: i64) -> Self {
+        let rate = MessageRate::new(limits.max_messages_per_sec, now_us);
+        Self {
+            limits,
+            directory,
+            wire: Wire { format: Format::Json, compress },
+            protocol: Protocol::default(),
+            state: State::Stranger,
+            entries: HashMap::new(),
+            ids: HashMap::new(),
+            with_view: BTreeSet::new(),
+            queue: Queue::default(),
+            effects: Vec::new(),
+            waiting: VecDeque::new(),
+            working: 0,
+            rate,
+            opened_at: now_us,
+            seen_at: now_us,
+        }
+    }
+
+    /// Anything came from the peer.
+    pub fn seen(&mut self, now_us: i64) {
+        self.seen_at = now_us;
+    }
+
+    /// The peer closes.
+    pub fn goodbye(&mut self) {
+        self.close(Close { code: 1000, reason: String::new() });
+    }
+
+    /// The protocol that a session agrees on before [`SessionCore::authenticated`].
+    pub fn agree(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+        self.wire.format = protocol.serialization.format();
+    }
+
+    /// The answer to [`Effect::Authenticate`], or to the token in the upgrade's header.
+    pub fn authenticated(&mut self, login: Result<LiveLogin>) {
+        match login {
+            Ok(login) => {
+                self.state = State::Known(login);
+                self.welcome();
+            }
+            Err(error) => self.refuse(&error.to_string(), "Authentication failed"),
+        }
+    }
+
+    /// The answer to [`Effect::Open`]. Says whether the subscription is still wanted.
+    pub fn opened(&mut self, key: SubscriptionKey, opened: Result<Opened>, now_us: i64) -> bool {
+        self.working -= 1;
+        let Some(entry) = self.current(key) else { return false };
+        let opened = opened.and_then(|opened| {
+            let has_view = opened.first.is_some();
+            let steps = entry.subscription.opened(opened.cut, opened.first, now_us)?;
+            Ok((opened.schema, has_view, steps))
+        });
+        match opened {
+            Ok((schema, has_view, steps)) => {
+                if has_view {
+                    self.with_view.insert(key);
+                }
+                self.run(key, Some(&schema), steps);
+                self.current(key).is_some()
+            }
+            Err(error) => {
+                self.end(key, &error);
+                false
+            }
+        }
+    }
+
+    /// The answer to [`Effect::Fetch`].
+    pub fn page(&mut self, key: SubscriptionKey, page: Result<Page>) {
+        self.working -= 1;
+        let Some(entry) = self.current(key) else { return };
+        let page = page.map_err(|error| SubscriptionFault::BatchFetchFailed(error.to_string()).into());
+        match page.and_then(|page| entry.subscription.page(page)) {
+            Ok(steps) => self.run(key, None, steps),
+            Err(error) => self.end(key, &error),
+        }
+    }
+
+    /// Something from the outbox.
+    pub fn deliver(&mut self, delivery: Delivery) {
+        match delivery {
+            Delivery::Event(key, event) => {
+                let Some(entry) = self.current(key) else { return };
+                match entry.subscription.event(event) {
+                    Ok(None) => {}
+                    Ok(Some(event)) => self.queue.push(Item::Event(key, event)),
+                    Err(Error::Subscription(SubscriptionFault::SlowConsumer { .. })) => self.overflowed(),
+                    Err(error) => self.end(key, &error),
+                }
+            }
+            Delivery::Ended(key, error) => self.end(key, &error),
+            Delivery::Closed(error) => self.close_with(&error),
+        }
+    }
+
+    /// The peer does not keep up: each subscription is told where it stands, then the socket is closed.
+    pub fn overflowed(&mut self) {
+        if matches!(self.state, State::Closing) {
+            return;
+        }
+        // What has not gone out is given up as a whole: the client comes back for all of it.
+        self.queue.clear();
+        for entry in self.entries.values().filter(|entry| !entry.ended) {
+            let fault = SubscriptionFault::SlowConsumer { last_delivered: entry.subscription.last_delivered() };
+            self.queue.push_error(&entry.id, &fault.into(), self.wire);
+        }
+        let code = SubscriptionFault::SlowConsumer { last_delivered: None }.code();
+        self.close(Close { code: code.close_code(), reason: "Can not keep up; reconnect and resume".into() });
+    }
+
+    /// Ends the session: each subscription is told why, then the socket is closed.
+    pub fn close_with(&mut self, error: &Error) {
+        if matches!(self.state, State::Closing) {
+            return;
+        }
+        for entry in self.entries.values().filter(|entry| !entry.ended) {
+            self.queue.push_error(&entry.id, error, self.wire);
+        }
+        let reason = match error {
+            Error::ShuttingDown => "Server shutting down".to_owned(),
+            error => error.to_string(),
+        };
+        self.close(Close { code: error.code().close_code(), reason });
+    }
+
+    /// Time has passed: deadlines, the token's end, silence.
+    pub fn tick(&mut self, now_us: i64) {
+        let micros = |duration: std::time::Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        let silent = now_us - self.seen_at;
+        match &self.state {
+            State::Closing => return,
+            State::Stranger if now_us - self.opened_at >= micros(self.limits.auth_timeout) => {
+                let seconds = self.limits.auth_timeout.as_secs();
+                let message = format!("Authentication timeout - no auth message received within {seconds} seconds");
+                return self.refuse(&message, "Authentication timeout");
+            }
+            State::Known(login) if login.expires_at.is_some_and(|expires_at| now_us >= expires_at) => {
+                return self.close_with(&Error::TokenExpired);
+            }
+            State::Stranger | State::Known(_) => {}
+        }
+        if silent >= micros(self.limits.client_timeout) {
+            return self.close(Close { code: 1000, reason: "Heartbeat timeout".into() });
+        }
+        if silent >= micros(self.limits.heartbeat_interval) {
+            self.reply(Item::Ping);
+        }
+        self.give_up_views(now_us);
+    }
+
+    /// What goes out next, in order. `None`: nothing is waiting.
+    pub fn next_out(&mut self) -> Option<Outgoing> {
+        loop {
+            match self.queue.pop()? {
+                Item::Event(key, event) => {
+                    // Who has unsubscribed is told nothing more.
+                    let Some(entry) = self.entries.get_mut(&key) else { continue };
+                    entry.subscription.sent(event.seq);
+                    match event.frame(&entry.id, self.wire) {
+                        Ok(frame) => return Some(Outgoing::Change(frame, key)),
+                        Err(error) => self.end(key, &error),
+                    }
+                }
+                Item::Batch(key, frame, last) => {
+                    let Some(entry) = self.entries.get_mut(&key) else { continue };
+                    if let Some(last) = last {
+                        entry.subscription.sent(last);
+                    }
+                    return Some(Outgoing::Frame(frame));
+                }
+                Item::Ended(key, error) => {
+                    let Some(entry) = self.remove(key) else { continue };
+                    let message = ServerMessage::Error { subscription_id: &entry.id, error: &error };
+                    if let Ok(frame) = message.frame(self.wire) {
+                        return Some(Outgoing::Frame(frame));
+                    }
+                }
+                Item::Frame(frame) => return Some(Outgoing::Frame(frame)),
+                Item::Ping => return Some(Outgoing::Ping),
+                Item::Pong(payload) => return Some(Outgoing::Pong(payload)),
+                Item::Close(close) => return Some(Outgoing::Close(close)),
+            }
+        }
+    }
+
+    /// Does nothing wait to go out?
+    pub fn has_room(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// What to do now. Replays read on when everything has gone out; work beyond [`MAX_WORK`] waits.
+    pub fn effects(&mut self, now_us: i64) -> Vec<Effect> {
+        if self.has_room() {
+            for key in &self.with_view {
+                let entry = self.entries.get_mut(key).filter(|entry| !entry.ended);
+                let request = entry.and_then(|entry| entry.subscription.has_room(now_us));
+                if let Some(request) = request {
+                    self.waiting.push_back(Effect::Fetch(*key, request));
+                }
+            }
+        }
+        while self.working < MAX_WORK && self.queue.bytes() <= self.limits.outbox.bytes {
+            let Some(work) = self.waiting.pop_front() else { break };
+            let (Effect::Open(OpenRequest { key, .. }) | Effect::Fetch(key, _)) = &work else { continue };
+            if self.entries.get(key).is_some_and(|entry| !entry.ended) {
+                self.working += 1;
+                self.effects.push(work);
+            }
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    pub fn is_closing(&self) -> bool {
+        matches!(self.state, State::Closing)
+    }
+
+    /// Who the session is, once that is known.
+    pub fn login(&self) -> Option<&LiveLogin> {
+        match &self.state {
+            State::Known(login) => Some(login),
+            State::Stranger | State::Closing => None,
+        }
+    }
+
+    fn welcome(&mut self) {
+        let State::Known(login) = &self.state else { return };
+        let message = ServerMessage::AuthSuccess {
+            user: &login.principal.user,
+            role: login.principal.role,
+            protocol: self.protocol,
+        };
+        self.queue.push_message(&message, self.wire);
+        self.bound_replies();
+    }
+
+    fn refuse(&mut self, message: &str, reason: &str) {
+        self.queue.push_message(&ServerMessage::AuthError { message }, self.wire);
+        self.close(Close { code: 1008, reason: reason.into() });
+    }
+
+    /// Carries out a subscription's steps.
+    fn run(&mut self, key: SubscriptionKey, schema: Option<&ResultSchema>, steps: Vec<Step>) {
+        let Some(id) = self.entries.get(&key).map(|entry| entry.id.clone()) else { return };
+        for step in steps {
+            match step {
+                Step::Ack(control) => {
+                    if let Some(schema) = schema {
+                        let message = ServerMessage::SubscriptionAck { subscription_id: &id, control, schema };
+                        self.queue.push_message(&message, self.wire);
+                    }
+                }
+                Step::Batch { rows, control } => {
+                    let rows = rows.map_or_else(|| no_rows(self.wire), Ok);
+                    let frame = rows.and_then(|rows| {
+                        ServerMessage::InitialDataBatch { subscription_id: &id, rows: &rows, control }.frame(self.wire)
+                    });
+                    match frame {
+                        Ok(frame) => self.queue.push(Item::Batch(key, frame, control.last_seq_id)),
+                        Err(error) => return self.end(key, &error),
+                    }
+                }
+                Step::Change(event) => self.queue.push(Item::Event(key, event)),
+                Step::Fetch(request) => self.waiting.push_back(Effect::Fetch(key, request)),
+                Step::ReleaseView => {
+                    self.with_view.remove(&key);
+                    self.effects.push(Effect::ReleaseView(key));
+                }
+            }
+        }
+        self.bound_replies();
+    }
+
+    fn give_up_views(&mut self, now_us: i64) {
+        let expired = |key: &SubscriptionKey| Some((*key, self.entries.get(key)?.subscription.expired(now_us)?));
+        let expired: Vec<_> = self.with_view.iter().filter_map(expired).collect();
+        for (key, fault) in expired {
+            match fault {
+                SubscriptionFault::SlowConsumer { .. } => return self.overflowed(),
+                fault => self.end(key, &fault.into()),
+            }
+        }
+    }
+
+    /// Ends a subscription: what waits for it still goes out, and then why it is over.
+    fn end(&mut self, key: SubscriptionKey, error: &Error) {
+        if self.detach(key) {
+            self.reply(Item::Ended(key, error.clone()));
+        }
+    }
+
+    /// From now on nothing more comes for it. `false` where that was so before.
+    fn detach(&mut self, key: SubscriptionKey) -> bool {
+        let Some(entry) = self.entries.get_mut(&key).filter(|entry| !entry.ended) else { return false };
+        entry.ended = true;
+        self.with_view.remove(&key);
+        self.effects.push(Effect::Drop(key));
+        true
+    }
+
+    fn remove(&mut self, key: SubscriptionKey) -> Option<Entry> {
+        let entry = self.entries.remove(&key)?;
+        self.ids.remove(&entry.id);
+        Some(entry)
+    }
+
+    fn current(&mut self, key: SubscriptionKey) -> Option<&mut Entry> {
+        self.entries.get_mut(&key).filter(|entry| !entry.ended)
+    }
+
+    fn error(&mut self, subscription_id: &str, error: &Error) {
+        self.queue.push_error(subscription_id, error, self.wire);
+        self.bound_replies();
+    }
+
+    fn reply(&mut self, item: Item) {
+        self.queue.push(item);
+        self.bound_replies();
+    }
+
+    /// A peer that asks and does not read is a slow consumer as well.
+    fn bound_replies(&mut self) {
+        if self.queue.replies() > MAX_REPLIES {
+            self.overflowed();
+        }
+    }
+
+    fn close(&mut self, close: Close) {
+        if self.is_closing() {
+            return;
+        }
+        self.state = State::Closing;
+        self.queue.push(Item::Close(close));
+        let keys: Vec<_> = self.entries.keys().copied().collect();
+        for key in keys {
+            self.detach(key);
+        }
+        self.waiting.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests;
