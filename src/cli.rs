@@ -4,6 +4,7 @@
 //! Never decides anything about a server: each command calls its layer.
 //! A new command is a variant of [`Command`] and a line in `main.rs`.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
@@ -19,7 +20,8 @@ Examples:
   inboxdb --port 9000 --data /var/lib/inbox  start elsewhere
   inboxdb --set durability.default=buffered  change any setting for this start
   inboxdb config                             show the settings in effect
-  inboxdb config --default                   show every setting with what it does";
+  inboxdb config --default                   show every setting with what it does
+  inboxdb demo                               watch 100 users and an agent chat, and what is proved of it";
 
 /// InboxDB: a streaming SQL database in which every user has a mailbox.
 ///
@@ -39,6 +41,8 @@ pub enum Command {
     Serve(ServeArgs),
     /// Show the settings in effect, secrets hidden, and check them.
     Config(ConfigArgs),
+    /// Play a chat of many users and an agent against a server of its own, kill it on the way, and prove what came of it.
+    Demo(DemoArgs),
 }
 
 #[derive(Debug, Clone, Default, Args)]
@@ -57,6 +61,19 @@ pub struct ConfigArgs {
     /// Show the defaults instead, with a comment for every key: a file to start from.
     #[arg(long)]
     pub default: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// Conversations to play, one message a line: {"conversation","turn","role","language","content"}
+    #[arg(long, value_name = "FILE.ndjson")]
+    pub input: Option<PathBuf>,
+    /// How many users take part
+    #[arg(long, value_name = "N", default_value = "100")]
+    pub users: NonZeroUsize,
+    /// How many conversations they hold [default: all of the input, at least five each]
+    #[arg(long, value_name = "N")]
+    pub conversations: Option<NonZeroUsize>,
 }
 
 /// Flags that are settings. They win over the environment (INBOXDB_SERVER__PORT), and that over the file.

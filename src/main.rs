@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         None => serve(&cli.serve, environment),
         Some(Command::Serve(args)) => serve(&args, environment),
         Some(Command::Config(args)) => show_config(&args, environment),
+        Some(Command::Demo(args)) => inboxdb::demo::run(&args).map_err(Into::into),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
