@@ -1,12 +1,12 @@
 //! SQL behaviour as sqllogictest files: `tests/slt/*.slt`, each over a new database.
 //!
 //! A file runs straight over `Database`; one that opens with `# over: database, http` also against the real program.
-//! `connection NAME` switches users: `default` is the administrator, for the others see [`USERS`]. An error is matched
+//! `connection NAME` switches users until the next one: `default` is the administrator, for the others see [`USERS`]. An error is matched
 //! as `CODE SQLSTATE: message`. A statement that opens with `-- message` gives its message as a row; a request of several
 //! statements gives one line per result, its cells separated by `|`.
 //! To fill in results: `INBOXDB_SLT_COMPLETE=1 cargo test --test it slt::NAME`, then read the diff.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
@@ -25,9 +25,12 @@ use tempfile::TempDir;
 use crate::http::{Client, SqlFailure};
 use crate::server::{PASSWORD, Server};
 
+/// Who the default connection is.
+const ADMIN: &str = "admin";
+
 /// Connection → role. All exist in every database.
 const USERS: &[(&str, Role)] = &[
-    ("admin", Role::Dba),
+    (ADMIN, Role::Dba),
     ("alice", Role::User),
     ("bob", Role::User),
     ("svc", Role::Service),
@@ -49,6 +52,25 @@ macro_rules! slt {
 
 slt! {
     aggregates
+    create_table
+    defaults
+    delete
+    execute_as
+    functions
+    information_schema
+    insert
+    isolation
+    multi_statement
+    namespaces
+    refused
+    roles
+    select
+    seq
+    show
+    system_tables
+    types
+    update
+    users
 }
 
 #[test]
@@ -76,54 +98,55 @@ fn run_file(name: &str) {
 
 fn run_over(path: &Path, backend: impl Backend) {
     let backend = Arc::new(backend);
-    let names = Mutex::new(connections_of(path));
-    let sessions = backend.clone();
+    let user = Arc::new(Mutex::new(ADMIN.to_owned()));
+    let (current, sessions) = (user.clone(), backend.clone());
     let mut runner = Runner::new(move || {
-        let user = names.lock().unwrap().pop_front().expect("a connection that the file names");
-        let session = Session { user, backend: sessions.clone() };
+        let session = Session { user: current.lock().unwrap().clone(), backend: sessions.clone() };
         async { Ok(session) }
     });
     runner.with_column_validator(sqllogictest::strict_column_validator);
-    if std::env::var_os("INBOXDB_SLT_COMPLETE").is_some() {
-        complete(&mut runner, path);
-    } else if let Err(failure) = runner.run_file(path) {
-        panic!("over {}: {}", backend.label(), failure.display(false));
+    let mut completed = std::env::var_os("INBOXDB_SLT_COMPLETE").map(|_| String::new());
+    let mut connection = Connection::Default;
+    for mut record in sqllogictest::parse_file::<DefaultColumnType>(path).unwrap() {
+        match &mut record {
+            Record::Connection(named) => connection = named.clone(),
+            Record::Statement { connection: of, .. }
+            | Record::Query { connection: of, .. }
+            | Record::Let { connection: of, .. } => of.clone_from(&connection),
+            _ => {}
+        }
+        // The runner opens a connection when it is first used.
+        *user.lock().unwrap() = match &connection {
+            Connection::Default => ADMIN.to_owned(),
+            Connection::Named(name) => name.clone(),
+        };
+        if let Some(text) = &mut completed {
+            *text += &format!("{}\n", complete(&mut runner, record));
+        } else if let Err(failure) = runner.run(record) {
+            panic!("over {}: {}", backend.label(), failure.display(false));
+        }
+    }
+    if let Some(text) = completed {
+        std::fs::write(path, text.trim_end().to_owned() + "\n").unwrap();
     }
     runner.shutdown();
 }
 
+/// The record as it should be for what it gives now.
 fn complete<D: AsyncDB<ColumnType = DefaultColumnType>, M: MakeConnection<Conn = D>>(
     runner: &mut Runner<D, M>,
-    path: &Path,
-) {
-    let completed = futures_util::future::FutureExt::now_or_never(runner.update_test_file(
-        path,
+    record: Record<DefaultColumnType>,
+) -> Record<DefaultColumnType> {
+    let output = futures_util::FutureExt::now_or_never(runner.apply_record(record.clone())).expect("backends block");
+    let updated = sqllogictest::update_record_with_output(
+        &record,
+        &output,
         " ",
         sqllogictest::default_validator,
         sqllogictest::default_normalizer,
         sqllogictest::strict_column_validator,
-    ));
-    completed.expect("backends block").unwrap();
-}
-
-/// The users of a file's connections, in the order in which the runner opens them.
-fn connections_of(path: &Path) -> VecDeque<String> {
-    let mut names: VecDeque<String> = VecDeque::new();
-    for record in sqllogictest::parse_file::<DefaultColumnType>(path).unwrap() {
-        let (Record::Statement { connection, .. } | Record::Query { connection, .. } | Record::Let { connection, .. }) =
-            record
-        else {
-            continue;
-        };
-        let name = match connection {
-            Connection::Default => "admin".to_owned(),
-            Connection::Named(name) => name,
-        };
-        if !names.contains(&name) {
-            names.push_back(name);
-        }
-    }
-    names
+    );
+    updated.unwrap_or(record)
 }
 
 /// Where SQL is run. Blocks.
@@ -333,8 +356,8 @@ impl Remote {
         let server = Server::start(&[]);
         let admin = server.set_up();
         let mut root = server.log_in("root");
-        let mut clients = HashMap::from([("admin".to_owned(), admin)]);
-        for (user, role) in USERS.iter().filter(|(user, _)| *user != "admin") {
+        let mut clients = HashMap::from([(ADMIN.to_owned(), admin)]);
+        for (user, role) in USERS.iter().filter(|(user, _)| *user != ADMIN) {
             root.sql(&create_user(user, *role));
             clients.insert((*user).to_owned(), server.log_in(user));
         }
