@@ -92,7 +92,10 @@ fn run_over(path: &Path, backend: impl Backend) {
     runner.shutdown();
 }
 
-fn complete<D: AsyncDB<ColumnType = DefaultColumnType>, M: MakeConnection<Conn = D>>(runner: &mut Runner<D, M>, path: &Path) {
+fn complete<D: AsyncDB<ColumnType = DefaultColumnType>, M: MakeConnection<Conn = D>>(
+    runner: &mut Runner<D, M>,
+    path: &Path,
+) {
     let completed = futures_util::future::FutureExt::now_or_never(runner.update_test_file(
         path,
         " ",
@@ -188,7 +191,8 @@ impl SqlResult {
             return SqlResult::Done { rows: count, message };
         };
         assert_eq!(count, rows.len() as u64, "row_count counts the rows");
-        let types = result["schema"].as_array().map_or_else(Vec::new, |columns| columns.iter().map(column_type).collect());
+        let types =
+            result["schema"].as_array().map_or_else(Vec::new, |columns| columns.iter().map(column_type).collect());
         let rows = rows.iter().map(|row| row.as_array().unwrap().iter().map(cell_text).collect()).collect();
         SqlResult::Rows { types, rows }
     }
@@ -258,7 +262,11 @@ impl Backend for LocalDatabase {
     }
 
     fn run(&self, user: &str, sql: &str) -> Result<Vec<SqlResult>, SqlFailure> {
-        let role = if user == "root" { Role::System } else { self.database.auth().user(&UserId::parse(user).unwrap()).unwrap().role };
+        let role = if user == "root" {
+            Role::System
+        } else {
+            self.database.auth().user(&UserId::parse(user).unwrap()).unwrap().role
+        };
         let principal = Principal { user: UserId::parse(user).unwrap(), role };
         let (database, request) = (self.database.clone(), SqlRequest { sql: sql.to_owned(), ..SqlRequest::default() });
         let (reply, answer): (_, Receiver<Result<Vec<SqlResult>, StatementError>>) = channel();
@@ -278,7 +286,11 @@ impl Backend for LocalDatabase {
     }
 }
 
-async fn execute(database: &Database, principal: &Principal, request: SqlRequest) -> Result<Vec<SqlResult>, StatementError> {
+async fn execute(
+    database: &Database,
+    principal: &Principal,
+    request: SqlRequest,
+) -> Result<Vec<SqlResult>, StatementError> {
     let response = database.execute(principal, request).await?;
     let mut results = Vec::new();
     for StatementResult { outcome, .. } in response.results {
