@@ -30,6 +30,7 @@ use crate::auth::AuthConfig;
 use crate::auth::Authenticator;
 use crate::auth::Policy;
 use crate::error::{Error, Result};
+use crate::live::LiveDirectory;
 use crate::model::{Durability, Seq, TableId};
 use crate::sql::bind::IdSource;
 use crate::sql::engine::{Engine, EngineConfig};
@@ -94,6 +95,7 @@ pub struct Database {
     engine: Engine,
     system: Arc<dyn SystemData>,
     ids: Arc<IdSource>,
+    live: Arc<LiveDirectory>,
     parsed: ParseCache,
     dropped: mpsc::Sender<TableId>,
     committer: Mutex<Option<Committer>>,
@@ -134,8 +136,11 @@ impl Database {
             let _ = dropped.try_send(table);
         }
         actix::spawn(purge::run(receiver, handle));
+        let live = Arc::new(LiveDirectory::default());
+        actix::spawn(live::follow_rights(auth.clone(), live.clone()));
         Ok(Arc::new(Self {
-            system: Arc::new(system::System { auth: auth.clone() }),
+            system: Arc::new(system::System { auth: auth.clone(), live: live.clone() }),
+            live,
             engine: Engine::new(&options.engine)?,
             ids: Arc::new(IdSource::new(options.node, Seq::ZERO)),
             parsed: ParseCache::new(),
@@ -167,9 +172,10 @@ impl Database {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Refuses new work from now on.
+    /// Refuses new work from now on, and tells every subscriber.
     pub fn begin_shutdown(&self) {
         self.stopping.store(true, Ordering::Release);
+        self.live.shut_down();
     }
 
     /// Ends the actors once every write under way is answered, and makes everything durable. The folder is free

@@ -23,12 +23,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
 use crate::actors::Fatal;
+use crate::actors::session::LiveEndpoint;
 use crate::api::client::{self, Gate};
 use crate::api::health::ServerStatus;
 use crate::auth::config::{WeakSecret, check_secret};
 use crate::cli::ServeArgs;
 use crate::config::Config;
 use crate::database::{self, Database, DatabaseOptions};
+use crate::live::limits::SessionLimits;
 use crate::sql::engine::EngineConfig;
 use crate::time::Clock;
 use crate::{api, logging};
@@ -159,6 +161,12 @@ fn http_server(
     let counting = gate.clone();
     let (database, status) = (Data::from(database.clone()), status.clone());
     let authenticator = Data::from(database.auth().clone());
+    let live = Data::new(LiveEndpoint {
+        database: database.clone().into_inner(),
+        directory: database.live().clone(),
+        limits: Arc::new(SessionLimits::from(&config.websocket)),
+        clock: Clock::system(),
+    });
     let routes = api::configure(config);
     let app = move || {
         App::new()
@@ -166,6 +174,7 @@ fn http_server(
             .app_data(gate.clone())
             .app_data(database.clone())
             .app_data(authenticator.clone())
+            .app_data(live.clone())
             .app_data(status.clone())
             .wrap(api::cors(&settings.security.cors))
             .wrap(from_fn(client::protect))

@@ -1,11 +1,223 @@
-//! Live queries: compiled, attached, read and ended.
+//! Live queries: compiled, attached, read, and ended from outside.
+//!
+//! Owns the bridge from sessions to the actors that deliver and the views that pages are read from.
+//! Never decides what an event is: that is `live`'s.
+//! Invariant: a subscriber is attached before its view is opened, so no change is in neither (LQ-1).
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::sql::sqlparser::ast;
+use tokio::sync::broadcast::error::RecvError;
 
 use super::Database;
+use super::execute::Scope;
 use super::request::Outcome;
+use crate::auth::{AuthEvent, Authenticator};
 use crate::error::{Error, Result};
+use crate::live::database::{AttachGuard, Attached, LiveDatabase, LiveLogin, LiveTarget};
+use crate::live::pages::{LiveReader, Page, PageJob, ScanOrder};
+use crate::live::{LiveDirectory, LiveQuery, StoredRows, Subscriber};
+use crate::model::{Owner, PartitionKey, Principal, Seq, StoredRow};
+use crate::sql::statement::{ExecuteTarget, ParsedStatement, Statement};
+use crate::storage::{BatchBuilder, Order, ReadView};
+
+/// Rows read and decoded at once.
+const SCAN_ROWS: usize = 512;
 
 impl Database {
+    pub fn live(&self) -> &Arc<LiveDirectory> {
+        &self.live
+    }
+
     pub(super) fn kill_live_query(&self, live_id: &str) -> Result<Outcome> {
-        Err(Error::NotFound(format!("live query '{live_id}'")))
+        self.live.kill(live_id)?;
+        Ok(Outcome::Done { rows: 0, message: format!("Live query '{live_id}' killed") })
+    }
+
+    /// The SELECT of a subscription, and for whom it runs.
+    fn live_statement<'p>(
+        &self,
+        principal: &Principal,
+        parsed: &'p [ParsedStatement],
+    ) -> Result<(&'p ast::Query, Principal, bool)> {
+        let one = |statement: &'p Statement| match statement {
+            Statement::Query(query) => Ok(&**query),
+            _ => Err(Error::InvalidSql("a subscription takes one SELECT … FROM namespace.table [WHERE …]".to_owned())),
+        };
+        let [statement] = parsed else {
+            return Err(Error::InvalidSql("a subscription takes one statement".to_owned()));
+        };
+        match &statement.statement {
+            Statement::ExecuteAs { target, inner } => {
+                let (principal, all_owners) = self.target(principal, target)?;
+                debug_assert!(all_owners == (*target == ExecuteTarget::All));
+                Ok((one(&inner.statement)?, principal, all_owners))
+            }
+            statement => Ok((one(statement)?, principal.clone(), false)),
+        }
+    }
+}
+
+#[async_trait]
+impl LiveDatabase for Database {
+    async fn authenticate(&self, token: &str, peer: Option<IpAddr>) -> Result<LiveLogin> {
+        if let Some(peer) = peer {
+            self.auth.admit_login(peer)?;
+        }
+        let session = self.auth.authenticate_bearer(token)?;
+        Ok(LiveLogin {
+            session: session.sid.map(|sid| sid.to_string()),
+            expires_at: session.ends_s().map(|s| s.saturating_mul(1_000_000)),
+            principal: session.principal,
+        })
+    }
+
+    async fn compile(&self, principal: &Principal, sql: &str) -> Result<LiveTarget> {
+        let parsed = self.parsed.parse(sql, true)?;
+        let (query, principal, all_owners) = self.live_statement(principal, &parsed)?;
+        let scope = Scope {
+            impersonates: false,
+            all_owners,
+            namespace: "default",
+            params: &[],
+            durability: None,
+            base_url: None,
+            now_us: self.clock.now_us(),
+            principal,
+        };
+        let statement = ast::Statement::Query(Box::new(query.clone()));
+        let query = self.engine.compile_live(self.query_context(&scope), &statement).await?;
+        self.policy.may_subscribe(&scope.principal, query.table())?;
+        let owner = (!query.all_owners()).then(|| query.table().owner_of(&scope.principal));
+        Ok(LiveTarget { query, owner })
+    }
+
+    async fn attach(&self, target: &LiveTarget, subscriber: Subscriber) -> Result<Attached> {
+        let key = subscriber.key;
+        let owner = target.owner.clone().unwrap_or(Owner::Shared);
+        let (router, query) = (self.router.clone(), target.query.clone());
+        // Made first: whoever gives up while waiting for the head is detached all the same.
+        let guard = {
+            let (owner, query) = (owner.clone(), query.clone());
+            AttachGuard::new(move || router.detach(&owner, &*query, key))
+        };
+        let head = self.router.attach(&owner, query, subscriber).await?;
+        Ok(Attached { head, guard })
+    }
+
+    async fn open_reader(&self, target: &LiveTarget) -> Result<Arc<dyn LiveReader>> {
+        let view = self.store.read_view();
+        let query = target.query.clone();
+        let owner = target.owner.clone();
+        self.engine
+            .blocking(move || {
+                let table = query.table().id;
+                let head = match &owner {
+                    Some(owner) => view.head(&PartitionKey { table, owner: owner.clone() })?,
+                    None => view.feed_head(table)?,
+                };
+                Ok(Arc::new(ViewReader { view, query, owner, head }) as Arc<dyn LiveReader>)
+            })
+            .await
+    }
+
+    async fn read_page(&self, job: PageJob) -> Result<Page> {
+        self.engine.blocking(move || job.run()).await
+    }
+}
+
+/// The rows of one partition, or of all owners of a table, at one moment.
+struct ViewReader {
+    view: ReadView,
+    query: Arc<dyn LiveQuery>,
+    owner: Option<Owner>,
+    head: Seq,
+}
+
+type OwnedRows<'a> = Box<dyn Iterator<Item = Result<(Owner, StoredRow)>> + Send + 'a>;
+
+impl LiveReader for ViewReader {
+    fn head(&self) -> Seq {
+        self.head
+    }
+
+    fn replayable_from(&self) -> Seq {
+        // Nothing is removed from a partition yet: every position can be resumed from.
+        Seq::ZERO
+    }
+
+    fn scan(
+        &self,
+        range: RangeInclusive<Seq>,
+        order: ScanOrder,
+    ) -> Box<dyn Iterator<Item = Result<StoredRows>> + Send + '_> {
+        let order = match order {
+            ScanOrder::OldestFirst => Order::Ascending,
+            ScanOrder::NewestFirst => Order::Descending,
+        };
+        let table = self.query.table();
+        let (rows, builder): (OwnedRows<'_>, _) = match &self.owner {
+            Some(owner) => {
+                let key = PartitionKey { table: table.id, owner: owner.clone() };
+                let rows = self.view.scan(&key, range, order).map(|row| row.map(|row| (owner.clone(), row)));
+                (Box::new(rows), BatchBuilder::new(table.clone(), None))
+            }
+            None => (Box::new(self.view.feed(table.id, range, order)), BatchBuilder::all_owners(table.clone(), None)),
+        };
+        Box::new(Batches { rows, builder })
+    }
+}
+
+/// Stored rows, some at a time.
+struct Batches<'a> {
+    rows: OwnedRows<'a>,
+    builder: BatchBuilder,
+}
+
+impl Iterator for Batches<'_> {
+    type Item = Result<StoredRows>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut created = Vec::new();
+        while created.len() < SCAN_ROWS
+            && let Some(row) = self.rows.next()
+        {
+            let pushed = row.and_then(|(owner, row)| {
+                created.push(row.created);
+                self.builder.push(&owner, &row)
+            });
+            if let Err(error) = pushed {
+                return Some(Err(error));
+            }
+        }
+        (!created.is_empty()).then(|| self.builder.finish().map(|rows| StoredRows { rows, created }))
+    }
+}
+
+/// Closes the sockets of users who lost their right to them, within moments (A15). Runs until the authenticator is gone.
+pub(super) async fn follow_rights(auth: Arc<Authenticator>, live: Arc<LiveDirectory>) {
+    let mut changes = auth.changes();
+    // Only the channel keeps it going: a task must not keep the authenticator alive.
+    let auth = Arc::downgrade(&auth);
+    loop {
+        match changes.recv().await {
+            Ok(AuthEvent::UserDropped(user) | AuthEvent::UserLocked(user) | AuthEvent::UserChanged(user)) => {
+                live.close_user(&user, &Error::InvalidCredentials);
+            }
+            Ok(AuthEvent::SessionRevoked(sid)) => {
+                live.close_session(&sid.to_string(), &Error::InvalidCredentials);
+            }
+            Err(RecvError::Lagged(_)) => {
+                // Too many at once to be told each: everyone proves who they are again. 4499 brings them back.
+                live.close(|_| true, &Error::Aborted);
+            }
+            Err(RecvError::Closed) => return,
+        }
+        if auth.strong_count() == 0 {
+            return;
+        }
     }
 }

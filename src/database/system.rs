@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use crate::auth::Authenticator;
+use crate::live::LiveDirectory;
+use crate::live::directory::LiveSubscription;
 use crate::sql::system_tables::{LiveRow, SystemData, UserRow};
 
 pub(super) struct System {
     pub auth: Arc<Authenticator>,
+    pub live: Arc<LiveDirectory>,
 }
 
 impl SystemData for System {
@@ -28,6 +31,19 @@ impl SystemData for System {
     }
 
     fn live(&self) -> Vec<LiveRow> {
-        Vec::new()
+        let row = |subscription: &Arc<LiveSubscription>| LiveRow {
+            live_id: subscription.live_id(),
+            connection_id: subscription.connection.id.to_string(),
+            subscription_id: subscription.subscription_id.clone(),
+            table: subscription.table.name.clone(),
+            user_id: subscription.user.clone(),
+            query: subscription.query.clone(),
+            options: subscription.options.clone(),
+            created_at: subscription.created_at,
+            last_update: subscription.last_update(),
+            changes: i64::try_from(subscription.changes()).unwrap_or(i64::MAX),
+            last_ping_at: subscription.connection.last_seen_at(),
+        };
+        self.live.subscriptions().iter().map(row).collect()
     }
 }

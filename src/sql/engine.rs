@@ -36,7 +36,7 @@ use tokio::time::Instant;
 
 use super::bind::IdSource;
 use super::caller_catalog::CATALOG;
-use super::live_query::{self, LivePage, PageSpec};
+use super::live_query;
 use super::partition_table::TurnScans;
 use super::system_tables::SystemData;
 use crate::error::{Error, Result};
@@ -174,14 +174,6 @@ impl Engine {
         let statement = prepare(query, &ctx.params)?;
         let state = self.state_at(ctx.now_us);
         self.blocking(move || live_query::compile(&state, &ctx, &statement)).await
-    }
-
-    /// Reads a page of stored rows for `query`.
-    ///
-    /// # Errors
-    /// What [`live_query::read_page`] answers.
-    pub async fn live_page(&self, query: Arc<dyn LiveQuery>, view: ReadView, spec: PageSpec) -> Result<LivePage> {
-        self.blocking(move || live_query::read_page(&*query, &view, &spec)).await
     }
 
     /// Runs work that blocks on the disk, or computes for long, on the engine's threads.

@@ -5,7 +5,6 @@
 //! Never answers with a query that it could not keep: what changes without a row changing is refused by name.
 //! Invariants: LQ-4 (live result = SELECT at the same position), LQ-3 (the owner is chosen by whoever feeds it rows).
 
-mod page;
 mod shape;
 
 use std::sync::Arc;
@@ -31,8 +30,6 @@ use crate::error::{Error, Result};
 use crate::live::query::LiveQuery;
 use crate::model::schema::SEQ_COLUMN;
 use crate::model::{ResultSchema, TableKind, TableMeta};
-
-pub use page::{LivePage, PageKind, PageSpec, read_page};
 
 /// Compiles `statement`, which `engine::prepare` has prepared.
 ///

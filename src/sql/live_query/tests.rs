@@ -3,10 +3,13 @@
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
+use arrow::compute::filter_record_batch;
+
 use super::*;
 use crate::error::ErrorCode;
-use crate::model::{ChangeKind, DataType, Owner, Param, Role, Seq, UserId, Value};
+use crate::model::{DataType, Param, PartitionKey, Role, Seq, UserId, Value};
 use crate::sql::engine::world::{World, json, parse, text};
+use crate::storage::{BatchBuilder, Order};
 
 async fn live(world: &World, ctx: QueryContext, sql: &str) -> Result<Arc<dyn LiveQuery>> {
     world.engine.compile_live(ctx, &parse(sql)).await
@@ -16,10 +19,29 @@ async fn alices(world: &World, sql: &str) -> Arc<dyn LiveQuery> {
     live(world, world.ctx("alice", Role::User), sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
 }
 
-async fn page(world: &World, query: &Arc<dyn LiveQuery>, rows: usize, from: Seq, kind: PageKind) -> LivePage {
-    let owner = query.table().owner_for(&UserId::parse("alice").unwrap());
-    let spec = PageSpec { owner, seqs: from..=Seq::MAX, rows, kind };
-    world.engine.live_page(query.clone(), world.view(), spec).await.unwrap()
+/// Alice's live rows that the query selects, as it shows them.
+fn selected(world: &World, query: &Arc<dyn LiveQuery>) -> Result<RecordBatch> {
+    let view = world.view();
+    let table = query.table().clone();
+    let owner = table.owner_for(&UserId::parse("alice").unwrap());
+    let mut rows = if query.all_owners() {
+        let mut rows = BatchBuilder::all_owners(table.clone(), None);
+        for row in view.feed(table.id, Seq::ZERO..=Seq::MAX, Order::Ascending) {
+            let (owner, row) = row?;
+            rows.push(&owner, &row)?;
+        }
+        rows
+    } else {
+        let mut rows = BatchBuilder::new(table.clone(), None);
+        let key = PartitionKey { table: table.id, owner: owner.clone() };
+        for row in view.scan(&key, Seq::ZERO..=Seq::MAX, Order::Ascending) {
+            rows.push(&owner, &row?)?;
+        }
+        rows
+    };
+    let rows = rows.finish()?;
+    let rows = filter_record_batch(&rows, &query.matches(&rows)?).map_err(Error::internal)?;
+    query.project(&rows)
 }
 
 #[tokio::test]
@@ -99,8 +121,8 @@ async fn a_projection_shows_its_columns_and_seq() {
     for (sql, columns, row) in cases {
         let query = alices(&world, sql).await;
         assert_eq!(names(&query), columns, "{sql}");
-        let page = page(&world, &query, 9, Seq::ZERO, PageKind::Snapshot).await;
-        assert_eq!(json(&[page.rows]), row, "{sql}");
+        let rows = selected(&world, &query).unwrap();
+        assert_eq!(json(&[rows]), row, "{sql}");
     }
     let query = alices(&world, "SELECT id, body AS text FROM demo.notes").await;
     assert_eq!(query.schema().columns()[0].data_type, DataType::BigInt);
@@ -109,8 +131,8 @@ async fn a_projection_shows_its_columns_and_seq() {
     let all = QueryContext { scope: OwnerScope::All, ..world.ctx("agent", Role::Service) };
     let query = live(&world, all, "SELECT * FROM demo.notes WHERE _user_id = 'alice'").await.unwrap();
     assert!(query.all_owners() && names(&query).ends_with("_seq _deleted _user_id _storage_id"));
-    let page = page(&world, &query, 9, Seq::ZERO, PageKind::Snapshot).await;
-    assert!(json(&[page.rows]).ends_with(r#"false,"alice","local"]"#));
+    let rows = selected(&world, &query).unwrap();
+    assert!(json(&[rows]).ends_with(r#"false,"alice","local"]"#));
 }
 
 #[tokio::test]
@@ -125,59 +147,6 @@ async fn equal_queries_have_one_identity() {
     let own = "SELECT * FROM demo.rooms WHERE name = CURRENT_USER";
     assert_ne!(id(alices(&world, own).await), id(live(&world, bob(), own).await.unwrap()));
     assert_eq!(id(alices(&world, own).await), id(alices(&world, own).await));
-}
-
-#[tokio::test]
-async fn pages_cut_where_they_say() {
-    let mut world = World::new();
-    let mut seqs = Vec::new();
-    for id in 0..5 {
-        seqs.push(world.put("notes", "alice", &[Value::Int(id), text("x")]));
-    }
-    world.put("notes", "bob", &[Value::Int(9), text("x")]);
-    world.delete("notes", "alice", Value::Int(4));
-    let query = alices(&world, "SELECT id FROM demo.notes WHERE id <> 1").await;
-
-    let first = page(&world, &query, 2, Seq::ZERO, PageKind::Snapshot).await;
-    assert_eq!(
-        (json(&[first.rows]), first.last, first.has_more),
-        (format!(r#"["0","{}"] ["2","{}"]"#, seqs[0], seqs[2]), Some(seqs[2]), true)
-    );
-    let second = page(&world, &query, 2, seqs[2].after(), PageKind::Snapshot).await;
-    assert_eq!((second.rows.num_rows(), second.last, second.has_more), (1, Some(seqs[3]), false));
-    let nothing = page(&world, &query, 2, seqs[3].after(), PageKind::Snapshot).await;
-    assert_eq!((nothing.rows.num_rows(), nothing.last, nothing.has_more), (0, None, false));
-    assert_eq!(nothing.rows.schema().field(1).name(), "_seq", "an empty page has its columns all the same");
-
-    let newest = page(&world, &query, 2, Seq::ZERO, PageKind::Newest).await;
-    assert_eq!(
-        (json(&[newest.rows]), newest.last, newest.has_more),
-        (format!(r#"["2","{}"] ["3","{}"]"#, seqs[2], seqs[3]), Some(seqs[3]), true)
-    );
-    let none = page(&world, &query, 0, Seq::ZERO, PageKind::Newest).await;
-    assert_eq!((none.rows.num_rows(), none.has_more), (0, true));
-}
-
-#[tokio::test]
-async fn a_resume_tells_inserts_updates_and_deletes() {
-    let mut world = World::new();
-    for id in 1..=4 {
-        world.put("notes", "alice", &[Value::Int(id), text("in")]);
-    }
-    let from = world.put("notes", "alice", &[Value::Int(5), text("in")]);
-    world.delete("notes", "alice", Value::Int(1));
-    world.put("notes", "alice", &[Value::Int(2), text("in"), Value::Int(7)]);
-    world.put("notes", "alice", &[Value::Int(3), text("out")]);
-    world.put("notes", "alice", &[Value::Int(6), text("in")]);
-    world.put("notes", "alice", &[Value::Int(7), text("out")]);
-    world.put("notes", "alice", &[Value::Int(8), text("in")]);
-    world.delete("notes", "alice", Value::Int(8));
-    let query = alices(&world, "SELECT id FROM demo.notes WHERE body = 'in'").await;
-    let page = page(&world, &query, 9, from.after(), PageKind::ChangesAfter(from)).await;
-    let ids: Vec<i64> = page.rows.column(0).as_primitive::<arrow::datatypes::Int64Type>().values().to_vec();
-    use ChangeKind::{Delete, Insert, Update};
-    assert_eq!(ids, [1, 2, 3, 6]);
-    assert_eq!(page.kinds, [Delete, Update, Delete, Insert], "deleted, changed, moved out of the filter, new");
 }
 
 /// LQ-4's predicates: each form that a WHERE can take on one table.
@@ -259,11 +228,11 @@ fn a_live_query_selects_what_select_selects() {
         runtime.block_on(async {
             for predicate in PREDICATES {
                 let sql = format!("SELECT * FROM demo.notes WHERE {predicate}");
-                let selected = world.run(world.ctx("alice", Role::User), &sql).await;
-                let selected = selected.map_err(|error| TestCaseError::fail(format!("{sql}: {error}")))?;
+                let answer = world.run(world.ctx("alice", Role::User), &sql).await;
+                let answer = answer.map_err(|error| TestCaseError::fail(format!("{sql}: {error}")))?;
                 let query = alices(&world, &sql).await;
-                let live = page(&world, &query, 100, Seq::ZERO, PageKind::Snapshot).await;
-                prop_assert_eq!(json(&[live.rows]), selected, "{}", sql);
+                let live = selected(&world, &query).unwrap();
+                prop_assert_eq!(json(&[live]), answer, "{}", sql);
             }
             Ok(())
         })?;
@@ -275,8 +244,6 @@ async fn a_row_that_makes_the_predicate_fail_is_an_error_not_a_silence() {
     let mut world = World::new();
     world.put("notes", "alice", &[Value::Int(1), text("x"), Value::Int(0)]);
     let query = alices(&world, "SELECT * FROM demo.notes WHERE 1 / n > 0").await;
-    let owner = Owner::User(UserId::parse("alice").unwrap());
-    let spec = PageSpec { owner, seqs: Seq::ZERO..=Seq::MAX, rows: 5, kind: PageKind::Snapshot };
-    let error = world.engine.live_page(query, world.view(), spec).await.unwrap_err();
+    let error = selected(&world, &query).unwrap_err();
     assert_eq!(error.code(), ErrorCode::Execution, "{error}");
 }
