@@ -19,7 +19,7 @@ mod write;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -38,8 +38,13 @@ use crate::sql::system_tables::SystemData;
 use crate::storage::{FjallLog, OpenError, Recovered, Store};
 use crate::time::Clock;
 
+pub use read::RowLimits;
+
 use catalog::CatalogStore;
 use parsed::ParseCache;
+
+/// How often idle partitions are looked for.
+const PASSIVATE_ROUND: Duration = Duration::from_secs(10);
 
 /// What an operator decides about a database.
 #[derive(Debug, Clone)]
@@ -52,6 +57,7 @@ pub struct DatabaseOptions {
     /// 0: no bound.
     pub max_result_bytes: u64,
     pub max_statements: usize,
+    pub row_limits: RowLimits,
     pub engine: EngineConfig,
     pub auth: AuthConfig,
 }
@@ -67,6 +73,7 @@ impl DatabaseOptions {
             buffered_sync_interval: Duration::from_millis(50),
             max_result_bytes: 64 << 20,
             max_statements: 1_000,
+            row_limits: RowLimits::default(),
             engine: EngineConfig::default(),
             auth: AuthConfig::default(),
         }
@@ -136,6 +143,7 @@ impl Database {
             let _ = dropped.try_send(table);
         }
         actix::spawn(purge::run(receiver, handle));
+        actix::spawn(passivate(Arc::downgrade(&router)));
         let live = Arc::new(LiveDirectory::default());
         actix::spawn(live::follow_rights(auth.clone(), live.clone()));
         Ok(Arc::new(Self {
@@ -192,5 +200,15 @@ impl Database {
                 tracing::error!("waiting for the committer failed");
             }
         }
+    }
+}
+
+/// Stops actors of partitions that nobody uses, now and then, for as long as there is a router.
+async fn passivate(router: Weak<Router>) {
+    let mut rounds = tokio::time::interval(PASSIVATE_ROUND);
+    loop {
+        rounds.tick().await;
+        let Some(router) = router.upgrade() else { return };
+        router.passivate_idle();
     }
 }

@@ -29,7 +29,7 @@ use crate::api::health::ServerStatus;
 use crate::auth::config::{WeakSecret, check_secret};
 use crate::cli::ServeArgs;
 use crate::config::Config;
-use crate::database::{self, Database, DatabaseOptions};
+use crate::database::{self, Database, DatabaseOptions, RowLimits};
 use crate::live::limits::SessionLimits;
 use crate::sql::engine::EngineConfig;
 use crate::time::Clock;
@@ -132,6 +132,7 @@ fn database_options(config: &Config) -> DatabaseOptions {
         buffered_sync_interval: durability.buffered_sync_interval,
         max_result_bytes: limits.max_result_bytes.as_u64(),
         max_statements: limits.max_statements,
+        row_limits: RowLimits { default: limits.default_query_limit, max: limits.max_query_limit },
         engine: EngineConfig {
             threads: count_or_cores(datafusion.threads),
             memory_limit_bytes: usize::try_from(datafusion.memory_limit.as_u64()).unwrap_or(usize::MAX),

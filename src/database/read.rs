@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use datafusion::sql::sqlparser::ast;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 
 use super::Database;
 use super::execute::Scope;
@@ -23,6 +23,14 @@ const DIRECT_ROWS_MAX: usize = 1_000;
 
 impl Database {
     pub(super) async fn query(&self, scope: &Scope<'_>, query: &ast::Query) -> Result<RowStream> {
+        let rows = self.all_rows(scope, query).await?;
+        Ok(match self.options.row_limits.of(query) {
+            Some(limit) => at_most(rows, limit),
+            None => rows,
+        })
+    }
+
+    async fn all_rows(&self, scope: &Scope<'_>, query: &ast::Query) -> Result<RowStream> {
         if !scope.all_owners {
             let catalog = self.catalog.current();
             if let Some(select) = direct::point_select(&self.bind_context(scope, &catalog), query)?
@@ -67,6 +75,39 @@ impl Database {
     }
 }
 
+/// How many rows a SELECT may answer. Both are 0, no limit, unless an operator sets them (A1).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RowLimits {
+    /// Of a query without a LIMIT of its own.
+    pub default: u64,
+    /// Of every query.
+    pub max: u64,
+}
+
+impl RowLimits {
+    fn of(self, query: &ast::Query) -> Option<u64> {
+        let default = if query.limit_clause.is_none() && query.fetch.is_none() { self.default } else { 0 };
+        [default, self.max].into_iter().filter(|limit| *limit > 0).min()
+    }
+}
+
+/// The first `limit` rows; the query is stopped behind them.
+fn at_most(rows: RowStream, limit: u64) -> RowStream {
+    let batches = rows.batches.scan(limit, |left, batch| {
+        let batch = match batch {
+            _ if *left == 0 => return std::future::ready(None),
+            Ok(batch) => {
+                let rows = usize::try_from(*left).unwrap_or(usize::MAX).min(batch.num_rows());
+                *left -= rows as u64;
+                Ok(batch.slice(0, rows))
+            }
+            Err(error) => Err(error),
+        };
+        std::future::ready(Some(batch))
+    });
+    RowStream { schema: rows.schema, batches: Box::pin(batches) }
+}
+
 fn direct_rows(select: &PointSelect) -> usize {
     match select.read {
         DirectRead::Key(_) => 1,
@@ -96,4 +137,30 @@ fn read(view: &ReadView, key: &PartitionKey, select: &PointSelect) -> Result<Rec
         }
     }
     batch.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(sql: &str) -> ast::Query {
+        match crate::sql::parse::parse(sql).unwrap().remove(0).statement {
+            crate::sql::statement::Statement::Query(query) => *query,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn limits_are_off_until_they_are_set() {
+        let cases = [
+            (RowLimits { default: 0, max: 0 }, "SELECT 1", None),
+            (RowLimits { default: 50, max: 0 }, "SELECT 1", Some(50)),
+            (RowLimits { default: 50, max: 0 }, "SELECT 1 LIMIT 70", None),
+            (RowLimits { default: 50, max: 20 }, "SELECT 1", Some(20)),
+            (RowLimits { default: 50, max: 60 }, "SELECT 1 LIMIT 70", Some(60)),
+        ];
+        for (limits, sql, expected) in cases {
+            assert_eq!(limits.of(&query(sql)), expected, "{limits:?} {sql}");
+        }
+    }
 }
