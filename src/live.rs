@@ -21,6 +21,8 @@ pub mod registry;
 pub mod resume;
 mod rows;
 pub mod session;
+#[cfg(test)]
+mod simulation;
 pub mod subscription;
 #[cfg(test)]
 mod testing;

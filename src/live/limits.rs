@@ -31,6 +31,9 @@ pub(crate) const MAX_WORK: usize = 4;
 /// An event of the smallest useful size: a bound in bytes stands for a bound in events of a few times as many.
 const SMALL_EVENT_BYTES: usize = 256;
 
+/// A client that loads is busy, not slow: more may be held back for it than may wait for one that is live.
+const HELD_TIMES: usize = 4;
+
 impl From<&WebSocketConfig> for SessionLimits {
     fn from(config: &WebSocketConfig) -> Self {
         let bytes = |size: bytesize::ByteSize| usize::try_from(size.as_u64()).unwrap_or(usize::MAX);
@@ -45,7 +48,7 @@ impl From<&WebSocketConfig> for SessionLimits {
             max_subscriptions_per_user: config.max_subscriptions_per_user,
             max_subscriptions_per_connection: config.max_subscriptions_per_connection,
             outbox: bound(outbox),
-            held: bound(outbox),
+            held: bound(outbox.saturating_mul(HELD_TIMES)),
         }
     }
 }

@@ -25,7 +25,9 @@ pub trait LiveReader: Send + Sync {
     /// Position of the last change that the view contains.
     fn head(&self) -> Seq;
 
-    /// Changes above this position are all there; below it, retention may have removed tombstones.
+    /// Above this position nothing is missing; below it, retention may have removed tombstones. A tombstone above it
+    /// stays although its key is inserted again: the new row may not match, and then only the tombstone tells that the
+    /// old one is gone.
     fn replayable_from(&self) -> Seq;
 
     /// The stored rows with `_seq` in `range`, tombstones included, in `order`, in batches of some hundred rows.
