@@ -133,6 +133,7 @@ fn run_over(path: &Path, backend: impl Backend) {
 }
 
 <<<<<<< HEAD
+<<<<<<< HEAD
 /// The record as it should be for what it gives now.
 fn complete<D: AsyncDB<ColumnType = DefaultColumnType>, M: MakeConnection<Conn = D>>(
     runner: &mut Runner<D, M>,
@@ -143,6 +144,8 @@ fn complete<D: AsyncDB<ColumnType = DefaultColumnType>, M: MakeConnection<Conn =
         &record,
         &output,
 =======
+=======
+>>>>>>> 81b2591 (Serve a chat in the browser from the binary: two tabs, two users, one agent)
 fn complete<D: AsyncDB<ColumnType = DefaultColumnType>, M: MakeConnection<Conn = D>>(
     runner: &mut Runner<D, M>,
     path: &Path,
