@@ -16,6 +16,9 @@ use super::script::{MessageNumber, Script, UserNumber};
 use super::socket::{Delivery, Row};
 use crate::model::Seq;
 
+/// Where the histograms end: longer than the demo.
+const LONGEST_MICROS: u64 = 3_600_000_000;
+
 /// Of the writes that went through at the first try: an interruption is told apart, not averaged in.
 pub(crate) struct Latencies {
     /// Request sent to acknowledgement, in µs.
@@ -186,7 +189,7 @@ pub(crate) fn sight(script: &Script, key: &str, content: &str, seq: Seq, owner: 
 }
 
 fn histogram() -> Histogram<u64> {
-    Histogram::new(3).expect("three significant digits are within what a histogram can hold")
+    Histogram::new_with_bounds(1, LONGEST_MICROS, 3).expect("bounds and digits are within what a histogram can hold")
 }
 
 fn micros(from: Instant, to: Instant) -> u64 {

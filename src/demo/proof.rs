@@ -126,7 +126,7 @@ fn agent_saw_all(script: &Script, record: &Record) -> Finding {
     let mut faults = Faults::default();
     let questions = script.questions().filter(|(number, _)| record.acknowledged[number.index()]);
     once_and_in_order("the agent", questions.map(|(number, _)| number), &record.agent, &mut faults);
-    let detail = format!("{} of {} users", thousands(record.agent.len()), record.inboxes.len());
+    let detail = format!("{} questions, {} users", thousands(record.agent.len()), record.inboxes.len());
     finding("the agent saw each question once, in order", faults, detail)
 }
 
