@@ -16,7 +16,7 @@ use super::fatal::{Fatal, PanicGuard};
 use super::inbox;
 use super::table::{CommitFailed, Committed, TableActor};
 use crate::error::{Error, Result};
-use crate::model::Durability;
+use crate::model::{Durability, WriteAck};
 use crate::storage::{CommitEntry, CommitLog, CommitReceipt};
 
 /// More than the router's credits plus whatever DDL and purging can have under way, so that `try_send` never fails.
@@ -34,9 +34,24 @@ pub(super) struct Submission {
 
 /// Whom to tell.
 pub(super) enum Then {
-    /// The table's oldest entry in flight: tables submit in `_seq` order and are told in that order.
-    Table(Addr<TableActor>),
+    /// The writer, at once: it waits on another thread than the table, and a hop between threads costs more than
+    /// everything else it waits for but the fdatasync. Then the table, whose oldest entry in flight this is: tables
+    /// submit in `_seq` order and are told in that order.
+    Table(Addr<TableActor>, Answer),
     Reply(oneshot::Sender<Result<CommitReceipt>>),
+}
+
+/// What is owed to a writer, once its changes are durable.
+pub(super) struct Answer {
+    pub reply: oneshot::Sender<Result<WriteAck>>,
+    pub ack: WriteAck,
+}
+
+impl Answer {
+    fn give<T>(self, outcome: &Result<T>) {
+        // Nobody waits any more: the changes are durable all the same.
+        drop(self.reply.send(outcome.as_ref().map(|_| self.ack).map_err(Error::clone)));
+    }
 }
 
 enum Message {
@@ -51,13 +66,20 @@ pub struct CommitterHandle {
 }
 
 impl CommitterHandle {
+    /// Where it fails, whoever waits is answered; the table is not told.
+    ///
     /// # Errors
     /// `SHUTTING_DOWN` when the thread has ended, `BUSY` when the channel is full (more than the credits allow).
     pub(super) fn submit(&self, submission: Submission) -> Result<()> {
-        self.sender.try_send(Message::Submit(submission)).map_err(|e| match e {
-            TrySendError::Full(_) => Error::Busy,
-            TrySendError::Disconnected(_) => Error::ShuttingDown,
-        })
+        let (error, back) = match self.sender.try_send(Message::Submit(submission)) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Full(back)) => (Error::Busy, back),
+            Err(TrySendError::Disconnected(back)) => (Error::ShuttingDown, back),
+        };
+        if let Message::Submit(Submission { then: Then::Table(_, answer), .. }) = back {
+            answer.give(&Err::<(), _>(error.clone()));
+        }
+        Err(error)
     }
 
     /// Makes one entry durable at [`Durability::Sync`].
@@ -191,7 +213,7 @@ impl<L: CommitLog> Loop<L> {
     }
 }
 
-/// Tells each table once how many of its entries are durable, and each single waiter.
+/// Answers each waiter, then tells each table once how many of its entries are durable.
 fn tell(thens: Vec<Then>, outcome: &Result<CommitReceipt>) {
     let mut tables: Vec<(Addr<TableActor>, usize)> = Vec::new();
     for then in thens {
@@ -200,16 +222,19 @@ fn tell(thens: Vec<Then>, outcome: &Result<CommitReceipt>) {
                 // Nobody waits any more: nothing to do.
                 let _ = reply.send(outcome.clone());
             }
-            Then::Table(table) => match tables.iter_mut().find(|(t, _)| *t == table) {
-                Some((_, count)) => *count += 1,
-                None => tables.push((table, 1)),
-            },
+            Then::Table(table, answer) => {
+                answer.give(outcome);
+                match tables.iter_mut().find(|(t, _)| *t == table) {
+                    Some((_, count)) => *count += 1,
+                    None => tables.push((table, 1)),
+                }
+            }
         }
     }
     for (table, count) in tables {
         match outcome {
             Ok(_) => inbox::send(&table, Committed { count }),
-            Err(error) => inbox::send(&table, CommitFailed { error: error.clone() }),
+            Err(_) => inbox::send(&table, CommitFailed),
         }
     }
 }

@@ -31,7 +31,8 @@ pub(super) struct PartitionActor {
     store: Arc<Store>,
     table: Addr<TableActor>,
     core: PartitionCore<Append>,
-    answers: HashMap<Ticket, Answer>,
+    /// Credits of the writes under way.
+    credits: HashMap<Ticket, OwnedSemaphorePermit>,
     /// This owner's live queries.
     queries: QueryRegistry,
     /// Position of the last change that was delivered; ZERO: none since the actor started.
@@ -40,13 +41,6 @@ pub(super) struct PartitionActor {
     queued: Arc<AtomicUsize>,
     map: Arc<RouterMap>,
     _guard: PanicGuard,
-}
-
-/// What is owed for a write under way. Its credit goes back when it is answered.
-struct Answer {
-    reply: oneshot::Sender<Result<WriteAck>>,
-    rows: u64,
-    _credit: OwnedSemaphorePermit,
 }
 
 /// What a partition is made of.
@@ -70,7 +64,7 @@ impl PartitionActor {
             store,
             table,
             core: PartitionCore::default(),
-            answers: HashMap::new(),
+            credits: HashMap::new(),
             queries: QueryRegistry::default(),
             head: Seq::ZERO,
             queued,
@@ -96,10 +90,10 @@ impl PartitionActor {
                 drop(reply.send(Ok(WriteAck { rows, last: None })));
             }
             Ok(Prepared { ticket, changes, rows }) => {
-                self.answers.insert(ticket, Answer { reply, rows, _credit: credit });
-                let owner = command.owner;
-                let durability = command.durability;
-                inbox::send(&self.table, Commit { partition: ctx.address(), ticket, owner, changes, durability });
+                self.credits.insert(ticket, credit);
+                let WriteCommand { owner, durability, .. } = command;
+                let partition = ctx.address();
+                inbox::send(&self.table, Commit { partition, ticket, owner, changes, durability, rows, reply });
             }
         }
     }
@@ -142,26 +136,21 @@ impl Handler<Append> for PartitionActor {
     }
 }
 
-/// A write's fate: its changes are durable, or never will be.
+/// A write under way has ended, and its writer is answered: the changes are durable, or never will be (`None`).
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) struct Durable {
+pub(super) struct Settled {
     pub ticket: Ticket,
-    pub outcome: Result<CommittedChanges>,
+    pub committed: Option<CommittedChanges>,
 }
 
-impl Handler<Durable> for PartitionActor {
+impl Handler<Settled> for PartitionActor {
     type Result = ();
 
-    fn handle(&mut self, msg: Durable, ctx: &mut Context<Self>) {
+    fn handle(&mut self, msg: Settled, ctx: &mut Context<Self>) {
         let unparked = self.core.committed(msg.ticket);
-        if let Some(Answer { reply, rows, .. }) = self.answers.remove(&msg.ticket) {
-            let answer = msg.outcome.as_ref().map(|c| WriteAck { rows, last: Some(c.range.last) });
-            // Nobody waits any more: the rows are durable all the same.
-            drop(reply.send(answer.map_err(Error::clone)));
-        }
-        if let Ok(committed) = &msg.outcome {
-            // The answer first, then the subscribers: a writer never waits for a reader.
+        self.credits.remove(&msg.ticket);
+        if let Some(committed) = &msg.committed {
             self.head = committed.range.last;
             deliver(&mut self.queries, committed, false);
         }

@@ -8,14 +8,14 @@ use std::collections::VecDeque;
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use tokio::sync::oneshot;
 
-use super::committer::{CommitterHandle, Submission, Then};
+use super::committer::{Answer, CommitterHandle, Submission, Then};
 use super::fatal::{Fatal, PanicGuard};
 use super::feed::{Attach, deliver};
 use super::inbox;
-use super::partition::{Durable, PartitionActor};
-use crate::error::Error;
+use super::partition::{PartitionActor, Settled};
+use crate::error::{Error, Result};
 use crate::live::{QueryRegistry, SubscriptionKey};
-use crate::model::{Change, CommittedChanges, Durability, Owner, Seq};
+use crate::model::{Change, CommittedChanges, Durability, Owner, Seq, WriteAck};
 use crate::partition::{Sequencer, Ticket};
 use crate::storage::CommitEntry;
 use crate::time::Clock;
@@ -78,18 +78,22 @@ pub(super) struct Commit {
     pub owner: Owner,
     pub changes: Vec<Change>,
     pub durability: Durability,
+    /// Live rows that the statement touched.
+    pub rows: u64,
+    pub reply: oneshot::Sender<Result<WriteAck>>,
 }
 
 impl Handler<Commit> for TableActor {
     type Result = ();
 
     fn handle(&mut self, msg: Commit, ctx: &mut Context<Self>) {
-        let Commit { partition, ticket, owner, changes, durability } = msg;
+        let Commit { partition, ticket, owner, changes, durability, rows, reply } = msg;
         let Some(committed) = self.sequencer.assign(owner, changes, self.clock.now_ms()) else { return };
         let entry = CommitEntry::Changes(committed.clone());
-        match self.committer.submit(Submission { entry, durability, then: Then::Table(ctx.address()) }) {
+        let answer = Answer { reply, ack: WriteAck { rows, last: Some(committed.range.last) } };
+        match self.committer.submit(Submission { entry, durability, then: Then::Table(ctx.address(), answer) }) {
             Ok(()) => self.in_flight.push_back(InFlight { partition, ticket, committed }),
-            Err(error) => inbox::send(&partition, Durable { ticket, outcome: Err(error) }),
+            Err(_) => inbox::send(&partition, Settled { ticket, committed: None }),
         }
     }
 }
@@ -108,25 +112,23 @@ impl Handler<Committed> for TableActor {
         for InFlight { partition, ticket, committed } in self.in_flight.drain(..msg.count) {
             self.head = committed.range.last;
             deliver(&mut self.feed, &committed, true);
-            inbox::send(&partition, Durable { ticket, outcome: Ok(committed) });
+            inbox::send(&partition, Settled { ticket, committed: Some(committed) });
         }
         self.tell_drained();
     }
 }
 
-/// The store failed: nothing in flight will ever be durable here.
+/// The store failed: nothing in flight will ever be durable here. Its writers know.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) struct CommitFailed {
-    pub error: Error,
-}
+pub(super) struct CommitFailed;
 
 impl Handler<CommitFailed> for TableActor {
     type Result = ();
 
-    fn handle(&mut self, msg: CommitFailed, _ctx: &mut Context<Self>) {
+    fn handle(&mut self, _: CommitFailed, _ctx: &mut Context<Self>) {
         for InFlight { partition, ticket, .. } in self.in_flight.drain(..) {
-            inbox::send(&partition, Durable { ticket, outcome: Err(msg.error.clone()) });
+            inbox::send(&partition, Settled { ticket, committed: None });
         }
         self.tell_drained();
     }

@@ -132,8 +132,6 @@ fn run_over(path: &Path, backend: impl Backend) {
     runner.shutdown();
 }
 
-<<<<<<< HEAD
-<<<<<<< HEAD
 /// The record as it should be for what it gives now.
 fn complete<D: AsyncDB<ColumnType = DefaultColumnType>, M: MakeConnection<Conn = D>>(
     runner: &mut Runner<D, M>,
@@ -143,16 +141,6 @@ fn complete<D: AsyncDB<ColumnType = DefaultColumnType>, M: MakeConnection<Conn =
     let updated = sqllogictest::update_record_with_output(
         &record,
         &output,
-=======
-=======
->>>>>>> 81b2591 (Serve a chat in the browser from the binary: two tabs, two users, one agent)
-fn complete<D: AsyncDB<ColumnType = DefaultColumnType>, M: MakeConnection<Conn = D>>(
-    runner: &mut Runner<D, M>,
-    path: &Path,
-) {
-    let completed = futures_util::future::FutureExt::now_or_never(runner.update_test_file(
-        path,
->>>>>>> live
         " ",
         sqllogictest::default_validator,
         sqllogictest::default_normalizer,
