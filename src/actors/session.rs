@@ -27,7 +27,7 @@ use crate::live::database::{AttachGuard, LiveDatabase, LiveLogin};
 use crate::live::directory::{ConnectionGuard, SubscriptionGuard};
 use crate::live::frames::Protocol;
 use crate::live::limits::SessionLimits;
-use crate::live::outbox::{Delivery, SubscriptionKey, Taken};
+use crate::live::outbox::{Delivery, Ending, SubscriptionKey, Taken};
 use crate::live::pages::{LiveReader, PageJob, PageRequest};
 use crate::live::session::{Effect, OpenRequest, Outgoing, SessionCore};
 use crate::live::{LiveDirectory, LiveQuery, Wire, WireFrame};
@@ -52,8 +52,8 @@ pub struct Hello {
 
 /// Deliveries that are taken from the outbox at a time: as many as actix-ws queues.
 const DELIVERIES: usize = 32;
-/// How long a last message may take to reach a socket that does not drain.
-const CLOSE_GRACE: Duration = Duration::from_secs(5);
+/// How long the last messages may wait for a peer that does not read. By then it holds nothing but its socket.
+const CLOSE_GRACE: Duration = Duration::from_secs(10);
 
 /// Starts the session on the arbiter that serves the socket.
 pub fn spawn(endpoint: Arc<LiveEndpoint>, socket: actix_ws::Session, messages: AggregatedMessageStream, hello: Hello) {
@@ -131,6 +131,14 @@ impl SessionActor {
             let written = self.write(task);
             if written == Written::Over {
                 return ctx.stop();
+            }
+            if written == Written::Blocked && !self.core.is_closing() {
+                // The peer does not read; that it is over must not wait for it.
+                match self.connection.connection().outbox().poll_ending(task) {
+                    Poll::Ready(Ending::Overflow) => self.core.overflowed(),
+                    Poll::Ready(Ending::Closed(error)) => self.core.close_with(&error),
+                    Poll::Pending => {}
+                }
             }
             self.start_effects(ctx);
             if written == Written::Blocked || self.core.is_closing() && self.core.has_room() {

@@ -51,6 +51,15 @@ struct Queue {
     waiting: VecDeque<Delivery>,
     bytes: usize,
     state: State,
+    /// Why the session is to be closed, where that was told.
+    closed: Option<Error>,
+}
+
+/// What ends a session, however much waits for it.
+#[derive(Debug, Clone)]
+pub enum Ending {
+    Overflow,
+    Closed(Error),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +87,7 @@ const KEEP_CAPACITY: usize = 64;
 
 impl Outbox {
     pub fn new(limits: OutboxLimits) -> Arc<Self> {
-        let queue = Queue { limits, waiting: VecDeque::new(), bytes: 0, state: State::Open };
+        let queue = Queue { limits, waiting: VecDeque::new(), bytes: 0, state: State::Open, closed: None };
         Arc::new(Self { queue: Mutex::new(queue), reader: AtomicWaker::new() })
     }
 
@@ -119,6 +128,9 @@ impl Outbox {
         if queue.state == State::Closed {
             return;
         }
+        if let Delivery::Closed(error) = &delivery {
+            queue.closed.get_or_insert_with(|| error.clone());
+        }
         queue.waiting.push_back(delivery);
         drop(queue);
         self.reader.wake();
@@ -132,6 +144,17 @@ impl Outbox {
         self.reader.register(cx.waker());
         // Again: a writer may have come between the look and the registration.
         if self.has_waiting() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// For a reader that can not take anything now: ready when the session is over all the same.
+    pub fn poll_ending(&self, cx: &mut Context<'_>) -> Poll<Ending> {
+        self.reader.register(cx.waker());
+        let queue = self.lock();
+        match (&queue.closed, queue.state) {
+            (Some(error), _) => Poll::Ready(Ending::Closed(error.clone())),
+            (None, State::Overflowed) => Poll::Ready(Ending::Overflow),
+            (None, State::Open | State::Closed) => Poll::Pending,
+        }
     }
 
     /// Moves up to `max` deliveries behind `into`.
@@ -262,6 +285,21 @@ mod tests {
             assert_eq!(outbox.push(KEY, &[some_event(4)]), Err(Overflow), "and stays so");
             assert_eq!(take(&outbox, 10), (vec![], Taken::Overflowed));
         }
+    }
+
+    #[test]
+    fn a_reader_that_is_stuck_hears_of_the_end() {
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(wakes.clone());
+        let mut cx = Context::from_waker(&waker);
+        let outbox = outbox(2, 1_000_000);
+        outbox.push(KEY, &[some_event(1)]).unwrap();
+        assert!(outbox.poll_ending(&mut cx).is_pending(), "that something waits is no end");
+        outbox.push(KEY, &[some_event(2), some_event(3)]).unwrap_err();
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+        assert!(matches!(outbox.poll_ending(&mut cx), Poll::Ready(Ending::Overflow)));
+        outbox.tell(Delivery::Closed(Error::ShuttingDown));
+        assert!(matches!(outbox.poll_ending(&mut cx), Poll::Ready(Ending::Closed(Error::ShuttingDown))));
     }
 
     #[test]
