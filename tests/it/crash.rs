@@ -4,7 +4,7 @@
 //! answer: it has happened as a whole or not at all. Invariants: PT-1 over restarts, PT-2, RC-1.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -147,8 +147,8 @@ impl Writer {
 /// What the feed of a table showed: (user, key) → position and value.
 type Feed = BTreeMap<(String, u64), (u64, String)>;
 
-struct Crash<'a> {
-    data: &'a Path,
+struct Crash {
+    data: PathBuf,
     random: Random,
     writers: Vec<Writer>,
     feeds: BTreeMap<&'static str, Feed>,
@@ -157,10 +157,10 @@ struct Crash<'a> {
     made: BTreeMap<String, bool>,
 }
 
-impl<'a> Crash<'a> {
+impl Crash {
     /// Makes the tables and users, in a first run that ends well.
-    fn new(data: &'a Path, seed: u64) -> Self {
-        let server = Server::start_over(data, &[]);
+    fn new(data: PathBuf, seed: u64) -> Self {
+        let server = Server::start_over(&data, &[]);
         let mut admin = server.set_up();
         for sql in [
             "CREATE NAMESPACE c",
@@ -190,7 +190,7 @@ impl<'a> Crash<'a> {
     }
 
     fn open(&mut self) -> Server {
-        let server = Server::start_over(self.data, &[]);
+        let server = Server::start_over(&self.data, &[]);
         for writer in &mut self.writers {
             // Tokens outlive the server: its secret is in the data folder.
             writer.client = Client::bearer(server.address, writer.client.token());
@@ -325,7 +325,7 @@ fn rows_of(rows: &Value) -> Rows {
 fn what_was_acknowledged_survives_kill_9() {
     let folder = tempfile::tempdir().unwrap();
     let seed = Random::seed("crash");
-    let mut crash = Crash::new(&folder.path().join("data"), seed);
+    let mut crash = Crash::new(folder.path().join("data"), seed);
     for round in 0..ROUNDS {
         let server = crash.open();
         crash.check(&server);
@@ -346,7 +346,7 @@ fn what_was_acknowledged_survives_kill_9() {
 #[test]
 fn a_stop_under_load_loses_nothing_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    let mut crash = Crash::new(&folder.path().join("data"), Random::seed("stop"));
+    let mut crash = Crash::new(folder.path().join("data"), Random::seed("stop"));
     for _ in 0..2 {
         let server = crash.open();
         crash.check(&server);
