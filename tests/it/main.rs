@@ -1,7 +1,10 @@
 //! The integration tests, in one binary: each that links DataFusion would be half a gigabyte.
 
+mod api;
+mod crash;
 mod http;
 mod layers;
 mod program;
+mod random;
 mod server;
 mod slt;

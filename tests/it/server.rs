@@ -52,19 +52,23 @@ impl Server {
         Self::run(tempfile::tempdir().unwrap(), data, settings)
     }
 
+    /// Starts a server over `data` and kills it after `life`, wherever it is by then.
+    pub fn start_and_kill(data: &Path, life: Duration) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = command(folder.path(), data, &[]).spawn().unwrap();
+        let started = Instant::now();
+        while started.elapsed() < life && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        child.kill().unwrap();
+        let status = child.wait().unwrap();
+        let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
+        assert_eq!(status.code(), None, "it ended by itself: {log}");
+    }
+
     fn run(folder: TempDir, data: &Path, settings: &[&str]) -> Result<Self, String> {
         let (ready, log) = (folder.path().join("ready.json"), folder.path().join("log"));
-        let output = std::fs::File::create(&log).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_inboxdb"));
-        command.args(["serve", "--port", "0", "--data"]).arg(data).arg("--ready-file").arg(&ready);
-        for setting in QUICK.iter().chain(settings) {
-            command.args(["--set", setting]);
-        }
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("INBOXDB_")) {
-            command.env_remove(name);
-        }
-        command.current_dir(folder.path()).stdin(Stdio::null());
-        let mut child = command.stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap();
+        let mut child = command(folder.path(), data, settings).spawn().unwrap();
         let started = Instant::now();
         let address = loop {
             if let Ok(text) = std::fs::read_to_string(&ready) {
@@ -153,6 +157,22 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The program, its ready file and its log in `folder`.
+fn command(folder: &Path, data: &Path, settings: &[&str]) -> Command {
+    let output = std::fs::File::create(folder.join("log")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_inboxdb"));
+    command.args(["serve", "--port", "0", "--data"]).arg(data).arg("--ready-file").arg(folder.join("ready.json"));
+    for setting in QUICK.iter().chain(settings) {
+        command.args(["--set", setting]);
+    }
+    // Variables of the developer's shell are not the test's.
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("INBOXDB_")) {
+        command.env_remove(name);
+    }
+    command.current_dir(folder).stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
+    command
 }
 
 /// Asks until `found` gives something; fails after [`PATIENCE`].
