@@ -284,7 +284,8 @@ mod tests {
         let replace = |r| WriteOp::Replace { pk: key("a"), expected, row: row(r) };
         let delete = |expected| WriteOp::Delete { pk: key("a"), expected };
         // operation, row found, (changes, rows) or the code of the error
-        let cases: Vec<(WriteOp, Option<StoredRow>, Result<(usize, u64), &str>)> = vec![
+        type Case<'a> = (WriteOp, Option<StoredRow>, Result<(usize, u64), &'a str>);
+        let cases: Vec<Case<'_>> = vec![
             (insert("a"), None, Ok((1, 1))),
             (insert("a"), live("x", 1), Err("23505")),
             (patch(), None, Ok((0, 0))),
