@@ -22,7 +22,6 @@ mod feed;
 mod inbox;
 mod partition;
 pub mod router;
-pub mod session;
 mod table;
 
 pub use committer::{Committer, CommitterHandle};

@@ -23,9 +23,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
 use crate::actors::Fatal;
-use crate::actors::session::LiveEndpoint;
 use crate::api::client::{self, Gate};
 use crate::api::health::ServerStatus;
+use crate::api::ws::LiveEndpoint;
 use crate::auth::config::{WeakSecret, check_secret};
 use crate::cli::ServeArgs;
 use crate::config::Config;

@@ -1,7 +1,9 @@
 //! `GET /v1/ws`: from an HTTP request to a session (protocol §7.1).
 //!
 //! Owns what an upgrade may ask for, and who may ask: origins, a token in the header, a server that stops.
-//! Never speaks the session's protocol: that is the session actor's.
+//! Never speaks the session's protocol: that is the session actor's, in `ws/session.rs`.
+
+mod session;
 
 use std::sync::Arc;
 
@@ -10,9 +12,11 @@ use actix_web::http::header::{AUTHORIZATION, HeaderMap, ORIGIN};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 
+pub use session::LiveEndpoint;
+
+use self::session::Hello;
 use super::client::ClientIp;
 use super::problem;
-use crate::actors::session::{self, Hello, LiveEndpoint};
 use crate::config::{Config, SecurityConfig};
 use crate::live::Outbox;
 use crate::live::database::LiveLogin;

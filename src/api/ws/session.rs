@@ -1,4 +1,5 @@
-//! One WebSocket. Shell of [`SessionCore`]: brings it messages, answers, deliveries and the time, and writes what it says.
+//! One WebSocket: an actor on the HTTP worker that accepted it. Shell of [`SessionCore`]: brings it messages, answers,
+//! deliveries and the time, and writes what it says.
 //!
 //! Owns the socket and what the session's subscriptions hold: their place in the registry, in the directory, their view.
 //! Never decides what a client is told. Never waits in a handler: authentication, compiling and reading are futures.
@@ -20,6 +21,7 @@ use std::time::Duration;
 use actix::fut::{ActorFuture, ActorFutureExt, WrapFuture};
 use actix::{Actor, ActorContext, AsyncContext, Context, StreamHandler};
 use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReason, Message, ProtocolError};
+use bytes::Bytes;
 use futures_util::Sink;
 
 use crate::error::{Error, Result};
@@ -42,7 +44,7 @@ pub struct LiveEndpoint {
 }
 
 /// What the upgrade told.
-pub struct Hello {
+pub(super) struct Hello {
     pub connection: ConnectionGuard,
     /// `?compress=false` turns it off.
     pub compress: bool,
@@ -56,7 +58,12 @@ const DELIVERIES: usize = 32;
 const CLOSE_GRACE: Duration = Duration::from_secs(10);
 
 /// Starts the session on the arbiter that serves the socket.
-pub fn spawn(endpoint: Arc<LiveEndpoint>, socket: actix_ws::Session, messages: AggregatedMessageStream, hello: Hello) {
+pub(super) fn spawn(
+    endpoint: Arc<LiveEndpoint>,
+    socket: actix_ws::Session,
+    messages: AggregatedMessageStream,
+    hello: Hello,
+) {
     SessionActor::create(|ctx| {
         ctx.add_stream(messages);
         SessionActor::new(endpoint, socket, hello)
@@ -315,7 +322,7 @@ fn message(outgoing: Outgoing) -> Message {
         Outgoing::Frame(WireFrame::Binary(bytes)) | Outgoing::Change(WireFrame::Binary(bytes), _) => {
             Message::Binary(bytes)
         }
-        Outgoing::Ping => Message::Ping(actix_web::web::Bytes::new()),
+        Outgoing::Ping => Message::Ping(Bytes::new()),
         Outgoing::Pong(payload) => Message::Pong(payload),
         Outgoing::Close(close) => {
             Message::Close(Some(CloseReason { code: CloseCode::from(close.code), description: Some(close.reason) }))
