@@ -18,7 +18,7 @@ const EVERYONE = `EXECUTE AS USER '*' (${OWN})`;
 const INSERT = 'INSERT INTO chat.messages (role, content) VALUES ($1, $2)';
 
 const STATES = {
-  connecting: 'connecting', loading: 'loading', live: 'live', waiting: 'reconnecting', cut: 'cut off', ended: 'stopped',
+  connecting: 'connecting', loading: 'loading', live: 'live', waiting: 'reconnecting', offline: 'offline', ended: 'stopped',
 };
 
 const $ = (id) => document.getElementById(id);
@@ -105,7 +105,7 @@ function follow(everyone) {
   $('view-own').setAttribute('aria-pressed', !everyone);
   $('recipient').hidden = !everyone;
   $('composer').recipient.replaceChildren();
-  $('cut').setAttribute('aria-pressed', false);
+  $('offline').setAttribute('aria-pressed', false);
   clearList();
   live = new LiveQuery(session, everyone ? EVERYONE : OWN, { row, gone, state, reset: clearList, ended });
   live.start();
@@ -160,10 +160,10 @@ function ended(code, message) {
 
 $('view-all').addEventListener('click', () => follow(true));
 $('view-own').addEventListener('click', () => follow(false));
-$('cut').addEventListener('click', () => {
-  const cut = $('cut').getAttribute('aria-pressed') !== 'true';
-  $('cut').setAttribute('aria-pressed', cut);
-  if (cut) live.stop();
+$('offline').addEventListener('click', () => {
+  const leave = $('offline').getAttribute('aria-pressed') !== 'true';
+  $('offline').setAttribute('aria-pressed', leave);
+  if (leave) live.stop();
   else live.start();
 });
 

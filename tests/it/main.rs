@@ -2,6 +2,7 @@
 
 mod api;
 mod crash;
+mod demo;
 mod http;
 mod layers;
 mod program;
