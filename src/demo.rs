@@ -23,6 +23,7 @@ mod writer;
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -32,6 +33,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use indicatif::ProgressBar;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
@@ -43,7 +45,7 @@ use cast::Cast;
 use client::{HttpClient, Token};
 use director::Director;
 use journal::{Journal, Seen};
-use proof::{Interruptions, Record, thousands};
+use proof::{Interruptions, Record, counted};
 use report::{Figures, Screen};
 use script::{Script, UserNumber};
 use server::ServerProcess;
@@ -70,6 +72,8 @@ pub enum DemoError {
     Input(#[from] conversations::InputError),
     #[error("no randomness for passwords: {0}")]
     Randomness(getrandom::Error),
+    #[error("signals can not be received: {0}")]
+    Signals(io::Error),
     #[error(transparent)]
     Server(#[from] server::ServerError),
     #[error("a call failed: {0}")]
@@ -107,10 +111,14 @@ async fn perform(args: &DemoArgs) -> Result<(), DemoError> {
     let mut screen = Screen::new();
     introduce(&screen, &script, count);
 
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(DemoError::Signals)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(DemoError::Signals)?;
     let mut server = ServerProcess::start().await?;
     let played = tokio::select! {
         played = timeout(LIMIT, play(&mut server, &script, &mut screen)) => played.unwrap_or(Err(DemoError::TooLong)),
-        _ = actix_web::rt::signal::ctrl_c() => Err(DemoError::Interrupted),
+        // Not left to the default: the server would go on, and its folder stay.
+        _ = interrupt.recv() => Err(DemoError::Interrupted),
+        _ = terminate.recv() => Err(DemoError::Interrupted),
     };
     screen.end_progress();
     match played {
@@ -128,17 +136,17 @@ async fn perform(args: &DemoArgs) -> Result<(), DemoError> {
 
 fn introduce(screen: &Screen, script: &Script, conversations: usize) {
     let languages: BTreeSet<&str> = script.messages().map(|(_, message)| message.language.as_str()).collect();
-    let (users, messages) = (script.users().count(), thousands(script.len()));
-    let conversations = thousands(conversations);
-    screen.line(&format!("InboxDB demo: {users} users and one agent"));
-    screen.line(&format!("{conversations} conversations in {} languages, {messages} messages\n", languages.len()));
+    let (users, messages) = (counted(script.users().count(), "user"), counted(script.len(), "message"));
+    screen.line(&format!("InboxDB demo: {users} and one agent"));
+    let conversations = counted(conversations, "conversation");
+    screen.line(&format!("{conversations} in {}, {messages}\n", counted(languages.len(), "language")));
 }
 
 async fn play(server: &mut ServerProcess, script: &Rc<Script>, screen: &mut Screen) -> Result<(), DemoError> {
     screen.event("server", &format!("listens on {}, its store empty, durability sync", server.address()));
     let http = HttpClient::new(server.address());
     let cast = Cast::assemble(&http, script.users().count(), &password()?).await?;
-    screen.event("cast", &format!("{} users and the agent made and signed in", cast.users.len()));
+    screen.event("cast", &format!("{} and the agent, made and signed in", counted(cast.users.len(), "user")));
 
     let journal = Rc::new(Journal::new(script.clone()));
     let stage = Stage { http, script: script.clone(), journal, cast };

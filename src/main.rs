@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use inboxdb::cli::{Cli, Command, ConfigArgs};
 use inboxdb::config::keys;
+use inboxdb::demo::{self, DemoError};
+
+/// As a shell says it of a program that SIGINT ended: 128 + 2.
+const INTERRUPTED: u8 = 130;
 
 /// Gives memory back after a million short-lived actors and batches, where glibc's keeps it.
 #[global_allocator]
@@ -18,13 +22,16 @@ fn main() -> ExitCode {
         None => serve(&cli.serve, environment),
         Some(Command::Serve(args)) => serve(&args, environment),
         Some(Command::Config(args)) => show_config(&args, environment),
-        Some(Command::Demo(args)) => inboxdb::demo::run(&args).map_err(Into::into),
+        Some(Command::Demo(args)) => demo::run(&args).map_err(Into::into),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             eprintln!("inboxdb: {problem}");
-            ExitCode::FAILURE
+            match problem.downcast_ref() {
+                Some(DemoError::Interrupted) => ExitCode::from(INTERRUPTED),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

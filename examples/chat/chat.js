@@ -15,10 +15,12 @@ const SCHEMA = [
 ];
 const OWN = 'SELECT * FROM chat.messages';
 const EVERYONE = `EXECUTE AS USER '*' (${OWN})`;
-const INSERT = 'INSERT INTO chat.messages (role, content) VALUES ($1, $2)';
+const INSERT = 'INSERT INTO chat.messages (id, role, content) VALUES ($1, $2, $3)';
+/** SQLSTATE: a row with this key is there. */
+const UNIQUE_VIOLATION = '23505';
 
 const STATES = {
-  connecting: 'connecting', loading: 'loading', live: 'live', waiting: 'reconnecting', cut: 'cut off', ended: 'stopped',
+  connecting: 'connecting', loading: 'loading', live: 'live', waiting: 'reconnecting', offline: 'offline', ended: 'stopped',
 };
 
 const $ = (id) => document.getElementById(id);
@@ -105,7 +107,7 @@ function follow(everyone) {
   $('view-own').setAttribute('aria-pressed', !everyone);
   $('recipient').hidden = !everyone;
   $('composer').recipient.replaceChildren();
-  $('cut').setAttribute('aria-pressed', false);
+  $('offline').setAttribute('aria-pressed', false);
   clearList();
   live = new LiveQuery(session, everyone ? EVERYONE : OWN, { row, gone, state, reset: clearList, ended });
   live.start();
@@ -130,7 +132,8 @@ function row(message, isLive) {
     onAnswer: showsEveryone && !isAnswer ? () => answerTo(owner) : null,
   });
   if (showsEveryone && isLive && !isAnswer && $('auto').checked) {
-    write('assistant', `You wrote ${[...message.content].length} characters. (An answer by itself.)`, owner).catch(failed);
+    const text = `You wrote ${[...message.content].length} characters. (An answer by itself.)`;
+    write(newId(), 'assistant', text, owner).catch(failed);
   }
 }
 
@@ -160,32 +163,50 @@ function ended(code, message) {
 
 $('view-all').addEventListener('click', () => follow(true));
 $('view-own').addEventListener('click', () => follow(false));
-$('cut').addEventListener('click', () => {
-  const cut = $('cut').getAttribute('aria-pressed') !== 'true';
-  $('cut').setAttribute('aria-pressed', cut);
-  if (cut) live.stop();
+$('offline').addEventListener('click', () => {
+  const leave = $('offline').getAttribute('aria-pressed') !== 'true';
+  $('offline').setAttribute('aria-pressed', leave);
+  if (leave) live.stop();
   else live.start();
 });
 
 // ---- Writing --------------------------------------------------------------------------------------------------------
 
-/** Writes into one's own mailbox, or as `owner` into theirs. It is shown when it comes back live. */
-async function write(role, content, owner = session.user) {
+/**
+ * Writes into one's own mailbox, or as `owner` into theirs. It is shown when it comes back live.
+ * The key is ours: if the answer is lost and the same message is sent again, it is still there once.
+ */
+async function write(id, role, content, owner = session.user) {
   const statement = owner === session.user ? INSERT : `EXECUTE AS USER ${literal(owner)} (${INSERT})`;
-  await sql(session, statement, [role, content]);
+  try {
+    await sql(session, statement, [id, role, content]);
+  } catch (refusal) {
+    if (refusal.sqlstate !== UNIQUE_VIOLATION) throw refusal;
+  }
 }
+
+function newId() {
+  return Math.floor(Math.random() * Number.MAX_SAFE_INTEGER);
+}
+
+/** Key of what stands in the composer, while it may have been sent. */
+let draft = null;
 
 onSubmit($('composer'), async (form) => {
   const content = form.content.value.trim();
   if (!content) return;
-  if (showsEveryone) {
-    if (!form.recipient.value) throw new Error('There is nobody to answer yet.');
-    await write('assistant', content, form.recipient.value);
-  } else {
-    await write('user', content);
-  }
+  if (showsEveryone && !form.recipient.value) throw new Error('There is nobody to answer yet.');
+  draft ??= newId();
+  if (showsEveryone) await write(draft, 'assistant', content, form.recipient.value);
+  else await write(draft, 'user', content);
+  draft = null;
   form.content.value = '';
   form.content.focus();
+});
+
+// Another text or another recipient is another message.
+$('composer').addEventListener('input', () => {
+  draft = null;
 });
 
 $('composer').content.addEventListener('keydown', (event) => {
@@ -201,6 +222,7 @@ function knowRecipient(user) {
 }
 
 function answerTo(user) {
+  draft = null;
   $('composer').recipient.value = user;
   $('composer').content.focus();
 }

@@ -11,6 +11,7 @@ export class LiveQuery {
   #sql;
   #on;
   #socket = null;
+  /** The last `_seq` seen. */
   #position = null;
   #pause = FIRST_PAUSE_MS;
   #timer = 0;
@@ -19,7 +20,8 @@ export class LiveQuery {
   #turn = Promise.resolve();
 
   /**
-   * @param on `row(row, live)`, `gone(row)`, `state(name)`: connecting, loading, live, waiting, cut;
+   * @param on `row(row, live)`, `gone(row)`, `state(name)`: connecting, loading, live, waiting, offline,
+   *   ended;
    *   `reset()`: what was shown is out of date; `ended(code, message)`: it does not come back.
    */
   constructor(session, sql, on) {
@@ -28,21 +30,16 @@ export class LiveQuery {
     this.#on = on;
   }
 
-  /** The last `_seq` seen, as text. */
-  get position() {
-    return this.#position;
-  }
-
   start() {
     this.#wanted = true;
     this.#connect();
   }
 
   /** Leaves, until `start`: the position is kept. */
-  stop(state = 'cut') {
+  stop() {
     this.#wanted = false;
     this.#leave();
-    this.#on.state(state);
+    this.#on.state('offline');
   }
 
   #leave() {
@@ -87,6 +84,9 @@ export class LiveQuery {
         return this.#subscribe();
       case 'auth_error':
         return this.#end('UNAUTHORIZED', message.message);
+      // With `from`, what was missed comes as changes, and the answer itself says that they follow.
+      case 'subscription_ack':
+        return this.#ready(message.batch_control);
       case 'initial_data_batch':
         return this.#batch(message);
       case 'change':
@@ -111,10 +111,13 @@ export class LiveQuery {
       const last = this.#position === null ? '' : `,"last_seq_id":${this.#position}`;
       this.#socket.send(`{"type":"next_batch","subscription_id":"chat"${last}}`);
     }
-    if (control.status === 'ready') {
-      this.#pause = FIRST_PAUSE_MS;
-      this.#on.state('live');
-    }
+    this.#ready(control);
+  }
+
+  #ready({ status }) {
+    if (status !== 'ready') return;
+    this.#pause = FIRST_PAUSE_MS;
+    this.#on.state('live');
   }
 
   #change({ change_type: type, rows = [], old_values: old = [] }) {

@@ -7,14 +7,26 @@ export class MessageList {
   #list;
   #empty;
   #shown = new Map();
+  /** The reader looks at the newest message, and wants to go on doing so. */
+  #atEnd = true;
 
   constructor(list, empty) {
     this.#list = list;
     this.#empty = empty;
+    list.addEventListener('scroll', () => {
+      this.#atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 80;
+    });
+    // A notice or a longer composer makes the list shorter.
+    new ResizeObserver(() => this.#toEnd()).observe(list);
+  }
+
+  #toEnd() {
+    if (this.#atEnd) this.#list.scrollTop = this.#list.scrollHeight;
   }
 
   clear(emptyText) {
     this.#shown.clear();
+    this.#atEnd = true;
     this.#list.replaceChildren();
     this.#empty.textContent = emptyText;
     this.#empty.hidden = false;
@@ -22,7 +34,6 @@ export class MessageList {
 
   /** `author`: who said it. `onAnswer`: what the button beside it does, if it has one. */
   show(key, { author, mine, content, sentAt, fresh, onAnswer }) {
-    const atEnd = this.#list.scrollHeight - this.#list.scrollTop - this.#list.clientHeight < 80;
     const item = document.createElement('li');
     item.className = `message${mine ? ' mine' : ''}${fresh ? ' fresh' : ''}`;
 
@@ -50,7 +61,8 @@ export class MessageList {
     this.#shown.set(key, item);
     this.#empty.hidden = true;
     if (this.#shown.size > MOST_SHOWN) this.remove(this.#shown.keys().next().value);
-    if (atEnd || mine) this.#list.scrollTop = this.#list.scrollHeight;
+    if (mine && fresh) this.#atEnd = true;
+    this.#toEnd();
   }
 
   remove(key) {

@@ -2,10 +2,11 @@
 
 /** What the server answered instead of doing it. `message` is for people, `code` for programs. */
 export class Refusal extends Error {
-  constructor(status, code, message) {
+  constructor(status, code, message, sqlstate = '') {
     super(message);
     this.status = status;
     this.code = code;
+    this.sqlstate = sqlstate;
   }
 }
 
@@ -30,7 +31,8 @@ async function call(path, { body, token, method = 'POST' } = {}) {
     // SQL: {"error":{"code","message"}}. All else: {"error":"slug","message"}.
     const { error } = answer;
     const code = error?.code ?? error ?? '';
-    throw new Refusal(response.status, code, error?.message ?? answer.message ?? `The server answered ${response.status}.`);
+    const message = error?.message ?? answer.message ?? `The server answered ${response.status}.`;
+    throw new Refusal(response.status, code, message, error?.sqlstate);
   }
   return answer;
 }

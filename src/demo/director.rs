@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::agent::Cue;
 use super::journal::Journal;
-use super::proof::{Interruptions, thousands};
+use super::proof::{Interruptions, counted, thousands};
 use super::report::Screen;
 use super::server::{ServerError, ServerProcess};
 
@@ -52,7 +52,7 @@ impl Director {
         self.agent.send_replace(Cue::Away);
         self.interruptions.agent_cuts += 1;
         let seen = *self.journal.agent_arrivals().borrow();
-        screen.event("agent", &format!("its socket is cut, after {} questions", thousands(seen)));
+        screen.event("agent", &format!("its socket is cut, after {}", counted(seen, "question")));
 
         let enough = (self.users / 2).max(1);
         let missed = acknowledgements.wait_for(|_| self.journal.questions_waiting() >= enough);
@@ -60,8 +60,8 @@ impl Director {
         let _ = timeout(AWAY_LIMIT, missed).await;
         self.interruptions.asked_meanwhile = self.journal.questions_waiting();
         self.agent.send_replace(Cue::Follow);
-        let missed = self.interruptions.asked_meanwhile;
-        screen.event("agent", &format!("resumes from its last _seq; {missed} questions came meanwhile"));
+        let missed = counted(self.interruptions.asked_meanwhile, "question");
+        screen.event("agent", &format!("resumes from its last _seq; {missed} came meanwhile"));
     }
 
     async fn kill(&mut self, server: &mut ServerProcess, screen: &Screen) -> Result<(), ServerError> {

@@ -23,7 +23,7 @@ const LONGEST_MICROS: u64 = 3_600_000_000;
 pub(crate) struct Latencies {
     /// Request sent to acknowledgement, in µs.
     pub(crate) write: Histogram<u64>,
-    /// Request sent to the row's arrival at its user's subscription, in µs.
+    /// Request sent to the row's arrival at its user's subscription, where that stood already, in µs.
     pub(crate) receive: Histogram<u64>,
 }
 
@@ -116,7 +116,7 @@ impl Journal {
                 continue;
             };
             inner.arrived[message.index()] = true;
-            if let (Some(sent), true) = (inner.sent[message.index()], delivery.live) {
+            if let Some(sent) = inner.sent[message.index()].filter(|sent| *sent >= delivery.subscribed) {
                 inner.latencies.receive.saturating_record(micros(sent, delivery.at));
             }
         }

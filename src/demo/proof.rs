@@ -108,7 +108,7 @@ fn everyone_finished(script: &Script, record: &Record) -> Finding {
     for (number, _) in script.messages().filter(|(number, _)| !record.acknowledged[number.index()]) {
         faults.add(format_args!("{number} was never acknowledged"));
     }
-    finding("every message was written and acknowledged", faults, format!("{} messages", thousands(script.len())))
+    finding("every message was written and acknowledged", faults, counted(script.len(), "message"))
 }
 
 fn inboxes_complete(script: &Script, record: &Record) -> Finding {
@@ -118,7 +118,7 @@ fn inboxes_complete(script: &Script, record: &Record) -> Finding {
         once_and_in_order(&format!("{user}'s subscription"), expected, &record.inboxes[user.index()], &mut faults);
     }
     let rows: usize = record.inboxes.iter().map(Vec::len).sum();
-    let detail = format!("{} rows, {} sockets", thousands(rows), record.inboxes.len());
+    let detail = format!("{}, {}", counted(rows, "row"), counted(record.inboxes.len(), "socket"));
     finding("each came once and in order to its user", faults, detail)
 }
 
@@ -126,7 +126,7 @@ fn agent_saw_all(script: &Script, record: &Record) -> Finding {
     let mut faults = Faults::default();
     let questions = script.questions().filter(|(number, _)| record.acknowledged[number.index()]);
     once_and_in_order("the agent", questions.map(|(number, _)| number), &record.agent, &mut faults);
-    let detail = format!("{} questions, {} users", thousands(record.agent.len()), record.inboxes.len());
+    let detail = format!("{}, {}", counted(record.agent.len(), "question"), counted(record.inboxes.len(), "user"));
     finding("the agent saw each question once, in order", faults, detail)
 }
 
@@ -174,7 +174,7 @@ fn nobody_saw_others(script: &Script, record: &Record) -> Finding {
         faults
             .add(format_args!("{} of {attempts} attempts to read others' rows were not repelled", attempts - repelled));
     }
-    let detail = format!("{} attempts repelled", thousands(repelled));
+    let detail = format!("{} repelled", counted(repelled, "attempt"));
     finding("no user saw another's row", faults, detail)
 }
 
@@ -207,8 +207,13 @@ fn interrupted(record: &Record) -> Finding {
     if kills == 0 {
         faults.add("the server was not killed");
     }
-    let detail = format!("{asked_meanwhile} questions, {in_flight_at_kill} writes hit");
+    let detail = format!("{}, {} hit", counted(asked_meanwhile, "question"), counted(in_flight_at_kill, "write"));
     finding("the agent was cut off, the server killed", faults, detail)
+}
+
+/// `1 user`, `1,000 users`.
+pub(crate) fn counted(number: usize, what: &str) -> String {
+    format!("{} {what}{}", thousands(number), if number == 1 { "" } else { "s" })
 }
 
 /// 19587 as 19,587.

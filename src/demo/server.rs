@@ -86,13 +86,11 @@ impl ServerProcess {
     /// Asks it to stop, and waits until it has.
     pub(crate) async fn stop(mut self) {
         let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
-        if let Some(pid) = pid
-            && rustix::process::kill_process(pid, Signal::TERM).is_ok()
-            && timeout(STOP_LIMIT, self.child.wait()).await.is_ok()
-        {
-            return;
+        let asked = pid.is_some_and(|pid| rustix::process::kill_process(pid, Signal::TERM).is_ok());
+        if asked {
+            // If it does not listen, the drop kills it.
+            let _ = timeout(STOP_LIMIT, self.child.wait()).await;
         }
-        // It is gone already, or does not listen: the drop kills it.
     }
 
     /// The last lines of its log.
@@ -123,7 +121,6 @@ fn spawn(folder: &TempDir, port: u16) -> Result<Child, ServerError> {
     }
     let log = File::options().create(true).append(true).open(log_file(folder));
     let log = log.map_err(failed("the server's log can not be opened"))?;
-    let errors = log.try_clone().map_err(failed("the server's log can not be opened"))?;
     let program = std::env::current_exe().map_err(failed("this program's own file is unknown"))?;
 
     let mut command = Command::new(program);
@@ -139,7 +136,7 @@ fn spawn(folder: &TempDir, port: u16) -> Result<Child, ServerError> {
         command.env_remove(name);
     }
     command.current_dir(folder.path());
-    command.stdin(Stdio::null()).stdout(log).stderr(errors).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
     command.spawn().map_err(failed("the server can not be started"))
 }
 

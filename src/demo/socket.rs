@@ -60,9 +60,9 @@ pub(crate) struct Row {
 #[derive(Debug)]
 pub(crate) struct Delivery {
     pub(crate) rows: Vec<Row>,
-    /// Came as it was written, not in the load at the beginning or after a break.
-    pub(crate) live: bool,
     pub(crate) at: Instant,
+    /// When this connection's subscription was answered: what was written before came late by the break.
+    pub(crate) subscribed: Instant,
 }
 
 #[derive(Deserialize)]
@@ -103,6 +103,7 @@ pub(crate) struct LiveQuery {
     sql: String,
     position: Option<Seq>,
     socket: Option<Socket>,
+    subscribed: Instant,
 }
 
 impl LiveQuery {
@@ -110,7 +111,7 @@ impl LiveQuery {
     pub(crate) fn new(address: SocketAddr, token: Token, sql: impl Into<String>) -> Self {
         // A client of its own: its sockets must not use up the connections of the HTTP calls.
         let client = Client::builder().connector(Connector::new().limit(0)).timeout(ANSWER_LIMIT).finish();
-        Self { client, address, token, sql: sql.into(), position: None, socket: None }
+        Self { client, address, token, sql: sql.into(), position: None, socket: None, subscribed: Instant::now() }
     }
 
     /// Breaks the connection as a dead battery would: no close frame, no good-bye.
@@ -133,6 +134,7 @@ impl LiveQuery {
                 Err(other) => return Err(other),
                 Ok(socket) => {
                     self.socket = Some(socket);
+                    self.subscribed = Instant::now();
                     return Ok(());
                 }
             }
@@ -151,11 +153,11 @@ impl LiveQuery {
                 continue;
             };
             match read(socket).await {
-                Ok(Some(delivery)) => {
-                    if let Some(last) = delivery.rows.last() {
+                Ok(Some(rows)) => {
+                    if let Some(last) = rows.last() {
                         self.position = Some(last.position);
                     }
-                    return Ok(delivery);
+                    return Ok(Delivery { rows, at: Instant::now(), subscribed: self.subscribed });
                 }
                 Ok(None) => {}
                 Err(SocketError::Broken(_)) => self.socket = None,
@@ -207,21 +209,20 @@ async fn await_frame(
 }
 
 /// Rows, or `None` for what is only between the machines.
-async fn read(socket: &mut Socket) -> Result<Option<Delivery>, SocketError> {
+async fn read(socket: &mut Socket) -> Result<Option<Vec<Row>>, SocketError> {
     let Some(frame) = receive(socket).await? else {
         return Ok(None);
     };
-    let at = Instant::now();
-    let (mut rows, live) = match passed(frame)? {
+    let mut rows = match passed(frame)? {
         ServerFrame::InitialDataBatch { rows, batch_control } => {
             if batch_control.has_more {
                 let last = batch_control.last_seq_id;
                 send(socket, &json!({ "type": "next_batch", "subscription_id": SUBSCRIPTION, "last_seq_id": last }))
                     .await?;
             }
-            (rows, false)
+            rows
         }
-        ServerFrame::Change { change_type, rows } if change_type == "insert" => (rows, true),
+        ServerFrame::Change { change_type, rows } if change_type == "insert" => rows,
         ServerFrame::Change { change_type, .. } => {
             return Err(SocketError::NotUnderstood(format!("a change of type {change_type}: the demo only inserts")));
         }
@@ -231,7 +232,7 @@ async fn read(socket: &mut Socket) -> Result<Option<Delivery>, SocketError> {
         let position = row.seq.parse().ok().and_then(Seq::new);
         row.position = position.ok_or_else(|| SocketError::NotUnderstood(format!("_seq {}", row.seq)))?;
     }
-    Ok(Some(Delivery { rows, live, at }))
+    Ok(Some(rows))
 }
 
 /// A frame that says an error is one.

@@ -249,7 +249,9 @@ impl SessionCore {
         if silent >= micros(self.limits.client_timeout) {
             return self.close(Close { code: 1000, reason: "Heartbeat timeout".into() });
         }
-        if silent >= micros(self.limits.heartbeat_interval) {
+        // Half: a peer whose answer to the last ping came just after it must be asked again by this tick, since at the
+        // next one it may already have been silent for too long.
+        if silent >= micros(self.limits.heartbeat_interval) / 2 {
             self.reply(Item::Ping);
         }
         self.give_up_views(now_us);

@@ -4,7 +4,7 @@
 
 mod api;
 mod crash;
-
+mod demo;
 mod http;
 mod layers;
 mod program;

@@ -404,16 +404,28 @@ fn a_session_ends_with_a_word_to_each_subscription() {
 #[test]
 fn silence_is_answered_with_a_ping_and_then_the_end() {
     let mut peer = Peer::known();
-    peer.core.tick(4 * SECOND);
+    peer.core.tick(2 * SECOND);
     assert!(peer.out().is_empty());
     peer.core.tick(5 * SECOND);
     assert_eq!(peer.out(), ["ping"]);
     peer.core.seen(6 * SECOND);
-    peer.core.tick(10 * SECOND);
+    peer.core.tick(8 * SECOND);
     assert!(peer.out().is_empty(), "it answered");
     peer.core.tick(16 * SECOND);
     assert_eq!(peer.out(), ["close 1000 Heartbeat timeout"]);
     assert_eq!(SessionLimits::default().client_timeout, Duration::from_secs(10));
+}
+
+#[test]
+fn a_peer_that_only_answers_pings_stays() {
+    let mut peer = Peer::known();
+    for round in 1..=20 {
+        // A tick comes a little late, now more, now less; the answer comes at once.
+        let now = round * 5 * SECOND + round * 7 % 4 * 1_000;
+        peer.core.tick(now);
+        assert_eq!(peer.out(), ["ping"], "round {round}");
+        peer.core.seen(now + 200);
+    }
 }
 
 #[test]
