@@ -376,4 +376,24 @@ mod tests {
             assert!(close == 1001 || (4400..5000).contains(&close), "{code:?}: {close}");
         }
     }
+
+    #[test]
+    fn every_code_is_documented_as_it_is() {
+        let page = include_str!("../docs/errors.md");
+        for code in ErrorCode::ALL {
+            let row = format!(
+                "| `{code:?}` | `{}` | {} | `{}` | `{}` | {} | {} | ",
+                code.wire(),
+                code.http_status(),
+                code.sqlstate(),
+                code.live_wire(),
+                code.close_code(),
+                if code.retryable() { "yes" } else { "no" }
+            );
+            assert!(
+                page.lines().any(|line| line.starts_with(&row)),
+                "docs/errors.md has no row that begins with: {row}"
+            );
+        }
+    }
 }
