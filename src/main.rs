@@ -12,6 +12,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    #[expect(clippy::disallowed_methods, reason = "handed to the configuration as one of its sources")]
     let environment = std::env::vars().collect();
     let outcome = match cli.command {
         None => serve(&cli.serve, environment),

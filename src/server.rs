@@ -96,6 +96,7 @@ async fn serve(mut config: Config, args: &ServeArgs) -> Result<(), StartError> {
     // The second signal: whoever sends it wants out now. What was acknowledged is on disk.
     actix_web::rt::spawn(async move {
         signals.next().await;
+        #[expect(clippy::disallowed_methods, reason = "the composition root: the user wants out")]
         std::process::exit(INTERRUPTED);
     });
     let requests_finished = handle.stop(true);
@@ -147,6 +148,7 @@ fn database_options(config: &Config) -> DatabaseOptions {
 fn fatal() -> Fatal {
     Fatal::new(|reason| {
         eprintln!("inboxdb: {reason}; the process stops, and recovers at its next start");
+        #[expect(clippy::disallowed_methods, reason = "the composition root: nothing may be acknowledged any more")]
         std::process::abort();
     })
 }

@@ -24,6 +24,7 @@ impl Clock {
         match &self.0 {
             Some(manual) => manual.load(Ordering::SeqCst),
             None => {
+                #[expect(clippy::disallowed_methods, reason = "this is its one home")]
                 let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX)
             }

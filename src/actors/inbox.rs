@@ -14,5 +14,6 @@ where
     M: Message + Send + 'static,
     M::Result: MessageResponse<A, M> + Send,
 {
+    #[expect(clippy::disallowed_methods, reason = "this is its one home")]
     to.do_send(message);
 }

@@ -87,6 +87,7 @@ impl Accounts {
         let accounts = self.clone();
         // A task of its own: an HTTP client that hangs up drops its handler, which between commit and apply would
         // leave memory behind the disk until the next start.
+        #[expect(clippy::disallowed_methods, reason = "awaited below, unless the caller hangs up")]
         let task = tokio::spawn(async move {
             let _turn = accounts.0.writer.lock().await;
             let Decision { records, answer } = decide(&accounts)?;

@@ -22,6 +22,7 @@ pub(crate) struct Screen {
 
 impl Screen {
     pub(crate) fn new() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the terminal's wish, no setting of ours")]
         let colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         Self { started: Instant::now(), bar: ProgressBar::hidden(), colours }
     }

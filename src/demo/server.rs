@@ -133,6 +133,7 @@ fn spawn(folder: &TempDir, port: u16) -> Result<Child, ServerError> {
         command.args(["--set", setting]);
     }
     // Nobody's settings but these: not those of the caller's environment, nor a file in the caller's folder.
+    #[expect(clippy::disallowed_methods, reason = "what the child process must not inherit")]
     let own = std::env::vars_os().map(|(name, _)| name);
     for name in own.filter(|name| name.to_string_lossy().starts_with("INBOXDB_")) {
         command.env_remove(name);

@@ -1,5 +1,7 @@
 //! The integration tests, in one binary: each that links DataFusion would be half a gigabyte.
 
+#![expect(clippy::disallowed_methods, reason = "tests play the outside: its environment, its threads, its clock")]
+
 mod api;
 mod crash;
 mod http;
