@@ -1,37 +1,14 @@
 //! Forged, expired and misused tokens: each is refused, on every endpoint that takes one.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
 use super::World;
 use crate::http::Client;
 use crate::server::PASSWORD;
-
-const SECRET: &str = "the secret that these tests know: 0123456789abcdef";
-
-fn now() -> i64 {
-    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
-}
-
-fn sign(claims: &Value, algorithm: Algorithm, secret: &str) -> String {
-    encode(&Header::new(algorithm), claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
-}
-
-/// What a token of the server says.
-fn claims_of(token: &str) -> Value {
-    let payload = token.split('.').nth(1).unwrap();
-    serde_json::from_slice(&BASE64URL.decode(payload).unwrap()).unwrap()
-}
-
-fn with(claims: &Value, name: &str, value: Value) -> Value {
-    let mut claims = claims.clone();
-    claims[name] = value;
-    claims
-}
+use crate::token::{SECRET, claims_of, now, sign, with};
 
 fn without(claims: &Value, name: &str) -> Value {
     let mut claims = claims.clone();
