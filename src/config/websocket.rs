@@ -35,7 +35,7 @@ impl Default for WebSocketConfig {
             max_messages_per_sec: 50,
             max_subscriptions_per_user: 1_000,
             max_subscriptions_per_connection: 100,
-            outbox_bytes: ByteSize::mib(1),
+            outbox_bytes: ByteSize::mib(4),
         }
     }
 }
