@@ -127,15 +127,12 @@ impl Database {
         let auth = Authenticator::new(options.auth.clone(), clock.clone(), auth_log, users::stored(&store)?)?;
         auth.boot().await?;
         let auth = Arc::new(auth);
-        // One data arbiter for two cores: the other is the workers' and the committer's.
-        let arbiters = std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
-        let router = Arc::new(Router::spawn(RouterParts {
+        let router = Arc::new(Router::new(RouterParts {
             store: store.clone(),
             committer: handle.clone(),
             clock: clock.clone(),
             node: options.node,
             fatal,
-            arbiters,
         }));
         let (dropped, receiver) = mpsc::channel(purge::QUEUE);
         for table in catalog::dropped_tables(&store)? {
@@ -168,6 +165,13 @@ impl Database {
 
     pub fn auth(&self) -> &Arc<Authenticator> {
         &self.auth
+    }
+
+    /// Lets tables live on this HTTP worker's thread too: a write that comes in on its table's thread needs no hop.
+    pub fn host_tables_here(&self) {
+        if let Some(arbiter) = actix::Arbiter::try_current() {
+            self.router.host_on(arbiter);
+        }
     }
 
     /// What opening the folder found.

@@ -172,6 +172,7 @@ fn http_server(
     });
     let routes = api::configure(config);
     let app = move || {
+        database.host_tables_here();
         App::new()
             .app_data(settings.clone())
             .app_data(gate.clone())
@@ -183,7 +184,7 @@ fn http_server(
             .wrap(from_fn(client::protect))
             .configure(routes.clone())
     };
-    let workers = count_or_cores(config.server.workers);
+    let workers = workers(config.server.workers);
     let mut server = HttpServer::new(app)
         .workers(workers)
         .max_connections(config.server.max_connections.div_ceil(workers))
@@ -197,6 +198,12 @@ fn http_server(
             if config.server.enable_http2 { server.listen_auto_h2c(listener)? } else { server.listen(listener)? };
     }
     Ok(server.run())
+}
+
+/// 0 is one for two cores: the others are for the committer, the queries and the storage engine. Fewer threads that each
+/// find their tables at home answer a single writer faster and many writers more cheaply.
+fn workers(configured: usize) -> usize {
+    if configured > 0 { configured } else { count_or_cores(0).div_ceil(2) }
 }
 
 /// 0 is one per core.

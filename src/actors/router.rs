@@ -1,6 +1,6 @@
 //! The router: from a checked command to the actor of its partition, started on demand.
 //!
-//! Owns which partitions and tables are in use, on which arbiter they live, and the credits of the write path.
+//! Owns which partitions and tables are in use, on which thread they live, and the credits of the write path.
 //! Never looks into a command beyond its key.
 //! Invariants: PT-3 (one live actor per partition: an actor leaves the map, under its lock, before it ends, and only
 //! when no message is on its way to it); LQ-5 (credits).
@@ -130,15 +130,15 @@ pub struct RouterParts {
     pub clock: Clock,
     pub node: u16,
     pub fatal: Fatal,
-    /// Threads that run the data arbiters.
-    pub arbiters: usize,
 }
 
 /// Routes commands to partitions. Shared by all workers.
 pub struct Router {
     parts: RouterParts,
-    arbiters: Vec<ArbiterHandle>,
-    owned: Mutex<Vec<Arbiter>>,
+    /// Where tables live: each HTTP worker's thread. A table and a request that meet on one need no hop.
+    hosts: RwLock<Vec<ArbiterHandle>>,
+    /// Started only where nobody offered a host: without an HTTP server.
+    own: Mutex<Option<Arbiter>>,
     map: Arc<RouterMap>,
     tables: RwLock<HashMap<TableId, TableEntry>>,
     credits: Arc<Semaphore>,
@@ -152,12 +152,10 @@ enum TableEntry {
 }
 
 impl Router {
-    /// Starts the data arbiters. Needs a running actix system.
-    pub fn spawn(parts: RouterParts) -> Self {
-        let owned: Vec<Arbiter> = (0..parts.arbiters.max(1)).map(|_| Arbiter::new()).collect();
+    pub fn new(parts: RouterParts) -> Self {
         Self {
-            arbiters: owned.iter().map(Arbiter::handle).collect(),
-            owned: Mutex::new(owned),
+            hosts: RwLock::default(),
+            own: Mutex::new(None),
             map: Arc::new(RouterMap::new()),
             tables: RwLock::default(),
             credits: Arc::new(Semaphore::new(WRITE_CREDITS as usize)),
@@ -232,6 +230,21 @@ impl Router {
         Ok(())
     }
 
+    /// Offers a thread to tables that are used for the first time from now on. It must live as long as writes do.
+    pub fn host_on(&self, arbiter: ArbiterHandle) {
+        self.hosts.write().unwrap_or_else(PoisonError::into_inner).push(arbiter);
+    }
+
+    /// The thread of a table: always the same one while the table is in use.
+    fn host_of(&self, table: TableId) -> ArbiterHandle {
+        let hosts = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
+        if !hosts.is_empty() {
+            return hosts[table.0 as usize % hosts.len()].clone();
+        }
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        own.get_or_insert_with(Arbiter::new).handle()
+    }
+
     /// The table's actor, started when it is not in use, and the arbiter it shares with its partitions.
     fn table(&self, meta: &Arc<TableMeta>) -> Result<(Addr<TableActor>, ArbiterHandle)> {
         let live = |entry: &TableEntry| match entry {
@@ -249,7 +262,7 @@ impl Router {
         let sequencer = Sequencer::new(meta.clone(), self.parts.node, last);
         let RouterParts { committer, clock, fatal, .. } = &self.parts;
         let (committer, clock, fatal) = (committer.clone(), clock.clone(), fatal.clone());
-        let arbiter = self.arbiters[meta.id.0 as usize % self.arbiters.len()].clone();
+        let arbiter = self.host_of(meta.id);
         let addr = TableActor::start_in_arbiter(&arbiter, move |_| TableActor::new(sequencer, committer, clock, fatal));
         tables.insert(meta.id, TableEntry::Live(addr.clone(), arbiter.clone()));
         Ok((addr, arbiter))
@@ -326,15 +339,13 @@ impl Router {
         let _ = self.writes.acquire_many(WRITES_MAX as u32).await;
     }
 
-    /// Ends the data arbiters and with them every actor: call after [`Router::drain`].
+    /// Ends the router's own thread, if it had to start one: call after [`Router::drain`].
     pub fn stop(&self) {
-        let arbiters = std::mem::take(&mut *self.owned.lock().unwrap_or_else(PoisonError::into_inner));
-        for arbiter in &arbiters {
+        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(arbiter) = own {
             arbiter.stop();
-        }
-        for arbiter in arbiters {
             if arbiter.join().is_err() {
-                tracing::error!("a data arbiter had panicked");
+                tracing::error!("the tables' thread had panicked");
             }
         }
     }

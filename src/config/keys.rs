@@ -39,7 +39,7 @@ const TEXTS: &str = "a list of texts, like [\"a\", \"b\"]";
 pub const KEYS: &[Key] = &[
     key("server.host", "Address to listen on. Anything but loopback also needs auth.jwt_secret.", "an IP address or a host name"),
     key("server.port", "TCP port to listen on. 0 takes any free one.", "a port number, 0 to 65535"),
-    key("server.workers", "HTTP worker threads. 0: one per core.", "0 to 1024"),
+    key("server.workers", "HTTP worker threads. 0: one for two cores.", "0 to 1024"),
     key("server.enable_http2", "Also accept HTTP/2 in clear text (h2c) on the same port.", SWITCH),
     key("server.public_origin", "The origin that clients use, when a proxy hides it. Empty: taken from each request.", "\"\" or an origin, like https://db.example.org"),
     key("server.max_connections", "Connections open at one time, all workers together; more wait in the backlog.", COUNT),
