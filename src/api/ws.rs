@@ -5,11 +5,13 @@
 
 mod session;
 
+mod frame_guard;
+
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, ORIGIN};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{FromRequest as _, HttpRequest, HttpResponse, dev, web};
 use serde::Deserialize;
 
 pub use session::LiveEndpoint;
@@ -21,6 +23,7 @@ use crate::config::{Config, SecurityConfig};
 use crate::live::Outbox;
 use crate::live::database::LiveLogin;
 use crate::live::frames::{Compression, Protocol, Serialization};
+use frame_guard::GuardedFrames;
 
 /// The route of live queries. Needs `web::Data<LiveEndpoint>` and `web::Data<Config>`.
 pub fn configure(routes: &mut web::ServiceConfig) {
@@ -79,9 +82,11 @@ async fn upgrade(
         return Ok(shutting_down());
     };
 
-    let (response, socket, messages) = actix_ws::handle(&request, body)?;
     // Room for a message that is too long to be taken, but not too long to be answered.
     let max_frame = endpoint.limits.max_message_bytes.saturating_mul(2);
+    let guarded = GuardedFrames::new(body.into_inner(), max_frame);
+    let body = web::Payload::from_request(&request, &mut dev::Payload::Stream { payload: Box::pin(guarded) }).await?;
+    let (response, socket, messages) = actix_ws::handle(&request, body)?;
     let messages = messages.max_frame_size(max_frame).aggregate_continuations().max_continuation_size(max_frame);
     let login = login.map(|login| (login, query.protocol()));
     session::spawn(endpoint, socket, messages, Hello { connection, compress: query.compress(), login });

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use actix::fut::{ActorFuture, ActorFutureExt, WrapFuture};
 use actix::{Actor, ActorContext, AsyncContext, Context, StreamHandler};
+use actix_web::error::PayloadError;
 use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReason, Message, ProtocolError};
 use bytes::Bytes;
 use futures_util::Sink;
@@ -308,11 +309,23 @@ impl StreamHandler<Result<AggregatedMessage, ProtocolError>> for SessionActor {
             Ok(AggregatedMessage::Ping(payload)) => self.core.ping(payload, now),
             Ok(AggregatedMessage::Pong(_)) => self.core.seen(now),
             Ok(AggregatedMessage::Close(_)) => self.core.goodbye(),
-            Err(ProtocolError::Overflow) => self.core.oversized(),
+            Err(error) if is_too_long(&error) => self.core.oversized(),
             // The bytes are no WebSocket frames: there is nobody to talk to.
             Err(_) => return ctx.stop(),
         }
         self.flush(ctx);
+    }
+}
+
+/// Of the codec, or of the guard before it.
+fn is_too_long(error: &ProtocolError) -> bool {
+    match error {
+        ProtocolError::Overflow => true,
+        ProtocolError::Io(error) => {
+            let source = error.get_ref().and_then(|source| source.downcast_ref::<PayloadError>());
+            matches!(source, Some(PayloadError::Overflow))
+        }
+        _ => false,
     }
 }
 
