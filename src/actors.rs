@@ -1,9 +1,9 @@
-//! Thin shells around the pure cores: one actor per partition in use, one per table in use, one per WebSocket.
+//! Thin shells around the pure cores: one actor per partition in use, one per table in use.
 //!
 //! Topology. A table and all its partitions live on one data arbiter (chosen by the table's id), so that one insert
 //! crosses threads three times: HTTP worker → data arbiter → committer thread → HTTP worker. Then, from the committer,
 //! the table is told, and through it the partition and their subscribers.
-//! Sessions live on the HTTP worker that accepted their socket.
+//! Sessions are actors of `api`, on the HTTP worker that accepted their socket.
 //!
 //! | queue | bound | at the bound |
 //! |---|---|---|
