@@ -17,6 +17,9 @@ use super::server::{ServerError, ServerProcess};
 /// Longest time that the agent stays away: users who wait for an answer write nothing.
 const AWAY_LIMIT: Duration = Duration::from_secs(2);
 
+/// Longest wait for writes to hit.
+const WAVE_LIMIT: Duration = Duration::from_secs(2);
+
 pub(crate) struct Director {
     pub(crate) interruptions: Interruptions,
     journal: Rc<Journal>,
@@ -65,7 +68,11 @@ impl Director {
     }
 
     async fn kill(&mut self, server: &mut ServerProcess, screen: &Screen) -> Result<(), ServerError> {
-        self.interruptions.in_flight_at_kill = self.journal.in_flight();
+        // Acknowledgements come in waves, one for each commit: right after one, no write would be hit.
+        let mut in_flight = self.journal.in_flight();
+        let enough = (self.users / 4).max(1);
+        let _ = timeout(WAVE_LIMIT, in_flight.wait_for(|count| *count >= enough)).await;
+        self.interruptions.in_flight_at_kill = *in_flight.borrow();
         self.interruptions.acknowledged_at_kill = *self.journal.acknowledgements().borrow();
         server.kill().await?;
         self.interruptions.kills += 1;

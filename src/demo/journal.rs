@@ -43,6 +43,8 @@ pub(crate) struct Journal {
     /// Changes when a row arrives anywhere.
     arrivals: Vec<watch::Sender<usize>>,
     agent_arrivals: watch::Sender<usize>,
+    /// Writes without an answer.
+    in_flight: watch::Sender<usize>,
 }
 
 struct Inner {
@@ -50,7 +52,6 @@ struct Inner {
     arrived: Vec<bool>,
     /// First try of each message; `None` again once it needed a second.
     sent: Vec<Option<Instant>>,
-    in_flight: usize,
     found_written: usize,
     questions_acknowledged: usize,
     latencies: Latencies,
@@ -66,7 +67,6 @@ impl Journal {
                 seen,
                 arrived: vec![false; messages],
                 sent: vec![None; messages],
-                in_flight: 0,
                 found_written: 0,
                 questions_acknowledged: 0,
                 latencies: Latencies { write: histogram(), receive: histogram() },
@@ -74,14 +74,14 @@ impl Journal {
             acknowledged: watch::Sender::new(0),
             arrivals: (0..users).map(|_| watch::Sender::new(0)).collect(),
             agent_arrivals: watch::Sender::new(0),
+            in_flight: watch::Sender::new(0),
             script,
         }
     }
 
     pub(crate) fn sending(&self, message: MessageNumber) {
-        let mut inner = self.inner.borrow_mut();
-        inner.sent[message.index()] = Some(Instant::now());
-        inner.in_flight += 1;
+        self.inner.borrow_mut().sent[message.index()] = Some(Instant::now());
+        self.in_flight.send_modify(|count| *count += 1);
     }
 
     /// The first try got no answer.
@@ -92,7 +92,6 @@ impl Journal {
     /// The server said that the message is written; or, when asked again, that it was already.
     pub(crate) fn acknowledged(&self, message: MessageNumber, found_written: bool) {
         let mut inner = self.inner.borrow_mut();
-        inner.in_flight -= 1;
         inner.seen.acknowledged[message.index()] = true;
         inner.found_written += usize::from(found_written);
         inner.questions_acknowledged += usize::from(self.script.message(message).speaker == Speaker::User);
@@ -100,11 +99,12 @@ impl Journal {
             inner.latencies.write.saturating_record(micros(sent, Instant::now()));
         }
         drop(inner);
+        self.in_flight.send_modify(|count| *count -= 1);
         self.acknowledged.send_modify(|count| *count += 1);
     }
 
     pub(crate) fn gave_up(&self) {
-        self.inner.borrow_mut().in_flight -= 1;
+        self.in_flight.send_modify(|count| *count -= 1);
     }
 
     pub(crate) fn arrived_at_user(&self, user: UserNumber, delivery: &Delivery) {
@@ -151,8 +151,8 @@ impl Journal {
         self.acknowledged.subscribe()
     }
 
-    pub(crate) fn in_flight(&self) -> usize {
-        self.inner.borrow().in_flight
+    pub(crate) fn in_flight(&self) -> watch::Receiver<usize> {
+        self.in_flight.subscribe()
     }
 
     /// Questions that are written, but have not come to the agent.

@@ -204,8 +204,8 @@ fn interrupted(record: &Record) -> Finding {
     if agent_cuts == 0 || asked_meanwhile == 0 {
         faults.add("the agent missed nothing while it was cut off");
     }
-    if kills == 0 {
-        faults.add("the server was not killed");
+    if kills == 0 || in_flight_at_kill == 0 {
+        faults.add("the server was not killed in the middle of writes");
     }
     let detail = format!("{}, {} hit", counted(asked_meanwhile, "question"), counted(in_flight_at_kill, "write"));
     finding("the agent was cut off, the server killed", faults, detail)

@@ -142,6 +142,7 @@ fn a_loss_is_told() {
 #[test]
 fn a_run_without_interruptions_proves_nothing() {
     check_spoiled(&[INTERRUPTED], "was not killed", |record| record.interruptions.kills = 0);
+    check_spoiled(&[INTERRUPTED], "was not killed", |record| record.interruptions.in_flight_at_kill = 0);
     check_spoiled(&[INTERRUPTED], "missed nothing", |record| record.interruptions.asked_meanwhile = 0);
 }
 
