@@ -1,16 +1,9 @@
 //! Thin shells around the pure cores: one actor per partition in use, one per table in use.
 //!
-<<<<<<< HEAD
 //! Topology. A table and all its partitions live on one thread: that of an HTTP worker (chosen by the table's id). An
 //! insert that comes in on it crosses threads twice: worker → committer thread → worker; on another worker twice more
 //! (worker → table's worker). The committer answers the writer itself, then tells the table, which tells the partition.
-//! Sessions live on the HTTP worker that accepted their socket.
-=======
-//! Topology. A table and all its partitions live on one data arbiter (chosen by the table's id), so that one insert
-//! crosses threads three times: HTTP worker → data arbiter → committer thread → HTTP worker. Then, from the committer,
-//! the table is told, and through it the partition and their subscribers.
 //! Sessions are actors of `api`, on the HTTP worker that accepted their socket.
->>>>>>> refs/heads/docs
 //!
 //! | queue | bound | at the bound |
 //! |---|---|---|
