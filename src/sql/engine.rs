@@ -20,19 +20,21 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateDefaults};
 use datafusion::optimizer::Analyzer;
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast;
 use futures_util::{FutureExt, Stream, StreamExt};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use super::bind::IdSource;
 use super::caller_catalog::CATALOG;
@@ -129,6 +131,8 @@ pub struct BatchStream {
     /// `Ok(None)` is the end; an end without it means that the query was cut off.
     answers: mpsc::Receiver<Result<Option<RecordBatch>>>,
     ended: bool,
+    deadline: Deadline,
+    overdue: Pin<Box<Sleep>>,
 }
 
 impl Engine {
@@ -162,8 +166,11 @@ impl Engine {
                 () = run(&state, &ctx, statement, deadline, ready, &answers) => {}
             }
         })?;
-        let schema = planned.await.unwrap_or(Err(Error::Aborted))?;
-        Ok(QueryOutput { schema, stream: BatchStream { answers: stream, ended: false } })
+        // The query holds its deadline itself where it yields; whoever asks is answered in time even where it does not.
+        let planned = tokio::time::timeout_at(deadline.at, planned).await.map_err(|_| deadline.passed())?;
+        let schema = planned.unwrap_or(Err(Error::Aborted))?;
+        let overdue = Box::pin(tokio::time::sleep_until(deadline.at));
+        Ok(QueryOutput { schema, stream: BatchStream { answers: stream, ended: false, deadline, overdue } })
     }
 
     /// Compiles a SELECT to be kept live.
@@ -227,11 +234,15 @@ impl Stream for BatchStream {
         if self.ended {
             return Poll::Ready(None);
         }
-        let item = match std::task::ready!(self.answers.poll_recv(cx)) {
-            Some(Ok(Some(batch))) => return Poll::Ready(Some(Ok(batch))),
-            Some(Ok(None)) => None,
-            Some(Err(error)) => Some(Err(error)),
-            None => Some(Err(Error::Aborted)),
+        let item = match self.answers.poll_recv(cx) {
+            Poll::Ready(Some(Ok(Some(batch)))) => return Poll::Ready(Some(Ok(batch))),
+            Poll::Ready(Some(Ok(None))) => None,
+            Poll::Ready(Some(Err(error))) => Some(Err(error)),
+            Poll::Ready(None) => Some(Err(Error::Aborted)),
+            Poll::Pending => {
+                std::task::ready!(self.overdue.as_mut().poll(cx));
+                Some(Err(self.deadline.passed()))
+            }
         };
         self.ended = true;
         Poll::Ready(item)
@@ -250,8 +261,12 @@ impl Deadline {
         match tokio::time::timeout_at(self.at, AssertUnwindSafe(work).catch_unwind()).await {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => Err(panicked(panic)),
-            Err(_) => Err(Error::StatementTimeout { seconds: self.after.as_secs() }),
+            Err(_) => Err(self.passed()),
         }
+    }
+
+    fn passed(self) -> Error {
+        Error::StatementTimeout { seconds: self.after.as_secs() }
     }
 }
 
@@ -290,8 +305,21 @@ async fn start(
     let plan = logical_plan(state, ctx, statement)?;
     let schema = result_schema(&plan);
     let physical = state.create_physical_plan(&plan).await.map_err(from_datafusion)?;
+    let physical = yielding(physical).map_err(from_datafusion)?;
     let batches = execute_stream(physical, state.task_ctx()).map_err(from_datafusion)?;
     Ok((schema, batches))
+}
+
+/// Joins can make thousands of batches of one that they read, and only reading yields: so their output has to yield
+/// too, or neither a deadline nor whoever gave up could stop them.
+fn yielding(plan: Arc<dyn ExecutionPlan>) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+    let wrapped = plan.transform_up(|node| {
+        if node.children().len() < 2 {
+            return Ok(Transformed::no(node));
+        }
+        Ok(Transformed::yes(Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>))
+    })?;
+    Ok(wrapped.data)
 }
 
 async fn pump(mut batches: SendableRecordBatchStream, answers: &Answers) -> Result<()> {

@@ -28,14 +28,19 @@ fn selected(world: &World, query: &Arc<dyn LiveQuery>) -> Result<RecordBatch> {
         let mut rows = BatchBuilder::all_owners(table.clone(), None);
         for row in view.feed(table.id, Seq::ZERO..=Seq::MAX, Order::Ascending) {
             let (owner, row) = row?;
-            rows.push(&owner, &row)?;
+            if !row.deleted {
+                rows.push(&owner, &row)?;
+            }
         }
         rows
     } else {
         let mut rows = BatchBuilder::new(table.clone(), None);
         let key = PartitionKey { table: table.id, owner: owner.clone() };
         for row in view.scan(&key, Seq::ZERO..=Seq::MAX, Order::Ascending) {
-            rows.push(&owner, &row?)?;
+            let row = row?;
+            if !row.deleted {
+                rows.push(&owner, &row)?;
+            }
         }
         rows
     };
