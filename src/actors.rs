@@ -18,7 +18,7 @@
 
 pub mod committer;
 pub mod fatal;
-mod feed;
+pub(crate) mod feed;
 mod inbox;
 mod partition;
 pub mod router;

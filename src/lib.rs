@@ -15,6 +15,8 @@ pub mod logging;
 pub mod model;
 pub mod partition;
 pub mod server;
+#[cfg(test)]
+mod sim;
 pub mod sql;
 pub mod storage;
 pub mod time;

@@ -32,7 +32,7 @@ impl Attach {
 }
 
 /// Tells the subscribers. Without any, nothing is decoded.
-pub(super) fn deliver(queries: &mut QueryRegistry, committed: &CommittedChanges, all_owners: bool) {
+pub(crate) fn deliver(queries: &mut QueryRegistry, committed: &CommittedChanges, all_owners: bool) {
     if queries.is_empty() {
         return;
     }

@@ -6,6 +6,7 @@
 //! A panic in a query ends that query. Whoever drops the answer stops the work.
 //! Start at [`Engine::query`].
 
+mod breathe;
 mod fault;
 mod literals;
 mod origin;
@@ -46,6 +47,7 @@ use crate::live::query::LiveQuery;
 use crate::model::{Catalog, Param, Principal, ResultSchema, UserId};
 use crate::storage::ReadView;
 
+use breathe::BreathingJoins;
 pub(crate) use fault::from_datafusion;
 pub(crate) use literals::TypeNames;
 use literals::TypedLiterals;
@@ -372,6 +374,7 @@ fn base_state(config: &EngineConfig) -> datafusion::common::Result<SessionState>
         .with_window_functions(SessionStateDefaults::default_window_functions())
         .with_table_function_list(SessionStateDefaults::default_table_functions())
         .with_physical_optimizer_rule(Arc::new(TurnScans))
+        .with_physical_optimizer_rule(Arc::new(BreathingJoins))
         .build();
     Ok(state)
 }
