@@ -7,6 +7,7 @@
 //! Start at [`run`].
 
 mod announce;
+mod idle_memory;
 mod listen;
 mod secret;
 
@@ -86,12 +87,14 @@ async fn serve(mut config: Config, args: &ServeArgs) -> Result<(), StartError> {
     let handle = server.handle();
     let mut running = actix_web::rt::spawn(server);
 
+    let giving_back = actix_web::rt::spawn(idle_memory::give_back());
     announce(&config, args, &database, &bound)?;
 
     tokio::select! {
         () = signals.next() => info!("stopping"),
         ended = &mut running => return ended.unwrap_or_else(|panic| Err(io::Error::other(panic))).map_err(StartError::Run),
     }
+    giving_back.abort();
     status.stop();
     // The second signal: whoever sends it wants out now. What was acknowledged is on disk.
     actix_web::rt::spawn(async move {

@@ -340,6 +340,7 @@ impl World {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a test's seed, to run a failure again")]
 fn cores_keep_their_promises_in_any_order_of_events() {
     let given = std::env::var("INBOXDB_SIM_SEED").ok().map(|seed| seed.parse().expect("a number"));
     let mut changes = 0;

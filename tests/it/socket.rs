@@ -68,14 +68,6 @@ impl Socket {
         Ok(Self { stream, packed: false })
     }
 
-    /// Says who it is in its first message, and is welcomed.
-    pub fn authenticate(&mut self, token: &str) {
-        let protocol = json!({"serialization": "json", "compression": "gzip"});
-        self.send(&json!({"type": "authenticate", "method": "jwt", "token": token, "protocol": protocol}));
-        let success = self.json();
-        assert_eq!(success["type"], "auth_success", "{success}");
-    }
-
     pub fn send(&mut self, message: &Value) {
         if self.packed {
             let bytes = rmp_serde::to_vec_named(message).unwrap();
