@@ -38,7 +38,7 @@ fn a_bad_token_closes() {
 
 #[test]
 fn a_silent_peer_is_pinged_then_closed() {
-    let world = World::new(&["websocket.client_timeout=600ms", "websocket.heartbeat_interval=100ms"]);
+    let world = World::new(&["websocket.client_timeout=2s", "websocket.heartbeat_interval=100ms"]);
     let mut silent = world.socket(&world.alice);
     let started = Instant::now();
     let mut pings = 0;
@@ -53,14 +53,14 @@ fn a_silent_peer_is_pinged_then_closed() {
         }
     }
     assert!(pings > 0, "the server pings before it closes (A12)");
-    assert!(started.elapsed() >= Duration::from_millis(500), "{:?}", started.elapsed());
+    assert!(started.elapsed() >= Duration::from_millis(1_800), "{:?}", started.elapsed());
 
     // One who answers pings stays.
     let mut world = world;
     let mut awake = world.socket(&world.alice);
     awake.follow("s", "SELECT id FROM w.mail");
     let started = Instant::now();
-    while started.elapsed() < Duration::from_millis(1_500) {
+    while started.elapsed() < Duration::from_secs(3) {
         match awake.any_message().unwrap() {
             Message::Ping(payload) => awake.send_frame(10, &payload).unwrap(),
             other => panic!("{other:?}"),
