@@ -21,15 +21,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateDefaults};
 use datafusion::optimizer::Analyzer;
-use datafusion::physical_plan::coop::CooperativeExec;
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast;
 use futures_util::{FutureExt, Stream, StreamExt};
@@ -307,21 +305,8 @@ async fn start(
     let plan = logical_plan(state, ctx, statement)?;
     let schema = result_schema(&plan);
     let physical = state.create_physical_plan(&plan).await.map_err(from_datafusion)?;
-    let physical = yielding(physical).map_err(from_datafusion)?;
     let batches = execute_stream(physical, state.task_ctx()).map_err(from_datafusion)?;
     Ok((schema, batches))
-}
-
-/// Joins can make thousands of batches of one that they read, and only reading yields: so their output has to yield
-/// too, or neither a deadline nor whoever gave up could stop them.
-fn yielding(plan: Arc<dyn ExecutionPlan>) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
-    let wrapped = plan.transform_up(|node| {
-        if node.children().len() < 2 {
-            return Ok(Transformed::no(node));
-        }
-        Ok(Transformed::yes(Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>))
-    })?;
-    Ok(wrapped.data)
 }
 
 async fn pump(mut batches: SendableRecordBatchStream, answers: &Answers) -> Result<()> {
