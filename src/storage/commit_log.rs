@@ -11,11 +11,11 @@ use std::sync::Arc;
 use fjall::{OwnedWriteBatch as WriteBatch, PersistMode};
 
 use super::keys;
-use super::read_view::row_value;
 use super::records::{RecordKind, RecordWrite};
-use super::store::{COMMITS_RECORD, Recovered, Store, storage_error};
+use super::row_block;
+use super::store::{COMMITS_RECORD, Keyspaces, Recovered, Store, storage_error};
 use crate::error::{Error, Result};
-use crate::model::{Change, CommittedChanges, Durability, PartitionKey, TableId};
+use crate::model::{Change, CommittedChanges, Durability, PartitionKey, RowPlace, Seq, TableId};
 
 /// One thing to make durable.
 #[derive(Debug, Clone)]
@@ -86,16 +86,20 @@ impl FjallLog {
     fn put_changes(&self, batch: &mut WriteBatch, committed: &CommittedChanges) {
         let key = PartitionKey { table: committed.table.id, owner: committed.owner.clone() };
         let spaces = self.store.keyspaces();
-        for (seq, change) in committed.changes.iter() {
-            let Change { pk, row, replaces, deletes } = change;
-            batch.insert(&spaces.rows, keys::row(&key, *seq), row_value(*seq, change.created(*seq), *deletes, row));
-            if let Some(old) = replaces {
-                batch.remove(&spaces.rows, keys::row(&key, old.seq));
-            }
-            if *deletes {
-                batch.remove(&spaces.pk, keys::pk(&key, pk));
+        let mut rest = &committed.changes[..];
+        while let Some((seq, change)) = rest.first() {
+            let block = row_block::block_len(rest);
+            if block > 1 {
+                let (rows, behind) = rest.split_at(block);
+                batch.insert(&spaces.rows, keys::row(&key, *seq), row_block::block_value(rows));
+                for (row, change) in rows {
+                    let value = row_block::pk_value(*row, RowPlace::Block(*seq));
+                    batch.insert(&spaces.pk, keys::pk(&key, &change.pk), value);
+                }
+                rest = behind;
             } else {
-                batch.insert(&spaces.pk, keys::pk(&key, pk), seq.get().to_be_bytes());
+                put_change(batch, spaces, &key, (*seq, change));
+                rest = &rest[1..];
             }
         }
         // One entry for all rows of the statement.
@@ -128,6 +132,24 @@ impl FjallLog {
             }
         }
         Ok(purged)
+    }
+}
+
+fn put_change(batch: &mut WriteBatch, spaces: &Keyspaces, key: &PartitionKey, (seq, change): (Seq, &Change)) {
+    let Change { pk, row, replaces, deletes } = change;
+    batch.insert(&spaces.rows, keys::row(key, seq), row_block::row_value(seq, change.created(seq), *deletes, row));
+    match replaces.as_ref().map(|old| (old.seq, old.place)) {
+        None => {}
+        Some((old, RowPlace::Own)) => batch.remove(&spaces.rows, keys::row(key, old)),
+        // A block is written once: a mark behind it says which of its rows are gone.
+        Some((old, RowPlace::Block(first))) => {
+            batch.insert(&spaces.rows, keys::gone(key, old), row_block::gone_value(first));
+        }
+    }
+    if *deletes {
+        batch.remove(&spaces.pk, keys::pk(key, pk));
+    } else {
+        batch.insert(&spaces.pk, keys::pk(key, pk), row_block::pk_value(seq, RowPlace::Own));
     }
 }
 
@@ -177,7 +199,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{DataType, Owner, Seq, SeqGenerator, SeqRange, StoredRow, UserId, Value};
+    use crate::model::{DataType, Owner, SeqGenerator, SeqRange, StoredRow, UserId, Value};
     use crate::storage::row_codec::tests::table_with;
     use crate::storage::{Order, keys::encode_pk, row_codec};
 
@@ -301,6 +323,88 @@ mod tests {
         }
         assert_eq!(steps, 3);
         assert_eq!(f.store.read_view().feed_head(f.table.id).unwrap(), Seq::ZERO);
+    }
+
+    /// A statement of the model: rows inserted at once, or one row changed or deleted.
+    #[derive(Debug, Clone)]
+    enum Step {
+        Insert(usize),
+        Update(usize),
+        Delete(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => (1usize..150).prop_map(Step::Insert),
+            4 => any::<usize>().prop_map(Step::Update),
+            3 => any::<usize>().prop_map(Step::Delete),
+        ]
+    }
+
+    /// Applies the step to the store and to the model: each key's last version, tombstones included.
+    fn take_step(f: &mut Fixture, model: &mut Vec<(i64, StoredRow)>, step: &Step) {
+        let live: Vec<usize> = (0..model.len()).filter(|n| !model[*n].1.deleted).collect();
+        let changes = match step {
+            Step::Insert(rows) => (0..*rows).map(|n| f.change((model.len() + n) as i64, "new", None, false)).collect(),
+            Step::Update(n) | Step::Delete(n) if !live.is_empty() => {
+                let (id, _) = model[live[n % live.len()]];
+                let old = f.live("a", id);
+                assert_eq!(old.as_ref().map(|old| old.seq), Some(model[id as usize].1.seq));
+                vec![f.change(id, "changed", old, matches!(step, Step::Delete(_)))]
+            }
+            _ => return,
+        };
+        let range = f.commit("a", changes.clone());
+        let mut seq = range.first;
+        for change in changes {
+            let created = change.created(seq);
+            let row = StoredRow { seq, created, deleted: change.deletes, row: change.row, place: RowPlace::Own };
+            let id = match keys::decode_pk(&f.table, &change.pk).as_deref() {
+                Some([Value::Int(id)]) => *id,
+                other => panic!("{other:?}"),
+            };
+            match model.get_mut(id as usize) {
+                Some(slot) => slot.1 = row,
+                None => model.push((id, row)),
+            }
+            seq = seq.next();
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// Blocks and the marks behind them read as the rows they stand for, from anywhere, in both directions.
+        #[test]
+        fn blocks_read_as_rows(steps in proptest::collection::vec(step(), 1..16), cuts in (any::<usize>(), any::<usize>())) {
+            let mut f = fixture();
+            let mut model = Vec::new();
+            for step in &steps {
+                take_step(&mut f, &mut model, step);
+            }
+            let view = f.store.read_view();
+            let mut expected: Vec<StoredRow> = model.iter().map(|(_, row)| row.clone()).collect();
+            expected.sort_by_key(|row| row.seq);
+            prop_assert_eq!(view.head(&f.key("a")).unwrap(), expected.last().map_or(Seq::ZERO, |row| row.seq));
+            let at = |cut: usize| expected.get(cut % (expected.len() + 1)).map_or(Seq::MAX, |row| row.seq);
+            let (from, to) = (at(cuts.0), at(cuts.1));
+            for range in [Seq::ZERO..=Seq::MAX, from..=Seq::MAX, Seq::ZERO..=to, from..=to.max(from), from..=from] {
+                let within: Vec<StoredRow> = expected.iter().filter(|row| range.contains(&row.seq)).cloned().collect();
+                for order in [Order::Ascending, Order::Descending] {
+                    let as_own = |row: StoredRow| StoredRow { place: RowPlace::Own, ..row };
+                    let mut got: Vec<StoredRow> =
+                        view.scan(&f.key("a"), range.clone(), order).map(|row| as_own(row.unwrap())).collect();
+                    let mut fed: Vec<StoredRow> =
+                        view.feed(f.table.id, range.clone(), order).map(|row| as_own(row.unwrap().1)).collect();
+                    if order == Order::Descending {
+                        got.reverse();
+                        fed.reverse();
+                    }
+                    prop_assert_eq!(&got, &within);
+                    prop_assert_eq!(&fed, &within);
+                }
+            }
+        }
     }
 
     proptest! {
