@@ -302,6 +302,27 @@ mod tests {
         assert_eq!(recovered.lost_commits, 4);
     }
 
+    /// Single rows are stored as they were in format 1, byte for byte; only the number differs.
+    #[test]
+    fn a_folder_of_format_1_is_read_and_says_2_from_then_on() {
+        let mut f = fixture();
+        f.commit("a", vec![f.change(1, "one", None, false)]);
+        let record = |f: &Fixture| f.store.keyspaces().records.get(keys::record(RecordKind::Store, "format")).unwrap();
+        f.store.keyspaces().records.insert(keys::record(RecordKind::Store, "format"), 1u32.to_be_bytes()).unwrap();
+        let reopen = |f: Fixture| {
+            let Fixture { _folder, store, log, table, generator } = f;
+            drop((store, log));
+            let (store, recovered) = Store::open(_folder.path(), 1 << 20).unwrap();
+            let log = FjallLog::new(store.clone(), recovered);
+            Fixture { _folder, store, log, table, generator }
+        };
+        let mut f = reopen(f);
+        assert_eq!(record(&f).as_deref(), Some(&2u32.to_be_bytes()[..]));
+        f.commit("a", vec![f.change(2, "two", None, false), f.change(3, "three", None, false)]);
+        let f = reopen(f);
+        assert!((1..=3).all(|id| f.live("a", id).is_some()));
+    }
+
     #[test]
     fn a_second_opening_is_refused() {
         let f = fixture();
