@@ -15,6 +15,9 @@ pub trait LiveQuery: Send + Sync + std::fmt::Debug {
     /// Does it address the rows of all users in one go?
     fn all_owners(&self) -> bool;
 
+    /// Are deleted rows among its rows? So they are where its filter mentions `_deleted`, as with SELECT.
+    fn sees_tombstones(&self) -> bool;
+
     /// The columns that [`LiveQuery::project`] gives, in order.
     fn schema(&self) -> &ResultSchema;
 

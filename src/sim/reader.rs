@@ -39,6 +39,10 @@ impl LiveQuery for AllRows {
         self.all_owners
     }
 
+    fn sees_tombstones(&self) -> bool {
+        false
+    }
+
     fn schema(&self) -> &ResultSchema {
         &self.schema
     }

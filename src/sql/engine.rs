@@ -12,6 +12,7 @@ mod literals;
 mod origin;
 mod plan;
 mod prepare;
+mod tombstones;
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;

@@ -50,6 +50,7 @@ pub(crate) fn compile(
         let text = format!("EXECUTE AS USER '*' is about USER tables; {} is a SHARED table", parts.table.name);
         return Err(Error::Unsupported(text));
     }
+    let sees_tombstones = parts.sees_tombstones;
     let rows = if all_owners { parts.table.arrow_schema_all_owners() } else { parts.table.arrow_schema() };
     let mut names_caller = false;
     for expr in parts.projection.iter().chain(parts.predicate) {
@@ -63,13 +64,22 @@ pub(crate) fn compile(
         // The same text means something else to each caller. No SQL text contains the separator.
         identity = format!("{identity}\0{}\0{}", ctx.principal.user, ctx.principal.role);
     }
-    Ok(Arc::new(CompiledQuery { table: parts.table, all_owners, schema, predicate, projection, identity }))
+    Ok(Arc::new(CompiledQuery {
+        table: parts.table,
+        all_owners,
+        sees_tombstones,
+        schema,
+        predicate,
+        projection,
+        identity,
+    }))
 }
 
 #[derive(Debug)]
 struct CompiledQuery {
     table: Arc<TableMeta>,
     all_owners: bool,
+    sees_tombstones: bool,
     schema: ResultSchema,
     predicate: Option<Arc<dyn PhysicalExpr>>,
     projection: Projection,
@@ -83,6 +93,10 @@ impl LiveQuery for CompiledQuery {
 
     fn all_owners(&self) -> bool {
         self.all_owners
+    }
+
+    fn sees_tombstones(&self) -> bool {
+        self.sees_tombstones
     }
 
     fn schema(&self) -> &ResultSchema {
@@ -150,6 +164,7 @@ impl Projection {
 /// The pieces of an analysed `SELECT … FROM table [WHERE …]`.
 struct Parts<'a> {
     table: Arc<TableMeta>,
+    sees_tombstones: bool,
     /// The table's rows under the names that the expressions use; its columns are the table's full schema.
     rows: &'a DFSchemaRef,
     predicate: Option<&'a Expr>,
@@ -175,6 +190,7 @@ impl<'a> Parts<'a> {
         };
         Ok(Parts {
             table: table.meta().clone(),
+            sees_tombstones: table.shows_tombstones(),
             rows: source.schema(),
             predicate,
             projection: &projection.expr,

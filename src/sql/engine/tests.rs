@@ -50,6 +50,62 @@ async fn a_user_sees_their_own_live_rows_in_seq_order() {
     assert_eq!(world.rows("SELECT id FROM notes AS n WHERE n._deleted IN (true, false)").await, r#"["2"] ["3"] ["1"]"#);
 }
 
+/// Alice has two notes and one tombstone, of id 1.
+#[tokio::test]
+async fn a_table_shows_its_tombstones_where_a_filter_mentions_deleted() {
+    let mut world = three_notes();
+    world.delete("notes", "alice", Value::Int(1));
+    let counts = [
+        ("SELECT count(*) FROM notes", 2),
+        ("SELECT count(*) FROM notes WHERE _deleted", 1),
+        ("SELECT count(*) FROM notes WHERE NOT _deleted", 2),
+        // What is simplified away was written all the same.
+        ("SELECT count(*) FROM notes WHERE _deleted OR NOT _deleted", 3),
+        ("SELECT count(*) FROM notes WHERE _deleted OR true", 3),
+        ("SELECT count(*) FROM notes WHERE _deleted = _deleted AND id = 1", 1),
+        ("SELECT count(*) FROM notes WHERE true OR id IN (SELECT 1 WHERE _deleted)", 3),
+        ("SELECT count(*) FROM notes WHERE CASE WHEN _deleted THEN id = 1 ELSE id > 1 END", 3),
+        // Only in a filter.
+        ("SELECT count(*) FROM (SELECT id, _deleted FROM notes ORDER BY _deleted)", 2),
+        ("SELECT count(*) FILTER (WHERE _deleted) FROM notes", 0),
+        ("SELECT count(*) FROM notes WHERE id > (SELECT count(_deleted) FROM notes) - 1", 2),
+        // Grouped, or computed.
+        ("SELECT count(*) FROM notes GROUP BY _deleted HAVING _deleted", 1),
+        ("SELECT count(*) FROM notes HAVING bool_or(_deleted)", 3),
+        ("SELECT count(*) FROM notes GROUP BY ROLLUP (_deleted) HAVING _deleted IS NULL", 3),
+        ("SELECT count(*) FROM (SELECT NOT _deleted AS lives FROM notes) WHERE lives IS NOT NULL", 3),
+        ("SELECT id FROM notes QUALIFY row_number() OVER (ORDER BY _deleted DESC) = 1", 1),
+        // Each table by itself.
+        ("SELECT count(*) FROM notes WHERE id IN (SELECT id FROM notes WHERE _deleted)", 0),
+        ("SELECT count(*) FROM notes WHERE _deleted AND id NOT IN (SELECT id FROM notes)", 1),
+        ("SELECT count(*) FROM notes a JOIN notes b ON a.id = b.id WHERE a._deleted OR true", 2),
+        ("SELECT count(*) FROM notes a JOIN notes b ON a.id = b.id AND (a._deleted OR b._deleted)", 1),
+        ("SELECT count(*) FROM notes a LEFT JOIN notes b ON a.id = b.id AND a._deleted", 3),
+        ("SELECT count(*) FROM notes a JOIN notes b USING (id, _deleted)", 2),
+        ("SELECT count(*) FROM (SELECT id, _deleted FROM notes) a NATURAL JOIN (SELECT id, _deleted FROM notes) b", 2),
+        ("SELECT count(*) FROM notes a WHERE EXISTS (SELECT 1 FROM notes b WHERE b.id <> a.id AND a._deleted)", 1),
+        ("SELECT count(*) FROM notes a, LATERAL (SELECT 1 FROM notes b WHERE b.id > a.id AND a._deleted) AS x", 2),
+        // Through names.
+        ("SELECT count(*) FROM (SELECT * FROM notes) AS x WHERE x._deleted", 1),
+        ("SELECT count(*) FROM (SELECT id, _deleted AS gone FROM notes) WHERE gone OR NOT gone", 3),
+        ("WITH x AS (SELECT * FROM notes) SELECT count(*) FROM x WHERE _deleted OR true", 3),
+        ("WITH x AS (SELECT * FROM notes) SELECT count(*) FROM x AS a, x AS b WHERE a._deleted OR true", 9),
+        ("SELECT count(*) FROM (SELECT * FROM notes UNION ALL SELECT * FROM notes) WHERE _deleted", 2),
+        ("SELECT count(*) FROM (SELECT DISTINCT id, _deleted FROM notes) WHERE _deleted OR true", 3),
+        ("SELECT count(*) FROM (SELECT DISTINCT ON (id) id, _deleted FROM notes ORDER BY id) WHERE _deleted", 1),
+        ("SELECT count(*) FROM (SELECT unnest([1, 2]) AS n, _deleted FROM notes) WHERE n = 1", 2),
+        ("SELECT count(*) FROM (SELECT unnest([1, 2]) AS n, _deleted FROM notes) WHERE n = 1 AND _deleted", 1),
+        (
+            "WITH RECURSIVE r AS (SELECT id, _deleted FROM notes UNION SELECT id, _deleted FROM r) \
+          SELECT count(*) FROM r WHERE _deleted",
+            1,
+        ),
+    ];
+    for (sql, expected) in counts {
+        assert_eq!(world.rows(sql).await, format!("[\"{expected}\"]"), "{sql}");
+    }
+}
+
 #[tokio::test]
 async fn what_sql_can_say() {
     let world = three_notes();

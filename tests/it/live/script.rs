@@ -40,6 +40,7 @@ scripts! {
     resume
     shared
     subscriptions
+    tombstones
     worked_session
 }
 
