@@ -21,6 +21,9 @@ pub trait LiveQuery: Send + Sync + std::fmt::Debug {
     /// The columns that [`LiveQuery::project`] gives, in order.
     fn schema(&self) -> &ResultSchema;
 
+    /// Where each column of the table's primary key is in [`LiveQuery::project`]; `None`: it is not selected.
+    fn key_positions(&self) -> &[Option<usize>];
+
     /// For each row of `rows` (full schema of the table, or of all owners): does it match? NULL is no.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ pub(crate) struct LiveRows {
     shown: Vec<usize>,
     /// Columns of a row that is gone: also `_deleted`.
     gone: Vec<usize>,
-    /// The primary key, where it is selected.
+    /// The primary key, selected or not.
     key: Vec<usize>,
     seq: usize,
 }
@@ -66,8 +66,7 @@ impl LiveRows {
         if !gone.contains(&deleted) {
             gone.push(deleted);
         }
-        let flagged = query.schema().columns().iter().enumerate().filter(|(_, column)| column.flags.pk);
-        let key = flagged.map(|(at, _)| at).filter(|at| *at < selected).collect();
+        let key = key_columns(query, &projected, &mut add)?;
         let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(Error::internal)?;
         let cells = CellEncoders::new(&batch)?;
         Ok(Self { batch, cells, shown, gone, key, seq })
@@ -97,8 +96,29 @@ impl LiveRows {
             here.as_ref() != there.as_ref()
         };
         let told = |at: &usize| *at == self.seq || self.key.contains(at) || differs(*at);
-        self.shown.iter().copied().filter(told).collect()
+        let unseen_key = self.key.iter().copied().filter(|at| !self.shown.contains(at));
+        unseen_key.chain(self.shown.iter().copied().filter(told)).collect()
     }
+}
+
+/// The columns of the primary key. Those that are not selected are added under their own names, unless another column
+/// has taken the name: a row can not have two of them.
+fn key_columns(
+    query: &dyn LiveQuery,
+    projected: &RecordBatch,
+    add: &mut impl FnMut(&str) -> Result<usize>,
+) -> Result<Vec<usize>> {
+    let table = query.table();
+    let mut key = Vec::with_capacity(table.primary_key.len());
+    for (column, selected) in table.primary_key.iter().zip(query.key_positions()) {
+        let name = table.columns[*column].name.as_str();
+        match selected {
+            Some(at) => key.push(*at),
+            None if projected.schema().field_with_name(name).is_ok() => {}
+            None => key.push(add(name)?),
+        }
+    }
+    Ok(key)
 }
 
 /// `_seq` of each row.

@@ -95,6 +95,7 @@ pub(crate) struct ScoreQuery {
     table: Arc<TableMeta>,
     schema: ResultSchema,
     positions: Vec<usize>,
+    key: [Option<usize>; 1],
     at_least: Option<i32>,
     all_owners: bool,
     tombstones: bool,
@@ -114,6 +115,7 @@ impl ScoreQuery {
             table,
             schema,
             positions: positions.to_vec(),
+            key: [positions.iter().position(|at| *at == 0)],
             at_least,
             all_owners: false,
             tombstones: false,
@@ -155,6 +157,10 @@ impl LiveQuery for ScoreQuery {
 
     fn schema(&self) -> &ResultSchema {
         &self.schema
+    }
+
+    fn key_positions(&self) -> &[Option<usize>] {
+        &self.key
     }
 
     fn matches(&self, rows: &RecordBatch) -> Result<BooleanArray> {

@@ -50,7 +50,6 @@ pub(crate) fn compile(
         let text = format!("EXECUTE AS USER '*' is about USER tables; {} is a SHARED table", parts.table.name);
         return Err(Error::Unsupported(text));
     }
-    let sees_tombstones = parts.sees_tombstones;
     let rows = if all_owners { parts.table.arrow_schema_all_owners() } else { parts.table.arrow_schema() };
     let mut names_caller = false;
     for expr in parts.projection.iter().chain(parts.predicate) {
@@ -65,9 +64,10 @@ pub(crate) fn compile(
         identity = format!("{identity}\0{}\0{}", ctx.principal.user, ctx.principal.role);
     }
     Ok(Arc::new(CompiledQuery {
+        key: parts.key_positions(),
         table: parts.table,
         all_owners,
-        sees_tombstones,
+        sees_tombstones: parts.sees_tombstones,
         schema,
         predicate,
         projection,
@@ -81,6 +81,7 @@ struct CompiledQuery {
     all_owners: bool,
     sees_tombstones: bool,
     schema: ResultSchema,
+    key: Vec<Option<usize>>,
     predicate: Option<Arc<dyn PhysicalExpr>>,
     projection: Projection,
     identity: String,
@@ -101,6 +102,10 @@ impl LiveQuery for CompiledQuery {
 
     fn schema(&self) -> &ResultSchema {
         &self.schema
+    }
+
+    fn key_positions(&self) -> &[Option<usize>] {
+        &self.key
     }
 
     fn matches(&self, rows: &RecordBatch) -> Result<BooleanArray> {
@@ -196,6 +201,15 @@ impl<'a> Parts<'a> {
             projection: &projection.expr,
             output: &projection.schema,
         })
+    }
+
+    fn key_positions(&self) -> Vec<Option<usize>> {
+        let names = self.table.primary_key.iter().map(|column| self.table.columns[*column].name.as_str());
+        let is = |expr: &Expr, name: &str| match expr.clone().unalias_nested().data {
+            Expr::Column(column) => column.name == name,
+            _ => false,
+        };
+        names.map(|name| self.projection.iter().position(|expr| is(expr, name))).collect()
     }
 }
 

@@ -82,8 +82,8 @@ fn with_a_projection_only_those_columns_and_seq() {
         ),
         [
             r#""insert","rows":[{"body":"b1","_seq":"10"}]"#,
-            r#""update","rows":[{"body":"b2","_seq":"11"}],"old_values":[{"body":"b1","_seq":"10"}]"#,
-            r#""update","rows":[{"body":"b2","_seq":"12"}],"old_values":[{"_seq":"11"}]"#,
+            r#""update","rows":[{"body":"b2","_seq":"11"}],"old_values":[{"id":"1","body":"b1","_seq":"10"}]"#,
+            r#""update","rows":[{"body":"b2","_seq":"12"}],"old_values":[{"id":"1","_seq":"11"}]"#,
             r#""delete","old_values":[{"body":"b2","_seq":"13","_deleted":true}]"#,
         ]
     );
@@ -256,6 +256,15 @@ fn where_tombstones_are_seen_a_replayed_one_is_a_row() {
     assert_eq!(replayed(&query(), &[(tombstone, 90)], 100), [update]);
     assert_eq!(replayed(&query().where_deleted(false), &[(tombstone, 90)], 100), [delete]);
     assert_eq!(replayed(&query().where_deleted(false), &[(tombstone, 110)], 100), [""; 0]);
+}
+
+#[test]
+fn an_update_names_the_row_by_its_key_whatever_is_selected() {
+    let stored = [(note(4, 1, 9, 101), 50)];
+    assert_eq!(
+        replayed(&ScoreQuery::new(&[2], None), &stored, 100),
+        [r#""update","rows":[{"score":9,"_seq":"101"}],"old_values":[{"id":"4"}]"#]
+    );
 }
 
 #[test]
