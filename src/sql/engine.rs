@@ -9,6 +9,7 @@
 mod breathe;
 mod fault;
 mod literals;
+mod names;
 mod origin;
 mod plan;
 mod prepare;
@@ -303,8 +304,7 @@ async fn start(
     ctx: &QueryContext,
     statement: ast::Statement,
 ) -> Result<(ResultSchema, SendableRecordBatchStream)> {
-    let plan = logical_plan(state, ctx, statement)?;
-    let schema = result_schema(&plan);
+    let (plan, schema) = names::plan_named(state, ctx, statement)?;
     let physical = state.create_physical_plan(&plan).await.map_err(from_datafusion)?;
     let batches = execute_stream(physical, state.task_ctx()).map_err(from_datafusion)?;
     Ok((schema, batches))

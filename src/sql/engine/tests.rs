@@ -132,6 +132,58 @@ async fn what_sql_can_say() {
     }
 }
 
+/// Names of the result's columns, and its first row.
+#[tokio::test]
+async fn columns_may_have_one_name() {
+    let world = three_notes();
+    let cases = [
+        ("SELECT id, n, id FROM notes", "id n id", r#"["3",30,"3"]"#),
+        ("SELECT body AS x, n AS X, id AS \"X\" FROM notes", "x x X", r#"["three",30,"3"]"#),
+        ("SELECT name, * FROM rooms", "name name doc _seq _deleted", ""),
+        ("SELECT *, * FROM rooms", "name doc _seq _deleted name doc _seq _deleted", ""),
+        ("SELECT r.*, r.name, v.name FROM rooms r JOIN rooms v USING (name)", "name doc _seq _deleted name name", ""),
+        (
+            "SELECT name, * FROM rooms r JOIN rooms v USING (name, _seq, _deleted)",
+            "name name doc _seq _deleted doc",
+            "",
+        ),
+        ("SELECT count(*), COUNT(*), 1, 1 FROM notes", "count(*) count(*) Int64(1) Int64(1)", r#"["3","3","1","1"]"#),
+        ("SELECT 1 AS a, 2 AS a UNION ALL SELECT 3, 3 ORDER BY 2", "a a", r#"["1","2"]"#),
+        ("(SELECT 1 AS a, 2 AS a) UNION ALL (SELECT 3, 3 LIMIT 0)", "a a", r#"["1","2"]"#),
+        ("WITH x AS (SELECT id AS k FROM notes) SELECT k, * FROM x ORDER BY k", "k k", r#"["1","1"]"#),
+        ("SELECT k, * FROM (SELECT id AS k FROM notes) AS x ORDER BY x.k DESC", "k k", r#"["3","3"]"#),
+        ("SELECT id, body, id FROM notes ORDER BY notes.id", "id body id", r#"["1","one","1"]"#),
+        ("SELECT n AS x, n AS x FROM notes ORDER BY x", "x x", "[10,10]"),
+        ("SELECT DISTINCT id, id FROM notes ORDER BY id", "id id", r#"["1","1"]"#),
+        ("SELECT n, n, sum(id) FROM notes GROUP BY n HAVING n > 10", "n n sum(notes.id)", r#"[30,30,"3"]"#),
+    ];
+    for (sql, names, first) in cases {
+        let query = world.engine.query(world.ctx("alice", Role::User), &parse(sql)).await;
+        let schema = query.unwrap_or_else(|error| panic!("{sql}: {error}")).schema;
+        let shown: Vec<&str> = schema.columns().iter().map(|column| column.name.as_str()).collect();
+        assert_eq!(shown.join(" "), names, "{sql}");
+        assert!(world.rows(sql).await.starts_with(first), "{sql}: {}", world.rows(sql).await);
+    }
+    let schema =
+        world.engine.query(world.ctx("alice", Role::User), &parse("SELECT id, id FROM notes")).await.unwrap().schema;
+    assert!(schema.columns().iter().all(|column| column.flags.pk), "types and flags stay");
+    let plan = world.run(world.ctx("alice", Role::Dba), "EXPLAIN SELECT id, * FROM notes").await.unwrap();
+    assert!(plan.contains("PartitionScan"), "{plan}");
+
+    for (sql, words) in [
+        ("SELECT n AS x, body AS x FROM notes ORDER BY x", "ORDER BY \"x\" is ambiguous"),
+        ("SELECT a.id, b.id FROM notes a JOIN notes b ON true ORDER BY id", "ORDER BY \"id\" is ambiguous"),
+        ("SELECT upper(body) AS body, * FROM notes ORDER BY body", "ORDER BY \"body\" is ambiguous"),
+        // Names that can be referred to.
+        ("SELECT * FROM (SELECT id, id FROM notes)", "unique"),
+        ("WITH x AS (SELECT id, id FROM notes) SELECT 1 FROM x", "unique"),
+        ("SELECT id, id, lower(id, id) FROM notes", "lower"),
+    ] {
+        let error = world.error(sql).await;
+        assert!(matches!(&error, Error::InvalidSql(text) if text.contains(words)), "{sql}: {error}");
+    }
+}
+
 #[tokio::test]
 async fn the_store_does_what_it_can() {
     let world = three_notes();

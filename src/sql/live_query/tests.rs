@@ -72,6 +72,8 @@ async fn what_cannot_be_kept_live_is_refused_by_name() {
         ("SELECT id, _seq FROM demo.notes", "_seq"),
         ("SELECT n._DELETED FROM demo.notes n", "_deleted"),
         ("SELECT id AS _seq FROM demo.notes", "_seq"),
+        ("SELECT id, * FROM demo.notes", "unique"),
+        ("SELECT n AS x, body AS x FROM demo.notes", "unique"),
         ("SELECT * FROM demo.notes WHERE at < NOW()", "NOW()"),
         ("SELECT * FROM demo.notes WHERE day = CURRENT_DATE", "CURRENT_DATE()"),
         ("SELECT * FROM demo.notes WHERE id < SNOWFLAKE_ID()", "SNOWFLAKE_ID()"),
