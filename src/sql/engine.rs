@@ -268,7 +268,7 @@ impl Deadline {
     }
 
     fn passed(self) -> Error {
-        Error::StatementTimeout { seconds: self.after.as_secs() }
+        Error::StatementTimeout { limit: self.after }
     }
 }
 

@@ -439,7 +439,7 @@ async fn the_deadline_ends_a_statement() {
     let config = EngineConfig { threads: 1, statement_timeout: Duration::from_millis(30), ..EngineConfig::default() };
     let world = World::with(&config);
     let error = world.error("SELECT count(*) FROM generate_series(1, 100000000000) a").await;
-    assert!(matches!(error, Error::StatementTimeout { .. }), "{error}");
+    assert_eq!(error.to_string(), "The statement ran longer than 30ms and was stopped");
     let statement = parse("SELECT * FROM generate_series(1, 1000000)");
     let cut = match world.engine.query(world.ctx("alice", Role::User), &statement).await {
         Ok(output) => output.collect().await.map(|batches| batches.iter().map(RecordBatch::num_rows).sum()),
