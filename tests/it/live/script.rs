@@ -30,6 +30,7 @@ macro_rules! scripts {
 }
 
 scripts! {
+    acting_for
     all_owners
     authenticate
     changes
