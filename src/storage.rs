@@ -5,6 +5,7 @@
 //! Never knows SQL, sockets or roles.
 
 pub mod commit_log;
+pub mod erase;
 pub mod keys;
 pub mod read_view;
 pub mod records;
@@ -12,6 +13,7 @@ pub mod row_codec;
 pub mod store;
 
 pub use commit_log::{CommitEntry, CommitLog, CommitReceipt, FjallLog};
+pub use erase::{EraseScope, ErasedKeys, Eraser};
 pub use read_view::{FeedScan, Order, ReadView, RowScan};
 pub use records::{RecordKind, RecordWrite};
 pub use row_codec::BatchBuilder;

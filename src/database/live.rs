@@ -91,10 +91,10 @@ impl LiveDatabase for Database {
             principal,
         };
         let statement = ast::Statement::Query(Box::new(query.clone()));
-        let query = self.engine.compile_live(self.query_context(&scope), &statement).await?;
+        let query = self.engine.compile_live(self.query_context(&scope)?, &statement).await?;
         self.policy.may_subscribe(&scope.principal, query.table())?;
         let owner = (!query.all_owners()).then(|| query.table().owner_of(&scope.principal));
-        Ok(LiveTarget { query, owner })
+        Ok(LiveTarget { query, owner, principal: scope.principal })
     }
 
     async fn attach(&self, target: &LiveTarget, subscriber: Subscriber) -> Result<Attached> {
@@ -112,6 +112,8 @@ impl LiveDatabase for Database {
 
     async fn open_reader(&self, target: &LiveTarget) -> Result<Arc<dyn LiveReader>> {
         let view = self.store.read_view();
+        // Behind the view, and behind the attaching: neither is then of one who has the name after a drop.
+        self.auth.check_holder(&target.principal)?;
         let query = target.query.clone();
         let owner = target.owner.clone();
         self.engine

@@ -27,6 +27,8 @@ pub struct LiveTarget {
     pub query: Arc<dyn LiveQuery>,
     /// `None`: all owners of the table.
     pub owner: Option<Owner>,
+    /// For whom it runs.
+    pub principal: Principal,
 }
 
 /// A subscriber that hears every change committed after `head`.
@@ -82,7 +84,7 @@ pub trait LiveDatabase: Send + Sync + 'static {
     /// Opens a view of the target's rows. Called after [`LiveDatabase::attach`]: so no change is in neither.
     ///
     /// # Errors
-    /// `BUSY`, `STORAGE_UNAVAILABLE`.
+    /// `BUSY`, `STORAGE_UNAVAILABLE`, `INVALID_CREDENTIALS` where the user was dropped meanwhile.
     async fn open_reader(&self, target: &LiveTarget) -> Result<Arc<dyn LiveReader>>;
 
     /// Runs the job on a thread that may block.

@@ -322,7 +322,7 @@ mod tests {
         let outbox = Outbox::new(OutboxLimits { events: 10, bytes: 1_000 });
         let connection = directory.connect(None, outbox, 1).unwrap();
         let user = UserId::parse(user).unwrap();
-        let principal = Principal { user: user.clone(), role: Role::User };
+        let principal = Principal { user: user.clone(), role: Role::User, generation: 1 };
         let session = Some(format!("{user}-login"));
         connection.connection().authenticated(LiveLogin { principal, session, expires_at: None });
         Peer { connection, user }

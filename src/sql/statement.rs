@@ -74,6 +74,9 @@ pub enum Statement {
     KillLiveQuery {
         live_id: String,
     },
+    KillJob {
+        job_id: String,
+    },
 }
 
 /// A table as a statement names it, in lower case.
@@ -128,6 +131,7 @@ pub enum UserChange {
     SetPassword { new: String, current: Option<String> },
     SetRole(Role),
     SetEmail(String),
+    Restore,
 }
 
 /// A password never gets into a log.
@@ -137,6 +141,7 @@ impl fmt::Debug for UserChange {
             UserChange::SetPassword { .. } => f.write_str("SetPassword(***)"),
             UserChange::SetRole(role) => write!(f, "SetRole({role})"),
             UserChange::SetEmail(email) => write!(f, "SetEmail({email})"),
+            UserChange::Restore => f.write_str("Restore"),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Owns how rows are found: by key, by partition in `_seq` order, by table in `_seq` order.
 //! Never writes. Its reads block on the disk when blocks are cold: long ones belong on the engine's runtime.
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use fjall::{Readable, Snapshot};
 use super::keys;
 use super::store::{Keyspaces, storage_error};
 use crate::error::{Error, Result};
-use crate::model::{Owner, PartitionKey, PkBytes, RowBytes, Seq, StoredRow, TableId};
+use crate::model::{Owner, PartitionKey, PkBytes, RowBytes, Seq, StoredRow, TableId, UserId};
 
 /// In which `_seq` order a scan goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,7 @@ pub enum Order {
 pub struct ReadView {
     snapshot: Snapshot,
     keyspaces: Arc<Keyspaces>,
+    hidden: Arc<HashSet<UserId>>,
 }
 
 impl std::fmt::Debug for ReadView {
@@ -34,8 +36,9 @@ impl std::fmt::Debug for ReadView {
 }
 
 impl ReadView {
-    pub(super) fn new(snapshot: Snapshot, keyspaces: Arc<Keyspaces>) -> Self {
-        Self { snapshot, keyspaces }
+    /// The feed leaves out the rows of `hidden` owners.
+    pub(super) fn new(snapshot: Snapshot, keyspaces: Arc<Keyspaces>, hidden: Arc<HashSet<UserId>>) -> Self {
+        Self { snapshot, keyspaces, hidden }
     }
 
     /// The live row with this key, if there is one.
@@ -59,7 +62,8 @@ impl ReadView {
         RowScan { iter: ordered(self.rows(key, range), order) }
     }
 
-    /// The stored rows of all owners of a table with `_seq` in `range`, tombstones included, in `_seq` order.
+    /// The stored rows of all owners of a table with `_seq` in `range`, tombstones included, in `_seq` order. Those of
+    /// dropped users are left out.
     pub fn feed(&self, table: TableId, range: RangeInclusive<Seq>, order: Order) -> FeedScan {
         // An entry is keyed by its first position and may reach into the range from before it.
         let from = self.feed_entry_before(table, *range.start());
@@ -168,6 +172,9 @@ impl Iterator for FeedScan {
                 Ok(entry) => entry,
                 Err(e) => return Some(Err(e)),
             };
+            if matches!(&owner, Owner::User(user) if self.view.hidden.contains(user)) {
+                continue;
+            }
             let (first, last) = (range.first.max(*self.range.start()), range.last.min(*self.range.end()));
             if first <= last {
                 let key = PartitionKey { table: self.table, owner: owner.clone() };

@@ -152,6 +152,18 @@ fn who_is_dropped_changed_or_logged_out_loses_the_socket() {
 }
 
 #[test]
+fn who_follows_a_dropped_user_is_told() {
+    let mut world = World::new(&[]);
+    let mut agent = world.socket(&world.service);
+    agent.follow("hers", "EXECUTE AS USER 'alice' (SELECT id FROM w.mail)");
+    agent.follow("all", "EXECUTE AS USER '*' (SELECT id FROM w.mail)");
+    world.admin.sql("DROP USER alice");
+    assert_eq!(error_of(&agent.json()), ("hers", "NOT_FOUND"));
+    insert(&mut world.bob, 3..4);
+    assert_eq!(told(&agent.json()), "insert 3", "the feed goes on");
+}
+
+#[test]
 fn an_expired_token_ends_the_session_with_a_word() {
     let secret = format!("auth.jwt_secret={SECRET}");
     let world = World::new(&[&secret, "websocket.heartbeat_interval=100ms", "websocket.client_timeout=60s"]);
