@@ -221,7 +221,8 @@ impl Policy {
     /// `PERMISSION_DENIED`.
     pub fn may_execute_as(&self, caller: &Principal, target: ExecuteAs<'_>) -> Result<Principal> {
         let (allowed, runs_as) = match target {
-            ExecuteAs::One(target) if target.user == caller.user => (true, target),
+            // As whom they came: by now somebody else may have the name.
+            ExecuteAs::One(target) if target.user == caller.user => (true, caller),
             ExecuteAs::One(target) => (may_act_for(caller.role, target.role), target),
             ExecuteAs::All => (caller.role >= Role::Service, caller),
         };

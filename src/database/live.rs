@@ -107,12 +107,14 @@ impl LiveDatabase for Database {
             AttachGuard::new(move || router.detach(&owner, &*query, key))
         };
         let head = self.router.attach(&owner, query, subscriber).await?;
+        // Who is dropped later is found by the erasure.
+        self.auth.check_holder(&target.principal)?;
         Ok(Attached { head, guard })
     }
 
     async fn open_reader(&self, target: &LiveTarget) -> Result<Arc<dyn LiveReader>> {
         let view = self.store.read_view();
-        // Behind the view, and behind the attaching: neither is then of one who has the name after a drop.
+        // Behind the view: then it is not of one who has the name after a drop.
         self.auth.check_holder(&target.principal)?;
         let query = target.query.clone();
         let owner = target.owner.clone();

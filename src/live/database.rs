@@ -78,7 +78,7 @@ pub trait LiveDatabase: Send + Sync + 'static {
     /// Registers the subscriber and reads the head in one turn of the actor that delivers.
     ///
     /// # Errors
-    /// `BUSY`, `SHUTTING_DOWN`.
+    /// `BUSY`, `SHUTTING_DOWN`, `INVALID_CREDENTIALS` where the user was dropped meanwhile.
     async fn attach(&self, target: &LiveTarget, subscriber: Subscriber) -> Result<Attached>;
 
     /// Opens a view of the target's rows. Called after [`LiveDatabase::attach`]: so no change is in neither.
