@@ -9,6 +9,7 @@ mod accounts;
 mod administration;
 mod authenticator;
 pub mod config;
+mod departure;
 mod limits;
 mod log;
 mod password;
@@ -26,7 +27,7 @@ pub(crate) use password::PASSWORD_READ_LIMIT;
 pub use password::PasswordHash;
 pub use policy::{AdminAction, Authorized, ExecuteAs, Policy};
 pub use token::{SessionId, TokenPair};
-pub use users::{AuthType, UserAck, UserRecord};
+pub use users::{AuthType, Mailbox, UserAck, UserRecord};
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -7,6 +7,7 @@
 
 pub mod auth;
 pub mod ip_range;
+pub mod jobs;
 pub mod keys;
 pub mod load;
 pub mod sections;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use auth::{Argon2Config, AuthConfig};
 pub use ip_range::IpRange;
+pub use jobs::{JobsConfig, UserManagementConfig};
 pub use load::{ConfigFaults, Fault, Flag, Sources};
 pub use sections::{
     CorsConfig, DataFusionConfig, DurabilityConfig, LimitsConfig, LogFormat, LoggingConfig, SecurityConfig,
@@ -38,5 +40,7 @@ pub struct Config {
     pub security: SecurityConfig,
     pub websocket: WebSocketConfig,
     pub datafusion: DataFusionConfig,
+    pub jobs: JobsConfig,
+    pub user_management: UserManagementConfig,
     pub logging: LoggingConfig,
 }

@@ -7,9 +7,9 @@
 mod catalog;
 mod define;
 mod execute;
+mod jobs;
 mod live;
 mod parsed;
-mod purge;
 mod read;
 pub mod request;
 mod show;
@@ -22,16 +22,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-
+use crate::actors::jobs::JobParts;
 use crate::actors::router::RouterParts;
-use crate::actors::{Committer, Fatal, Router};
+use crate::actors::{Committer, Fatal, Jobs, Router};
 use crate::auth::AuthConfig;
 use crate::auth::Authenticator;
 use crate::auth::Policy;
+use crate::config::{JobsConfig, UserManagementConfig};
 use crate::error::{Error, Result};
 use crate::live::LiveDirectory;
-use crate::model::{Durability, Seq, TableId};
+use crate::model::{Durability, Seq};
 use crate::sql::bind::IdSource;
 use crate::sql::engine::{Engine, EngineConfig};
 use crate::sql::system_tables::SystemData;
@@ -60,6 +60,8 @@ pub struct DatabaseOptions {
     pub row_limits: RowLimits,
     pub engine: EngineConfig,
     pub auth: AuthConfig,
+    pub jobs: JobsConfig,
+    pub deletion_grace_period: Duration,
 }
 
 impl DatabaseOptions {
@@ -76,6 +78,8 @@ impl DatabaseOptions {
             row_limits: RowLimits::default(),
             engine: EngineConfig::default(),
             auth: AuthConfig::default(),
+            jobs: JobsConfig::default(),
+            deletion_grace_period: UserManagementConfig::default().deletion_grace_period,
         }
     }
 }
@@ -95,7 +99,7 @@ pub struct Database {
     clock: Clock,
     store: Arc<Store>,
     recovered: Recovered,
-    catalog: CatalogStore,
+    catalog: Arc<CatalogStore>,
     policy: Policy,
     auth: Arc<Authenticator>,
     router: Arc<Router>,
@@ -104,7 +108,7 @@ pub struct Database {
     ids: Arc<IdSource>,
     live: Arc<LiveDirectory>,
     parsed: ParseCache,
-    dropped: mpsc::Sender<TableId>,
+    jobs: Jobs,
     committer: Mutex<Option<Committer>>,
     stopping: AtomicBool,
 }
@@ -122,9 +126,11 @@ impl Database {
         }
         let log = FjallLog::new(store.clone(), recovered);
         let (committer, handle) = Committer::spawn(log, options.buffered_sync_interval, fatal.clone())?;
-        let catalog = CatalogStore::open(&store, handle.clone(), clock.now_us()).await?;
-        let auth_log = Arc::new(users::CommittedAuth(handle.clone()));
-        let auth = Authenticator::new(options.auth.clone(), clock.clone(), auth_log, users::stored(&store)?)?;
+        let catalog = Arc::new(CatalogStore::open(&store, handle.clone(), clock.now_us()).await?);
+        let auth_log = Arc::new(users::CommittedAuth { committer: handle.clone(), store: store.clone() });
+        let users = users::stored(&store)?;
+        users::show_or_hide(&store, &users);
+        let auth = Authenticator::new(options.auth.clone(), clock.clone(), auth_log, users)?;
         auth.boot().await?;
         let auth = Arc::new(auth);
         let router = Arc::new(Router::new(RouterParts {
@@ -132,22 +138,34 @@ impl Database {
             committer: handle.clone(),
             clock: clock.clone(),
             node: options.node,
-            fatal,
+            fatal: fatal.clone(),
         }));
-        let (dropped, receiver) = mpsc::channel(purge::QUEUE);
-        for table in catalog::dropped_tables(&store)? {
-            // At most the queue's length; the rest goes after the next start.
-            let _ = dropped.try_send(table);
-        }
-        actix::spawn(purge::run(receiver, handle));
         actix::spawn(passivate(Arc::downgrade(&router)));
         let live = Arc::new(LiveDirectory::default());
         actix::spawn(live::follow_rights(auth.clone(), live.clone()));
-        Ok(Arc::new(Self {
-            system: Arc::new(system::System { auth: auth.clone(), live: live.clone() }),
+        let ids = Arc::new(IdSource::new(options.node, Seq::ZERO));
+        let bodies = jobs::Bodies {
+            store: store.clone(),
+            committer: handle.clone(),
+            catalog: catalog.clone(),
+            router: router.clone(),
+            auth: auth.clone(),
+            live: live.clone(),
+        };
+        let parts = JobParts {
+            config: options.jobs.clone(),
+            committer: handle,
+            clock: clock.clone(),
+            ids: ids.clone(),
+            bodies: Arc::new(bodies),
+            fatal,
+        };
+        let jobs = Jobs::start(parts, jobs::stored(&store)?)?;
+        let database = Arc::new(Self {
+            system: Arc::new(system::System { auth: auth.clone(), live: live.clone(), jobs: jobs.clone() }),
             live,
             engine: Engine::new(&options.engine)?,
-            ids: Arc::new(IdSource::new(options.node, Seq::ZERO)),
+            ids,
             parsed: ParseCache::new(),
             committer: Mutex::new(Some(committer)),
             stopping: AtomicBool::new(false),
@@ -159,8 +177,11 @@ impl Database {
             catalog,
             auth,
             router,
-            dropped,
-        }))
+            jobs,
+        });
+        database.submit_owed_jobs().await;
+        actix::spawn(jobs::look_for_owed(Arc::downgrade(&database)));
+        Ok(database)
     }
 
     pub fn auth(&self) -> &Arc<Authenticator> {
@@ -187,14 +208,22 @@ impl Database {
     /// Refuses new work from now on, and tells every subscriber.
     pub fn begin_shutdown(&self) {
         self.stopping.store(true, Ordering::Release);
+        self.jobs.begin_stop();
         self.live.shut_down();
     }
 
-    /// Ends the actors once every write under way is answered, and makes everything durable. The folder is free
-    /// again when the last `Arc` of this database is gone.
+    /// Cancels running jobs for whoever will not wait for them; returns when that is durable. Those that may begin anew
+    /// do so after the next start.
+    pub async fn cancel_jobs(&self, reason: &str) {
+        self.jobs.cancel_running(reason).await;
+    }
+
+    /// Ends the actors once every write under way is answered and running jobs have ended, and makes everything durable.
+    /// The folder is free again when the last `Arc` of this database is gone.
     pub async fn shutdown(&self) {
         self.begin_shutdown();
         self.router.drain().await;
+        self.jobs.stop(self.options.jobs.shutdown_timeout).await;
         self.router.stop();
         let committer = self.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(committer) = committer {

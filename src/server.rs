@@ -3,7 +3,7 @@
 //! Owns the order of start and stop, and the sentences that a failed start ends with. It composes; it decides nothing
 //! about data.
 //! Start: sockets → secret → database → HTTP → ready. Stop: no new connections → subscribers told → requests
-//! finished → writes drained and the store closed. A second signal does not wait.
+//! finished → writes drained, running jobs ended, and the store closed. A second signal does not wait: it cancels the jobs.
 //! Start at [`run`].
 
 mod announce;
@@ -16,6 +16,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::middleware::from_fn;
 use actix_web::web::Data;
@@ -39,6 +40,9 @@ use announce::Announcement;
 
 /// Exit code of a process that an impatient user interrupted: 128 + SIGINT.
 const INTERRUPTED: i32 = 130;
+
+/// How long the second signal waits for it to be on disk that jobs were cancelled.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why a server did not start, in one sentence that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -96,9 +100,13 @@ async fn serve(mut config: Config, args: &ServeArgs) -> Result<(), StartError> {
     }
     giving_back.abort();
     status.stop();
-    // The second signal: whoever sends it wants out now. What was acknowledged is on disk.
+    // The second signal: whoever sends it wants out now. What was acknowledged is on disk; jobs are told so first.
+    let cancelling = database.clone();
     actix_web::rt::spawn(async move {
         signals.next().await;
+        let cancelled = cancelling.cancel_jobs("a second signal stopped the server");
+        // An error: it takes too long, and the next start finds jobs that were cut off.
+        let _ = actix_web::rt::time::timeout(CANCEL_PATIENCE, cancelled).await;
         #[expect(clippy::disallowed_methods, reason = "the composition root: the user wants out")]
         std::process::exit(INTERRUPTED);
     });
@@ -127,7 +135,7 @@ fn settle_secret(config: &mut Config, addresses: &[SocketAddr]) -> Result<(), St
 }
 
 fn database_options(config: &Config) -> DatabaseOptions {
-    let Config { storage, durability, limits, auth, datafusion, .. } = config;
+    let Config { storage, durability, limits, auth, datafusion, jobs, user_management, .. } = config;
     DatabaseOptions {
         data: storage.data_path.clone(),
         cache_bytes: storage.cache_size.as_u64(),
@@ -143,6 +151,8 @@ fn database_options(config: &Config) -> DatabaseOptions {
             statement_timeout: limits.statement_timeout,
         },
         auth: auth.clone(),
+        jobs: jobs.clone(),
+        deletion_grace_period: user_management.deletion_grace_period,
     }
 }
 

@@ -5,6 +5,7 @@
 //! Never knows SQL, sockets or roles.
 
 pub mod commit_log;
+pub mod erase;
 pub mod keys;
 pub mod read_view;
 pub mod records;
@@ -15,6 +16,7 @@ pub mod store;
 mod varint;
 
 pub use commit_log::{CommitEntry, CommitLog, CommitReceipt, FjallLog};
+pub use erase::{EraseScope, ErasedKeys, Eraser};
 pub use read_view::{FeedScan, ReadView};
 pub use records::{RecordKind, RecordWrite};
 pub use row_codec::BatchBuilder;

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::model::{Durability, WriteAck};
 use crate::storage::{CommitEntry, CommitLog, CommitReceipt};
 
-/// More than the router's credits plus whatever DDL and purging can have under way, so that `try_send` never fails.
+/// More than the router's credits plus whatever DDL and jobs can have under way, so that `try_send` never fails.
 pub const CHANNEL_CAPACITY: usize = 8192;
 
 /// One batch takes at most this many entries: bounds the memory and the time of one journal write.
@@ -91,9 +91,26 @@ impl CommitterHandle {
     /// # Errors
     /// `STORAGE_UNAVAILABLE`, `SHUTTING_DOWN`, `BUSY`.
     pub async fn commit(&self, entry: CommitEntry) -> Result<CommitReceipt> {
+        self.commit_at(entry, Durability::Sync).await
+    }
+
+    /// Makes one entry durable at a level.
+    ///
+    /// # Errors
+    /// As [`CommitterHandle::commit`].
+    pub async fn commit_at(&self, entry: CommitEntry, durability: Durability) -> Result<CommitReceipt> {
+        self.begin(entry, durability)?.await.unwrap_or(Err(Error::StorageUnavailable))
+    }
+
+    /// Submits one entry now, before any that is submitted later; the answer comes when it is durable.
+    pub(super) fn begin(
+        &self,
+        entry: CommitEntry,
+        durability: Durability,
+    ) -> Result<oneshot::Receiver<Result<CommitReceipt>>> {
         let (reply, answer) = oneshot::channel();
-        self.submit(Submission { entry, durability: Durability::Sync, then: Then::Reply(reply) })?;
-        answer.await.unwrap_or(Err(Error::StorageUnavailable))
+        self.submit(Submission { entry, durability, then: Then::Reply(reply) })?;
+        Ok(answer)
     }
 }
 

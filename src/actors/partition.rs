@@ -37,6 +37,8 @@ pub(super) struct PartitionActor {
     queries: QueryRegistry,
     /// Position of the last change that was delivered; ZERO: none since the actor started.
     head: Seq,
+    /// Who waits until no write is under way.
+    drained: Vec<oneshot::Sender<()>>,
     /// Messages that the router has put into the inbox and that are not handled yet.
     queued: Arc<AtomicUsize>,
     map: Arc<RouterMap>,
@@ -67,6 +69,7 @@ impl PartitionActor {
             credits: HashMap::new(),
             queries: QueryRegistry::default(),
             head: Seq::ZERO,
+            drained: Vec::new(),
             queued,
             map,
             _guard: guard,
@@ -94,6 +97,15 @@ impl PartitionActor {
                 let WriteCommand { owner, durability, .. } = command;
                 let partition = ctx.address();
                 inbox::send(&self.table, Commit { partition, ticket, owner, changes, durability, rows, reply });
+            }
+        }
+    }
+
+    fn tell_drained(&mut self) {
+        if self.core.is_idle() {
+            for waiter in self.drained.drain(..) {
+                // Nobody waits any more: nothing to do.
+                let _ = waiter.send(());
             }
         }
     }
@@ -162,6 +174,7 @@ impl Handler<Settled> for PartitionActor {
         for append in unparked {
             self.admit(append, ctx);
         }
+        self.tell_drained();
     }
 }
 
@@ -193,7 +206,23 @@ impl Handler<DetachOwn> for PartitionActor {
     }
 }
 
-/// The table is gone: its subscribers are told, and the actor has nothing left to do.
+/// Tells when the writes that came before it are done.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct DrainOwn {
+    pub reply: oneshot::Sender<()>,
+}
+
+impl Handler<DrainOwn> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, msg: DrainOwn, _ctx: &mut Context<Self>) {
+        self.drained.push(msg.reply);
+        self.tell_drained();
+    }
+}
+
+/// The table, or its owner, is gone: the subscribers are told.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct EndSubscribers(pub Error);

@@ -1,6 +1,7 @@
 //! The router: from a checked command to the actor of its partition, started on demand.
 //!
-//! Owns which partitions and tables are in use, on which thread they live, and the credits of the write path.
+//! Owns which partitions and tables are in use, on which thread they live, whose writes are refused for good, and the
+//! credits of the write path.
 //! Never looks into a command beyond its key.
 //! Invariants: PT-3 (one live actor per partition: an actor leaves the map, under its lock, before it ends, and only
 //! when no message is on its way to it); LQ-5 (credits).
@@ -20,12 +21,16 @@ use super::committer::CommitterHandle;
 use super::fatal::Fatal;
 use super::feed::Attach;
 use super::inbox;
-use super::partition::{Append, AttachOwn, DetachOwn, EndSubscribers, PartitionActor, PartitionParts, Passivate};
+use super::partition::{
+    Append, AttachOwn, DetachOwn, DrainOwn, EndSubscribers, PartitionActor, PartitionParts, Passivate,
+};
 use super::table::{AttachFeed, DetachFeed, Drain, EndFeed, TableActor};
 use crate::auth::policy::Authorized;
 use crate::error::{Error, Result, SubscriptionFault};
 use crate::live::{LiveQuery, Subscriber, SubscriptionKey};
-use crate::model::{Owner, PartitionKey, RowBytes, Seq, TableId, TableMeta, WriteAck, WriteCommand, WriteOp};
+use crate::model::{
+    Owner, PartitionKey, Principal, RowBytes, Seq, TableId, TableMeta, UserId, WriteAck, WriteCommand, WriteOp,
+};
 use crate::partition::Sequencer;
 use crate::storage::Store;
 use crate::time::Clock;
@@ -110,11 +115,11 @@ impl RouterMap {
         }
     }
 
-    fn partitions_of(&self, table: TableId) -> Vec<Addr<PartitionActor>> {
+    fn chosen(&self, wanted: impl Fn(&PartitionKey) -> bool) -> Vec<Addr<PartitionActor>> {
         let mut found = Vec::new();
         for shard in &self.shards {
             let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
-            found.extend(shard.iter().filter(|(key, _)| key.table == table).map(|(_, e)| e.addr.clone()));
+            found.extend(shard.iter().filter(|(key, _)| wanted(key)).map(|(_, e)| e.addr.clone()));
         }
         found
     }
@@ -142,6 +147,8 @@ pub struct Router {
     own: Mutex<Option<Arbiter>>,
     map: Arc<RouterMap>,
     tables: RwLock<HashMap<TableId, TableEntry>>,
+    /// Users whose mailbox was erased since the start: whoever held the name before this generation writes no more.
+    erased: RwLock<HashMap<UserId, u32>>,
     credits: Arc<Semaphore>,
     writes: Arc<Semaphore>,
 }
@@ -159,6 +166,7 @@ impl Router {
             own: Mutex::new(None),
             map: Arc::new(RouterMap::new()),
             tables: RwLock::default(),
+            erased: RwLock::default(),
             credits: Arc::new(Semaphore::new(WRITE_CREDITS as usize)),
             writes: Arc::new(Semaphore::new(WRITES_MAX)),
             parts,
@@ -168,13 +176,13 @@ impl Router {
     /// Appends a checked write to its partition; the answer comes when it is durable at its level.
     ///
     /// # Errors
-    /// `BUSY` at the bound, `TABLE_NOT_FOUND` for a dropped table, `STORAGE_UNAVAILABLE`, and whatever the partition
-    /// finds: `DUPLICATE_KEY`, `CONFLICT`.
+    /// `BUSY` at the bound, `TABLE_NOT_FOUND` for a dropped table, `INVALID_CREDENTIALS` for a dropped user,
+    /// `STORAGE_UNAVAILABLE`, and whatever the partition finds: `DUPLICATE_KEY`, `CONFLICT`.
     pub async fn append(&self, write: Authorized<WriteCommand>) -> Result<WriteAck> {
         if self.parts.fatal.is_raised() {
             return Err(Error::StorageUnavailable);
         }
-        let command = write.into_command();
+        let (command, principal) = write.into_parts();
         if command.ops.is_empty() {
             return Ok(WriteAck { rows: 0, last: None });
         }
@@ -184,7 +192,7 @@ impl Router {
         let meta = command.table.clone();
         let key = PartitionKey { table: meta.id, owner: command.owner.clone() };
         let alone = self.writes.available_permits() == WRITES_MAX - 1;
-        self.send(&key, &meta, Append { command, reply, credit })?;
+        self.send_of(&principal, &key, &meta, Append { command, reply, credit })?;
         let answer = if alone { awake::answer(answer).await } else { answer.await };
         answer.unwrap_or_else(|_| Err(self.lost_answer()))
     }
@@ -209,6 +217,16 @@ impl Router {
             }
             self.activate(key, meta)?;
         }
+    }
+
+    /// Sends a write unless its writer's mailbox was erased: under the lock, so that [`Router::retire_owner`] finds in
+    /// the inboxes whatever passed.
+    fn send_of(&self, writer: &Principal, key: &PartitionKey, meta: &Arc<TableMeta>, append: Append) -> Result<()> {
+        let erased = self.erased.read().unwrap_or_else(PoisonError::into_inner);
+        if erased.get(&writer.user).is_some_and(|oldest| writer.generation < *oldest) {
+            return Err(Error::InvalidCredentials);
+        }
+        self.send(key, meta, append)
     }
 
     fn activate(&self, key: &PartitionKey, meta: &Arc<TableMeta>) -> Result<()> {
@@ -320,9 +338,32 @@ impl Router {
             let _ = drained.await;
             inbox::send(&addr, EndFeed(gone.clone()));
         }
-        for partition in self.map.partitions_of(table.id) {
+        for partition in self.map.chosen(|key| key.table == table.id) {
             inbox::send(&partition, EndSubscribers(gone.clone()));
             inbox::send(&partition, Passivate);
+        }
+    }
+
+    /// Refuses writes of whoever held this name before `oldest` from now on, waits until those under way are durable,
+    /// and ends the subscriptions to the mailbox with `error`.
+    pub async fn retire_owner(&self, user: &UserId, oldest: u32, error: &Error) {
+        self.erased.write().unwrap_or_else(PoisonError::into_inner).insert(user.clone(), oldest);
+        let own = Owner::User(user.clone());
+        for partition in self.map.chosen(|key| key.owner == own) {
+            let (reply, drained) = oneshot::channel();
+            inbox::send(&partition, DrainOwn { reply });
+            // It was passivated this moment: nothing is under way.
+            let _ = drained.await;
+            inbox::send(&partition, EndSubscribers(error.clone()));
+            inbox::send(&partition, Passivate);
+        }
+    }
+
+    /// Ends the subscriptions to a mailbox.
+    pub fn end_owner(&self, user: &UserId, error: &Error) {
+        let own = Owner::User(user.clone());
+        for partition in self.map.chosen(|key| key.owner == own) {
+            inbox::send(&partition, EndSubscribers(error.clone()));
         }
     }
 

@@ -36,6 +36,8 @@ pub enum UserChange {
     },
     Role(Role),
     Email(String),
+    /// Undoes DROP USER while the mailbox is there.
+    Restore,
 }
 
 /// What the first-run setup asks for.
@@ -125,7 +127,8 @@ impl Authenticator {
     }
 
     /// # Errors
-    /// `PERMISSION_DENIED`, `USER_EXISTS`, `WEAK_PASSWORD`, `BUSY`.
+    /// `PERMISSION_DENIED`, `USER_EXISTS`, `WEAK_PASSWORD`, `BUSY`; `CONFLICT` while the mailbox of a dropped user of
+    /// this name is there.
     pub async fn create_user(&self, actor: &Principal, new: NewUser) -> Result<UserAck> {
         Policy.may_grant(actor, new.role)?;
         if self.accounts.users().get(new.user.as_str()).is_some() {
@@ -160,6 +163,7 @@ impl Authenticator {
             UserChange::Email(email) => {
                 self.edit(actor, user, move |record, now_us| record.with_email(email, now_us)).await
             }
+            UserChange::Restore => self.restore_user(actor, user).await,
         }
     }
 

@@ -33,8 +33,6 @@ pub struct Session {
     pub sid: Option<SessionId>,
     /// When the token ends, in seconds since the Unix epoch.
     pub expires_s: Option<i64>,
-    /// [`UserRecord::generation`] that the caller logged in under.
-    generation: u32,
 }
 
 impl Session {
@@ -142,10 +140,9 @@ impl Authenticator {
     pub fn authenticate_bearer(&self, token: &str) -> Result<Session> {
         let claims = self.tokens.verify_access(token, self.now_s())?;
         let session = Session {
-            principal: Principal { user: claims.sub.clone(), role: claims.role },
+            principal: Principal { user: claims.sub.clone(), role: claims.role, generation: claims.generation },
             sid: Some(claims.sid),
             expires_s: Some(claims.exp),
-            generation: claims.generation,
         };
         self.recheck(&session)?;
         Ok(session)
@@ -182,8 +179,7 @@ impl Authenticator {
             return Err(Error::TokenExpired);
         }
         let revoked = session.sid.is_some_and(|sid| self.accounts.revoked().contains(sid));
-        let current = (record.oldest_access..=record.generation).contains(&session.generation);
-        if revoked || !current || record.role != session.principal.role {
+        if revoked || !record.accepts(session.principal.generation) || record.role != session.principal.role {
             return Err(Error::InvalidCredentials);
         }
         Ok(())
@@ -271,8 +267,19 @@ impl Authenticator {
     /// `PERMISSION_DENIED`; `USER_NOT_FOUND` for those who may act for others.
     pub fn may_act_for(&self, caller: &Principal, user: &UserId) -> Result<Principal> {
         Policy.may_execute_as_others(caller, user)?;
-        let role = self.accounts.users().require(user)?.role;
-        Policy.may_execute_as(caller, ExecuteAs::One { user, role })
+        let target = self.accounts.users().require(user)?.principal();
+        Policy.may_execute_as(caller, ExecuteAs::One(&target))
+    }
+
+    /// Is the user whom a statement runs for still the one that it began for? Asked behind the opening of its view: if
+    /// so, the view is of that user's time, and not of one who has the name after them.
+    ///
+    /// # Errors
+    /// `INVALID_CREDENTIALS`.
+    pub fn check_holder(&self, principal: &Principal) -> Result<()> {
+        let record = self.accounts.users().get(principal.user.as_str());
+        let current = record.is_some_and(|record| record.accepts(principal.generation));
+        if current { Ok(()) } else { Err(Error::InvalidCredentials) }
     }
 
     /// # Errors
@@ -396,12 +403,7 @@ impl Authenticator {
 }
 
 fn session_of(record: &UserRecord) -> Session {
-    Session {
-        principal: Principal { user: record.user_id.clone(), role: record.role },
-        sid: None,
-        expires_s: None,
-        generation: record.generation,
-    }
+    Session { principal: record.principal(), sid: None, expires_s: None }
 }
 
 fn random_secret() -> Result<Secret> {

@@ -26,8 +26,9 @@ impl<T> Authorized<T> {
         &self.command
     }
 
-    pub fn into_command(self) -> T {
-        self.command
+    /// What is done, and for whom.
+    pub fn into_parts(self) -> (T, Principal) {
+        (self.command, self.principal)
     }
 
     pub fn principal(&self) -> &Principal {
@@ -106,8 +107,8 @@ impl AdminAction {
 /// Whose rows an `EXECUTE AS USER` statement is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExecuteAs<'a> {
-    /// `EXECUTE AS USER 'name'`: a live user, and the role they have.
-    One { user: &'a UserId, role: Role },
+    /// `EXECUTE AS USER 'name'`: a live user, as they would come themselves.
+    One(&'a Principal),
     /// `EXECUTE AS USER '*'`: the rows of all users of a USER table, read-only.
     All,
 }
@@ -116,7 +117,7 @@ impl fmt::Display for ExecuteAs<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             // Not the target's role: those who are refused need not learn it.
-            ExecuteAs::One { user, .. } => write!(f, "user '{user}'"),
+            ExecuteAs::One(target) => write!(f, "user '{}'", target.user),
             ExecuteAs::All => f.write_str("all users ('*')"),
         }
     }
@@ -219,10 +220,11 @@ impl Policy {
     /// # Errors
     /// `PERMISSION_DENIED`.
     pub fn may_execute_as(&self, caller: &Principal, target: ExecuteAs<'_>) -> Result<Principal> {
-        let (allowed, user) = match target {
-            ExecuteAs::One { user, .. } if *user == caller.user => (true, user),
-            ExecuteAs::One { user, role } => (may_act_for(caller.role, role), user),
-            ExecuteAs::All => (caller.role >= Role::Service, &caller.user),
+        let (allowed, runs_as) = match target {
+            // As whom they came: by now somebody else may have the name.
+            ExecuteAs::One(target) if target.user == caller.user => (true, caller),
+            ExecuteAs::One(target) => (may_act_for(caller.role, target.role), target),
+            ExecuteAs::All => (caller.role >= Role::Service, caller),
         };
         if !allowed {
             return Err(Error::PermissionDenied(format!(
@@ -231,8 +233,8 @@ impl Policy {
             )));
         }
         // An anonymous caller that acts as itself stays anonymous.
-        let role = if *user == caller.user { caller.role.min(Role::User) } else { Role::User };
-        Ok(Principal { user: user.clone(), role })
+        let role = if runs_as.user == caller.user { caller.role.min(Role::User) } else { Role::User };
+        Ok(Principal { role, ..runs_as.clone() })
     }
 
     /// Could `caller` act for anyone else? Asked before the target is looked up, so that those who may not do not
@@ -350,7 +352,7 @@ mod tests {
     }
 
     fn principal(role: Role) -> Principal {
-        Principal { user: UserId::parse("alice").unwrap(), role }
+        Principal { user: UserId::parse("alice").unwrap(), role, generation: 1 }
     }
 
     fn write(table: Arc<TableMeta>, owner: Owner) -> WriteCommand {
@@ -436,8 +438,9 @@ mod tests {
             (Role::System, "....y"),
         ] {
             check(&format!("as {target}"), expected, |role| {
-                match Policy.may_execute_as(&principal(role), ExecuteAs::One { user: &bob, role: target }) {
-                    Ok(inner) => inner == Principal { user: bob.clone(), role: Role::User },
+                let target = Principal { user: bob.clone(), role: target, generation: 7 };
+                match Policy.may_execute_as(&principal(role), ExecuteAs::One(&target)) {
+                    Ok(inner) => inner == Principal { role: Role::User, ..target },
                     Err(_) => false,
                 }
             });
@@ -445,7 +448,8 @@ mod tests {
         check("as all", "..yyy", |role| Policy.may_execute_as(&principal(role), ExecuteAs::All).is_ok());
         check("may learn of others", "..yyy", |role| Policy.may_execute_as_others(&principal(role), &bob).is_ok());
 
-        let denied = Policy.may_execute_as(&principal(Role::User), ExecuteAs::One { user: &bob, role: Role::User });
+        let target = Principal { user: bob, role: Role::User, generation: 1 };
+        let denied = Policy.may_execute_as(&principal(Role::User), ExecuteAs::One(&target));
         assert_eq!(
             denied.unwrap_err().to_string(),
             "Permission denied: Role user is not authorized to use AS USER for user 'bob'"
@@ -456,8 +460,8 @@ mod tests {
     fn executing_as_oneself_gives_a_users_rights_and_no_more() {
         for role in ROLES {
             let caller = principal(role);
-            let inner = Policy.may_execute_as(&caller, ExecuteAs::One { user: &caller.user, role }).unwrap();
-            assert_eq!(inner, Principal { user: caller.user, role: role.min(Role::User) });
+            let inner = Policy.may_execute_as(&caller, ExecuteAs::One(&caller)).unwrap();
+            assert_eq!(inner, Principal { role: role.min(Role::User), ..caller });
         }
     }
 

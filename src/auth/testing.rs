@@ -77,6 +77,13 @@ impl Bench {
         self.auth.create_user(&root(), new).await.unwrap();
     }
 
+    /// As after DROP USER and the job behind it.
+    pub(crate) async fn erase(&self, user: &str) {
+        if let Some(record) = self.auth.leaving(&UserId::parse(user).unwrap()) {
+            self.auth.finish_erasure(record.user_id.clone(), record.generation).await.unwrap();
+        }
+    }
+
     pub(crate) fn advance_s(&self, seconds: i64) {
         self.clock.set_us(self.clock.now_us() + seconds * SECOND_US);
     }
@@ -93,11 +100,11 @@ impl Bench {
 }
 
 pub(crate) fn root() -> Principal {
-    Principal { user: UserId::root(), role: Role::System }
+    Principal { user: UserId::root(), role: Role::System, generation: 1 }
 }
 
 pub(crate) fn principal(user: &str, role: Role) -> Principal {
-    Principal { user: UserId::parse(user).unwrap(), role }
+    Principal { user: UserId::parse(user).unwrap(), role, generation: 1 }
 }
 
 pub(crate) fn wire<T: std::fmt::Debug>(result: Result<T>) -> &'static str {

@@ -4,7 +4,7 @@
 //! and answer with the record that is to be stored.
 //! Never stores anything itself: [`Accounts`](super::accounts::Accounts) commits a record, then applies it here.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::password::PasswordHash;
 use crate::error::{Error, Result};
-use crate::model::{Role, UserId};
+use crate::model::{Principal, Role, UserId};
 
 const ROOT_EMAIL: &str = "root@localhost";
 
@@ -32,6 +32,25 @@ impl AuthType {
             AuthType::Password => "password",
             AuthType::Internal => "internal",
         }
+    }
+}
+
+/// What has become of a dropped user's rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mailbox {
+    /// They are there. A dropped user's are invisible; RESTORE brings them back.
+    #[default]
+    Kept,
+    /// Nothing brings them back any more.
+    Erasing,
+    /// They are gone: the name may be given out again.
+    Erased,
+}
+
+impl Mailbox {
+    fn is_kept(&self) -> bool {
+        *self == Mailbox::Kept
     }
 }
 
@@ -59,9 +78,12 @@ pub struct UserRecord {
     pub last_login_at: Option<i64>,
     pub created_at: i64,
     pub updated_at: i64,
-    /// Dropped: may do nothing, and another user may not have the name's rows without an administrator's CREATE USER.
+    /// Dropped: may do nothing, and nobody sees their rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted_at: Option<i64>,
+    /// Of a dropped user. The name is given out again only once the rows of the one before are gone.
+    #[serde(default, skip_serializing_if = "Mailbox::is_kept")]
+    pub mailbox: Mailbox,
 }
 
 /// Wrong passwords in a row that lock an account, and for how long.
@@ -94,7 +116,18 @@ impl UserRecord {
             created_at: now_us,
             updated_at: now_us,
             deleted_at: None,
+            mailbox: Mailbox::Kept,
         }
+    }
+
+    /// Who this user is in what they do.
+    pub fn principal(&self) -> Principal {
+        Principal { user: self.user_id.clone(), role: self.role, generation: self.generation }
+    }
+
+    /// Is access under this generation still good?
+    pub(crate) fn accepts(&self, generation: u32) -> bool {
+        (self.oldest_access..=self.generation).contains(&generation)
     }
 
     /// The administrator that every server has from its first start.
@@ -107,6 +140,11 @@ impl UserRecord {
 
     pub fn is_deleted(&self) -> bool {
         self.deleted_at.is_some()
+    }
+
+    /// Dropped, and their rows are still there.
+    pub fn leaves_mailbox(&self) -> bool {
+        self.is_deleted() && self.mailbox != Mailbox::Erased
     }
 
     /// Minutes until the account opens again, at least 1; `None` where it is open.
@@ -164,6 +202,27 @@ impl UserRecord {
     pub(crate) fn dropped(&self, now_us: i64) -> Self {
         Self { deleted_at: Some(now_us), updated_at: now_us, ..self.clone() }
     }
+
+    /// As before the drop, but logged out everywhere.
+    pub(crate) fn restored(&self, now_us: i64) -> Self {
+        let generation = self.generation.saturating_add(1);
+        Self { deleted_at: None, updated_at: now_us, generation, oldest_access: generation, ..self.clone() }
+    }
+
+    pub(crate) fn erasing(&self, now_us: i64) -> Self {
+        Self { mailbox: Mailbox::Erasing, updated_at: now_us, ..self.clone() }
+    }
+
+    /// What stays: that there was a user of this name, so that their tokens are refused for ever.
+    pub(crate) fn erased(&self, now_us: i64) -> Self {
+        Self {
+            mailbox: Mailbox::Erased,
+            email: None,
+            password_hash: PasswordHash::default(),
+            updated_at: now_us,
+            ..self.clone()
+        }
+    }
 }
 
 /// What a statement about users did; its text is the statement's message.
@@ -172,6 +231,7 @@ pub enum UserAck {
     Created(UserId),
     Updated(UserId),
     Dropped(UserId),
+    Restored(UserId),
     /// DROP USER IF EXISTS of a user who does not.
     Skipped(UserId),
 }
@@ -182,6 +242,7 @@ impl fmt::Display for UserAck {
             UserAck::Created(user) => write!(f, "User '{user}' created"),
             UserAck::Updated(user) => write!(f, "User '{user}' updated"),
             UserAck::Dropped(user) => write!(f, "User '{user}' dropped (soft delete)"),
+            UserAck::Restored(user) => write!(f, "User '{user}' restored"),
             UserAck::Skipped(user) => write!(f, "User '{user}' does not exist (skipped)"),
         }
     }
@@ -189,7 +250,14 @@ impl fmt::Display for UserAck {
 
 /// All users, in memory: every request asks it.
 #[derive(Debug, Default)]
-pub(crate) struct UserDirectory(RwLock<HashMap<UserId, Arc<UserRecord>>>);
+pub(crate) struct UserDirectory(RwLock<Users>);
+
+#[derive(Debug, Default)]
+struct Users {
+    by_id: HashMap<UserId, Arc<UserRecord>>,
+    /// Dropped ones whose rows are still there.
+    leaving: BTreeSet<UserId>,
+}
 
 impl UserDirectory {
     /// A live user.
@@ -207,25 +275,40 @@ impl UserDirectory {
 
     /// All, dropped ones included, by id.
     pub(crate) fn all(&self) -> Vec<Arc<UserRecord>> {
-        let mut all: Vec<_> = self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let mut all: Vec<_> = self.0.read().unwrap_or_else(PoisonError::into_inner).by_id.values().cloned().collect();
         all.sort_by(|a, b| a.user_id.cmp(&b.user_id));
         all
+    }
+
+    /// Dropped users whose rows are still there.
+    pub(crate) fn leaving(&self) -> Vec<Arc<UserRecord>> {
+        let users = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        users.leaving.iter().filter_map(|user| users.by_id.get(user).cloned()).collect()
     }
 
     /// Makes a stored record visible.
     pub(crate) fn apply(&self, record: UserRecord) {
         let mut users = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        users.insert(record.user_id.clone(), Arc::new(record));
+        if record.leaves_mailbox() {
+            users.leaving.insert(record.user_id.clone());
+        } else {
+            users.leaving.remove(&record.user_id);
+        }
+        users.by_id.insert(record.user_id.clone(), Arc::new(record));
     }
 
-    /// The record of a new user. A dropped user's name may be given out again: their rows go with it, their tokens
-    /// and password do not.
+    /// The record of a new user. A dropped user's name may be given out again once their rows are gone; their tokens
+    /// do not come back with it.
     ///
     /// # Errors
-    /// `USER_EXISTS`.
+    /// `USER_EXISTS`; `CONFLICT` while the rows are there.
     pub(crate) fn admit(&self, new: UserRecord) -> Result<UserRecord> {
         match self.stored(new.user_id.as_str()) {
             None => Ok(new),
+            Some(old) if old.leaves_mailbox() => Err(Error::Conflict(format!(
+                "the mailbox of the dropped user '{}' is being erased; try again in a moment",
+                new.user_id
+            ))),
             Some(old) if old.is_deleted() => {
                 let generation = old.generation.saturating_add(1);
                 Ok(UserRecord { generation, oldest_access: generation, ..new })
@@ -234,8 +317,9 @@ impl UserDirectory {
         }
     }
 
-    fn stored(&self, user: &str) -> Option<Arc<UserRecord>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(user).cloned()
+    /// Dropped or not.
+    pub(crate) fn stored(&self, user: &str) -> Option<Arc<UserRecord>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).by_id.get(user).cloned()
     }
 }
 
@@ -283,12 +367,29 @@ mod tests {
         users.apply(users.admit(alice()).unwrap());
         assert!(matches!(users.admit(alice()), Err(Error::UserExists(_))));
 
-        users.apply(alice().dropped(5));
-        assert!(users.get("alice").is_none());
+        let dropped = UserRecord { email: Some("a@b".to_owned()), ..alice().dropped(5) };
+        for record in [dropped.clone(), dropped.erasing(6)] {
+            users.apply(record);
+            assert!(users.get("alice").is_none());
+            assert_eq!(users.leaving().len(), 1);
+            assert!(matches!(users.admit(alice()), Err(Error::Conflict(_))), "the rows are still there");
+        }
+        users.apply(dropped.erasing(6).erased(7));
+        assert_eq!(users.leaving().len(), 0);
         assert_eq!(users.all().len(), 1, "system.users still shows who was dropped");
+        assert_eq!(users.all()[0].email, None);
 
         let again = users.admit(alice()).unwrap();
         assert_eq!((again.generation, again.oldest_access, again.deleted_at), (2, 2, None));
+        assert_eq!(again.mailbox, Mailbox::Kept);
+    }
+
+    #[test]
+    fn a_restored_user_is_as_before_and_logged_out() {
+        let dropped = UserRecord { email: Some("a@b".to_owned()), ..alice().dropped(5) };
+        let back = dropped.restored(6);
+        assert_eq!((back.deleted_at, back.email.as_deref(), back.role), (None, Some("a@b"), Role::User));
+        assert!(!back.accepts(dropped.generation) && back.accepts(back.generation));
     }
 
     #[test]
@@ -296,6 +397,8 @@ mod tests {
         let user = UserRecord { email: Some("a@b".to_owned()), locked_until: Some(7), ..alice() };
         let json = serde_json::to_string(&user).unwrap();
         assert_eq!(serde_json::from_str::<UserRecord>(&json).unwrap(), user);
-        assert!(!json.contains("deleted_at"));
+        assert!(!json.contains("deleted_at") && !json.contains("mailbox"));
+        let gone = user.dropped(1).erasing(2);
+        assert_eq!(serde_json::from_str::<UserRecord>(&serde_json::to_string(&gone).unwrap()).unwrap(), gone);
     }
 }

@@ -104,6 +104,16 @@ pub const KEYS: &[Key] = &[
     key("datafusion.memory_limit", "Memory of all running queries together.", SIZE),
     key("datafusion.threads", "Threads of the query engine. 0: one per core.", "0 to 1024"),
 
+    key("jobs.max_concurrent", "Background jobs that run at one time.", COUNT),
+    key("jobs.max_queued", "Jobs that may wait for their turn; more are refused with BUSY.", COUNT),
+    key("jobs.max_retries", "Further tries of a job that failed, or that a stop of the server cut off.", "0 to 1000"),
+    key("jobs.retry_backoff", "Pause before the first of them; it doubles each time, up to five minutes.", DURATION),
+    key("jobs.history_retention", "How long system.jobs shows a job that has finished.", DURATION),
+    key("jobs.history_entries", "Finished jobs that system.jobs shows at most.", COUNT),
+    key("jobs.shutdown_timeout", "How long running jobs may take to finish when the server stops; then they are cancelled, and go on at the next start if they may.", DURATION),
+
+    key("user_management.deletion_grace_period", "How long the mailbox of a dropped user is kept, invisible, for ALTER USER … RESTORE. 0s: erased at once. A CREATE USER of the name erases it at once, too.", DURATION),
+
     key("logging.level", "What is logged: a level, or a filter by module.", "error, warn, info, debug, trace, or a filter like info,inboxdb::sql=debug"),
     key("logging.format", "compact: for people. json: one object a line.", "\"compact\" or \"json\""),
 ];

@@ -35,7 +35,7 @@ impl Faults {
 }
 
 fn counts(config: &Config, faults: &mut Faults) {
-    let Config { server, storage, limits, auth, websocket, datafusion, .. } = config;
+    let Config { server, storage, limits, auth, websocket, datafusion, jobs, .. } = config;
     let any = u64::MAX;
     for (key, value, low, high) in [
         ("server.workers", server.workers as u64, 0, 1_024),
@@ -53,6 +53,10 @@ fn counts(config: &Config, faults: &mut Faults) {
         ("websocket.max_subscriptions_per_user", websocket.max_subscriptions_per_user as u64, 1, any),
         ("websocket.max_subscriptions_per_connection", websocket.max_subscriptions_per_connection as u64, 1, any),
         ("datafusion.threads", datafusion.threads as u64, 0, 1_024),
+        ("jobs.max_concurrent", jobs.max_concurrent as u64, 1, any),
+        ("jobs.max_queued", jobs.max_queued as u64, 1, any),
+        ("jobs.max_retries", u64::from(jobs.max_retries), 0, 1_000),
+        ("jobs.history_entries", jobs.history_entries as u64, 1, any),
     ] {
         faults.outside(key, value, low, high);
     }
@@ -71,6 +75,8 @@ fn durations(config: &Config, faults: &mut Faults) {
         ("websocket.auth_timeout", config.websocket.auth_timeout),
         ("websocket.client_timeout", config.websocket.client_timeout),
         ("websocket.heartbeat_interval", config.websocket.heartbeat_interval),
+        ("jobs.retry_backoff", config.jobs.retry_backoff),
+        ("jobs.history_retention", config.jobs.history_retention),
     ] {
         faults.when(value == Duration::ZERO, key, "expected a duration above zero");
     }

@@ -1,7 +1,7 @@
 //! The catalog's changes: namespaces and tables made, altered and dropped.
 //!
 //! Owns the order of each change: checked, durable, visible. One at a time.
-//! Never touches rows: a dropped table's keys go in the background ([`super::purge`]).
+//! Never touches rows: a dropped table's keys go in the background ([`super::jobs`]).
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -198,11 +198,14 @@ pub(super) fn purged(table: TableId) -> RecordWrite {
     removal(RecordKind::DroppedTable, &table.to_string())
 }
 
-/// Dropped tables whose keys still have to go.
+/// Dropped tables whose keys still have to go, and the names they had.
 ///
 /// # Errors
-/// `STORAGE_UNAVAILABLE`.
-pub(super) fn dropped_tables(store: &Store) -> Result<Vec<TableId>> {
-    let records = store.records(RecordKind::DroppedTable)?;
-    Ok(records.iter().filter_map(|(id, _)| id.parse().ok().map(TableId)).collect())
+/// `STORAGE_UNAVAILABLE`, `INTERNAL` where a record is damaged.
+pub(super) fn dropped_tables(store: &Store) -> Result<Vec<(TableId, TableName)>> {
+    let decode = |(id, name): &(String, Vec<u8>)| {
+        let id = id.parse().map_err(Error::internal)?;
+        Ok((TableId(id), serde_json::from_slice(name).map_err(Error::internal)?))
+    };
+    store.records(RecordKind::DroppedTable)?.iter().map(decode).collect()
 }

@@ -1,11 +1,12 @@
 //! DDL: namespaces and tables.
 //!
-//! Owns the sentences that DDL answers. A dropped table is gone at once for everyone; its keys go in the background.
+//! Owns the sentences that DDL answers. A dropped table is gone at once for everyone; a job removes its keys.
 
 use std::sync::Arc;
 
 use super::Database;
 use super::execute::Scope;
+use super::jobs::cleanup_of;
 use super::request::Outcome;
 use crate::error::{Error, Result};
 use crate::model::{NamespaceName, Role, TableKind, TableMeta, TableName};
@@ -95,9 +96,7 @@ impl Database {
     /// The table is out of the catalog: its writers and subscribers are told, its keys removed behind.
     async fn retire(&self, table: &Arc<TableMeta>) {
         self.router.drop_table(table).await;
-        if self.dropped.try_send(table.id).is_err() {
-            tracing::warn!(table = %table.name, "many tables were dropped at once: this one's rows go after the next start");
-        }
+        self.jobs.submit_owed(cleanup_of(table.id, &table.name)).await;
     }
 
     /// A table's full name, with the request's namespace where the statement names none.

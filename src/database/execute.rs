@@ -82,14 +82,14 @@ impl Database {
             }
             Statement::CreateUser { .. } | Statement::DropUser { .. } => AdminAction::ManageUsers,
             Statement::Explain(_) => AdminAction::Explain,
-            Statement::KillLiveQuery { .. } => AdminAction::Kill,
+            Statement::KillLiveQuery { .. } | Statement::KillJob { .. } => AdminAction::Kill,
             Statement::DropTable { .. } => return self.policy.may_drop_table(principal),
             Statement::ExecuteAs { target, inner } => {
                 let runs_as = match target {
                     ExecuteTarget::All => self.policy.may_execute_as(principal, ExecuteAs::All)?,
                     ExecuteTarget::One(user) => {
                         self.policy.may_execute_as_others(principal, user)?;
-                        Principal { user: user.clone(), role: principal.role.min(Role::User) }
+                        Principal { user: user.clone(), role: principal.role.min(Role::User), ..*principal }
                     }
                 };
                 return self.check(&runs_as, &inner.statement);
@@ -163,6 +163,7 @@ impl Database {
             }
             Statement::SubscribeTo(subscribe) => self.subscribe_to(scope, subscribe).map(Outcome::Rows),
             Statement::KillLiveQuery { live_id } => self.kill_live_query(live_id),
+            Statement::KillJob { job_id } => self.kill_job(scope, job_id).await,
             Statement::Use(_) | Statement::ExecuteAs { .. } => {
                 Err(Error::Unsupported("this statement cannot stand inside EXECUTE AS USER; put it before".to_owned()))
             }

@@ -92,7 +92,7 @@ impl LiveDatabase for Database {
             principal,
         };
         let statement = ast::Statement::Query(Box::new(query.clone()));
-        let query = self.engine.compile_live(self.query_context(&scope), &statement).await?;
+        let query = self.engine.compile_live(self.query_context(&scope)?, &statement).await?;
         self.policy.may_subscribe(&scope.principal, query.table())?;
         let owner = (!query.all_owners()).then(|| query.table().owner_of(&scope.principal));
         let actor = (caller.user != scope.principal.user).then(|| caller.clone());
@@ -113,11 +113,15 @@ impl LiveDatabase for Database {
             AttachGuard::new(move || router.detach(&owner, &*query, key))
         };
         let head = self.router.attach(&owner, query, subscriber).await?;
+        // Who is dropped later is found by the erasure.
+        self.auth.check_holder(&target.reader)?;
         Ok(Attached { head, guard })
     }
 
     async fn open_reader(&self, target: &LiveTarget) -> Result<Arc<dyn LiveReader>> {
         let view = self.store.read_view();
+        // Behind the view: then it is not of one who has the name after a drop.
+        self.auth.check_holder(&target.reader)?;
         let query = target.query.clone();
         let owner = target.owner.clone();
         self.engine

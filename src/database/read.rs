@@ -45,23 +45,27 @@ impl Database {
     fn read_directly(&self, scope: &Scope<'_>, select: PointSelect) -> Result<RowStream> {
         self.policy.may_read(&scope.principal, &select.table)?;
         let key = PartitionKey { table: select.table.id, owner: select.table.owner_of(&scope.principal) };
-        let batch = read(&self.store.read_view(), &key, &select)?;
+        let view = self.store.read_view();
+        self.auth.check_holder(&scope.principal)?;
+        let batch = read(&view, &key, &select)?;
         let schema = ResultSchema::of_table_projection(&select.table, &select.projection, &select.names);
         Ok(RowStream { schema, batches: Box::pin(stream::once(std::future::ready(Ok(batch)))) })
     }
 
     /// Through the engine.
     pub(super) async fn plan_and_run(&self, scope: &Scope<'_>, statement: &ast::Statement) -> Result<RowStream> {
-        let output = self.engine.query(self.query_context(scope), statement).await?;
+        let output = self.engine.query(self.query_context(scope)?, statement).await?;
         Ok(RowStream { schema: output.schema, batches: Box::pin(output.stream) })
     }
 
-    pub(super) fn query_context(&self, scope: &Scope<'_>) -> QueryContext {
-        // The view is taken first: a table that the catalog still shows has its rows in it.
+    pub(super) fn query_context(&self, scope: &Scope<'_>) -> Result<QueryContext> {
+        // The view is taken first: a table that the catalog still shows has its rows in it, and they are of a time when
+        // the caller's name was the caller's.
         let view = self.store.read_view();
+        self.auth.check_holder(&scope.principal)?;
         let catalog: Arc<Catalog> = self.catalog.current();
         let owner = if scope.all_owners { OwnerScope::All } else { OwnerScope::One(scope.principal.user.clone()) };
-        QueryContext {
+        Ok(QueryContext {
             principal: scope.principal.clone(),
             scope: owner,
             namespace: scope.namespace.to_owned(),
@@ -71,7 +75,7 @@ impl Database {
             system: self.system.clone(),
             now_us: scope.now_us,
             ids: self.ids.clone(),
-        }
+        })
     }
 }
 

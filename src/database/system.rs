@@ -1,15 +1,18 @@
-//! What `system.users` and `system.live` show.
+//! What `system.users`, `system.live`, `system.jobs` and `system.job_nodes` show.
 
 use std::sync::Arc;
 
+use crate::actors::Jobs;
 use crate::auth::Authenticator;
+use crate::jobs::Job;
 use crate::live::LiveDirectory;
 use crate::live::directory::LiveSubscription;
-use crate::sql::system_tables::{LiveRow, SystemData, UserRow};
+use crate::sql::system_tables::{JobRow, LiveRow, SystemData, UserRow};
 
 pub(super) struct System {
     pub auth: Arc<Authenticator>,
     pub live: Arc<LiveDirectory>,
+    pub jobs: Jobs,
 }
 
 impl SystemData for System {
@@ -45,5 +48,31 @@ impl SystemData for System {
             last_ping_at: subscription.connection.last_seen_at(),
         };
         self.live.subscriptions().iter().map(row).collect()
+    }
+
+    fn jobs(&self) -> Vec<JobRow> {
+        self.jobs.list().into_iter().map(job_row).collect()
+    }
+}
+
+fn job_row(job: Job) -> JobRow {
+    let parameters = serde_json::to_value(&job.params)
+        .ok()
+        .and_then(|mut tagged| tagged.get_mut("parameters").map(serde_json::Value::take));
+    JobRow {
+        job_id: job.job_id.to_string(),
+        job_type: job.params.kind().as_str(),
+        status: job.status.as_str(),
+        parameters: parameters.map(|parameters| parameters.to_string()),
+        message: job.message,
+        exception_trace: job.exception_trace,
+        idempotency_key: job.params.idempotency_key(),
+        priority: job.priority,
+        retry_count: i16::try_from(job.retry_count).unwrap_or(i16::MAX),
+        max_retries: i16::try_from(job.max_retries).unwrap_or(i16::MAX),
+        created_at: job.created_at,
+        updated_at: job.updated_at,
+        started_at: job.started_at,
+        finished_at: job.finished_at,
     }
 }

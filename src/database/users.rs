@@ -1,22 +1,29 @@
 //! Users: their records' way to the disk, and CREATE, ALTER and DROP USER.
 //!
-//! Owns the seam between authentication, which knows no disk, and the committer.
+//! Owns the seam between authentication, which knows no disk, and the committer; and whose rows no feed shows.
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::Database;
 use super::execute::Scope;
+use super::jobs::erasure_of;
 use super::request::Outcome;
 use crate::actors::CommitterHandle;
 use crate::auth::Secret;
 use crate::auth::{AuthLog, AuthRecord};
-use crate::auth::{NewUser, UserChange};
+use crate::auth::{NewUser, UserAck, UserChange};
 use crate::error::{Error, Result};
+use crate::model::{Principal, UserId};
 use crate::sql::statement::{self, Statement, UserSecret};
 use crate::storage::{CommitEntry, RecordKind, RecordWrite, Store};
 
 /// Authentication's records, through the committer.
-pub(super) struct CommittedAuth(pub CommitterHandle);
+pub(super) struct CommittedAuth {
+    pub committer: CommitterHandle,
+    pub store: Arc<Store>,
+}
 
 #[async_trait]
 impl AuthLog for CommittedAuth {
@@ -31,7 +38,20 @@ impl AuthLog for CommittedAuth {
                 Ok(RecordWrite { kind, key: record.key(), value: record.value()? })
             })
             .collect();
-        self.0.commit(CommitEntry::Records(writes?)).await.map(drop)
+        self.committer.commit(CommitEntry::Records(writes?)).await?;
+        // One change at a time, and before it is applied: a dropped user's rows are hidden before DROP USER answers, and
+        // shown again before the user of that name can write.
+        show_or_hide(&self.store, &records);
+        Ok(())
+    }
+}
+
+/// A dropped user's rows are in nobody's feed.
+pub(super) fn show_or_hide(store: &Store, records: &[AuthRecord]) {
+    for record in records {
+        if let AuthRecord::User(user) = record {
+            if user.leaves_mailbox() { store.hide(&user.user_id) } else { store.show(&user.user_id) }
+        }
     }
 }
 
@@ -57,7 +77,7 @@ impl Database {
                     UserSecret::Internal => None,
                 };
                 let new = NewUser { user: name.clone(), role: *role, password, email: email.clone() };
-                self.auth.create_user(actor, new).await?
+                self.create_user(actor, new).await?
             }
             Statement::AlterUser { name, change } => {
                 let change = match change {
@@ -66,12 +86,36 @@ impl Database {
                     }
                     statement::UserChange::SetRole(role) => UserChange::Role(*role),
                     statement::UserChange::SetEmail(email) => UserChange::Email(email.clone()),
+                    statement::UserChange::Restore => UserChange::Restore,
                 };
                 self.auth.alter_user(actor, name.clone(), change).await?
             }
-            Statement::DropUser { name, if_exists } => self.auth.drop_user(actor, name.clone(), *if_exists).await?,
+            Statement::DropUser { name, if_exists } => self.drop_user(actor, name, *if_exists).await?,
             _ => return Err(Error::Unsupported("not a statement about users".to_owned())),
         };
         Ok(Outcome::Done { rows: 0, message: ack.to_string() })
+    }
+
+    /// Where a dropped user has left a mailbox under this name, it is erased first.
+    async fn create_user(&self, actor: &Principal, new: NewUser) -> Result<UserAck> {
+        // Everything else that can be wrong is found before anything is erased.
+        let refused = match self.auth.create_user(actor, new.clone()).await {
+            Err(refused @ Error::Conflict(_)) => refused,
+            outcome => return outcome,
+        };
+        let before = self.auth.leaving(&new.user).ok_or(refused)?;
+        self.free_name(&before).await?;
+        self.auth.create_user(actor, new).await
+    }
+
+    async fn drop_user(&self, actor: &Principal, user: &UserId, if_exists: bool) -> Result<UserAck> {
+        let ack = self.auth.drop_user(actor, user.clone(), if_exists).await?;
+        if let (UserAck::Dropped(_), Some(dropped)) = (&ack, self.auth.leaving(user)) {
+            self.router.end_owner(user, &Error::UserNotFound(user.to_string()));
+            if self.options.deletion_grace_period.is_zero() {
+                self.jobs.submit_owed(erasure_of(&dropped)).await;
+            }
+        }
+        Ok(ack)
     }
 }

@@ -80,13 +80,13 @@ pub trait LiveDatabase: Send + Sync + 'static {
     /// Registers the subscriber and reads the head in one turn of the actor that delivers.
     ///
     /// # Errors
-    /// `BUSY`, `SHUTTING_DOWN`.
+    /// `BUSY`, `SHUTTING_DOWN`, `INVALID_CREDENTIALS` where the user was dropped meanwhile.
     async fn attach(&self, target: &LiveTarget, subscriber: Subscriber) -> Result<Attached>;
 
     /// Opens a view of the target's rows. Called after [`LiveDatabase::attach`]: so no change is in neither.
     ///
     /// # Errors
-    /// `BUSY`, `STORAGE_UNAVAILABLE`.
+    /// `BUSY`, `STORAGE_UNAVAILABLE`, `INVALID_CREDENTIALS` where the user was dropped meanwhile.
     async fn open_reader(&self, target: &LiveTarget) -> Result<Arc<dyn LiveReader>>;
 
     /// Runs the job on a thread that may block.

@@ -328,7 +328,7 @@ mod tests {
         let outbox = Outbox::new(OutboxLimits { events: 10, bytes: 1_000 });
         let connection = directory.connect(None, outbox, 1).unwrap();
         let user = UserId::parse(user).unwrap();
-        let principal = Principal { user: user.clone(), role: Role::User };
+        let principal = Principal { user: user.clone(), role: Role::User, generation: 1 };
         let session = Some(format!("{user}-login"));
         connection.connection().authenticated(LiveLogin { principal, session, expires_at: None });
         Peer { connection, user }
@@ -337,7 +337,7 @@ mod tests {
     fn subscribe(directory: &Arc<LiveDirectory>, peer: &Peer, max: usize) -> Result<SubscriptionGuard> {
         let spec = SubscriptionSpec { subscription_id: "s".into(), query: "SELECT".into(), options: None };
         let whose = (peer.connection.connection(), &peer.user);
-        let reader = Principal { user: peer.user.clone(), role: Role::User };
+        let reader = Principal { user: peer.user.clone(), role: Role::User, generation: 0 };
         let target = LiveTarget { query: Arc::new(ScoreQuery::all(None)), owner: None, reader, actor: None };
         directory.subscribe(directory.next_key(), whose, (&target, spec), max, 2)
     }

@@ -313,7 +313,7 @@ impl Session {
             ..SessionLimits::default()
         };
         let mut core = SessionCore::new(Arc::new(limits), directory.clone(), true, 0);
-        let principal = Principal { user: UserId::parse("alice").unwrap(), role: Role::User };
+        let principal = Principal { user: UserId::parse("alice").unwrap(), role: Role::User, generation: 1 };
         core.authenticated(Ok(LiveLogin { principal, session: None, expires_at: None }));
         assert!(core.next_out().is_some());
         let outbox = Outbox::new(OutboxLimits { events: 5, bytes: 1 << 20 });

@@ -66,4 +66,7 @@ impl FromStr for Role {
 pub struct Principal {
     pub user: UserId,
     pub role: Role,
+    /// Of the user's credentials. It rises when a dropped name is given out again: the former holder's statement that is
+    /// still under way is not the new one's.
+    pub generation: u32,
 }

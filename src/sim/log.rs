@@ -35,7 +35,7 @@ impl CommitLog for Log {
         if durability == Durability::Sync {
             self.synced = self.appends.len();
         }
-        Ok(CommitReceipt { commit: self.appends.len() as u64, purged: 0 })
+        Ok(CommitReceipt { commit: self.appends.len() as u64 })
     }
 
     fn sync(&mut self) -> Result<()> {

@@ -78,6 +78,9 @@ pub enum Statement {
     KillLiveQuery {
         live_id: String,
     },
+    KillJob {
+        job_id: String,
+    },
 }
 
 /// An INSERT as sqlparser read it, and the rows that it did not have to read.
@@ -157,6 +160,7 @@ pub enum UserChange {
     SetPassword { new: String, current: Option<String> },
     SetRole(Role),
     SetEmail(String),
+    Restore,
 }
 
 /// A password never gets into a log.
@@ -166,6 +170,7 @@ impl fmt::Debug for UserChange {
             UserChange::SetPassword { .. } => f.write_str("SetPassword(***)"),
             UserChange::SetRole(role) => write!(f, "SetRole({role})"),
             UserChange::SetEmail(email) => write!(f, "SetEmail({email})"),
+            UserChange::Restore => f.write_str("Restore"),
         }
     }
 }

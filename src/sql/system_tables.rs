@@ -16,6 +16,7 @@ use crate::model::{Catalog, ColumnMeta, NamespaceMeta, Role, TableKind, TableMet
 pub trait SystemData: Send + Sync {
     fn users(&self) -> Vec<UserRow>;
     fn live(&self) -> Vec<LiveRow>;
+    fn jobs(&self) -> Vec<JobRow>;
 }
 
 /// A row of `system.users`. Times are in microseconds since the Unix epoch.
@@ -53,7 +54,27 @@ pub struct LiveRow {
     pub last_ping_at: i64,
 }
 
-/// `system.live` says on which node a subscription is; there is one.
+/// A row of `system.jobs`, and of `system.job_nodes`. Times are in microseconds since the Unix epoch.
+#[derive(Debug, Clone)]
+pub struct JobRow {
+    pub job_id: String,
+    pub job_type: &'static str,
+    pub status: &'static str,
+    /// JSON.
+    pub parameters: Option<String>,
+    pub message: Option<String>,
+    pub exception_trace: Option<String>,
+    pub idempotency_key: String,
+    pub priority: i32,
+    pub retry_count: i16,
+    pub max_retries: i16,
+    pub created_at: i64,
+    pub updated_at: i64,
+    pub started_at: Option<i64>,
+    pub finished_at: Option<i64>,
+}
+
+/// Where a subscription is, and a job; there is one node.
 const THIS_NODE: i64 = 0;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,11 +84,20 @@ pub(crate) enum SystemTable {
     Tables,
     Columns,
     Live,
+    Jobs,
+    JobNodes,
 }
 
 impl SystemTable {
-    pub(crate) const ALL: &'static [SystemTable] =
-        &[SystemTable::Users, SystemTable::Namespaces, SystemTable::Tables, SystemTable::Columns, SystemTable::Live];
+    pub(crate) const ALL: &'static [SystemTable] = &[
+        SystemTable::Users,
+        SystemTable::Namespaces,
+        SystemTable::Tables,
+        SystemTable::Columns,
+        SystemTable::Live,
+        SystemTable::Jobs,
+        SystemTable::JobNodes,
+    ];
 
     pub(crate) fn named(name: &str) -> Option<SystemTable> {
         Self::ALL.iter().copied().find(|table| table.name().eq_ignore_ascii_case(name))
@@ -80,6 +110,8 @@ impl SystemTable {
             SystemTable::Tables => "tables",
             SystemTable::Columns => "columns",
             SystemTable::Live => "live",
+            SystemTable::Jobs => "jobs",
+            SystemTable::JobNodes => "job_nodes",
         }
     }
 
@@ -90,6 +122,8 @@ impl SystemTable {
             SystemTable::Tables => schema_of(TABLES),
             SystemTable::Columns => schema_of(COLUMNS),
             SystemTable::Live => schema_of(LIVE),
+            SystemTable::Jobs => schema_of(JOBS),
+            SystemTable::JobNodes => schema_of(JOB_NODES),
         }
     }
 
@@ -113,6 +147,8 @@ impl SystemTable {
                 batch_of(COLUMNS, &rows)
             }
             SystemTable::Live => batch_of(LIVE, &system.live()),
+            SystemTable::Jobs => batch_of(JOBS, &system.jobs()),
+            SystemTable::JobNodes => batch_of(JOB_NODES, &system.jobs()),
         }
     }
 }
@@ -165,6 +201,10 @@ fn batch_of<R>(columns: &[Column<R>], rows: &[R]) -> Result<RecordBatch> {
 
 const fn text<R>(name: &'static str, cell: fn(&R) -> ScalarValue) -> Column<R> {
     Column { name, nullable: false, cell, data_type: || ArrowType::Utf8 }
+}
+
+const fn smallint<R>(name: &'static str, cell: fn(&R) -> ScalarValue) -> Column<R> {
+    Column { name, nullable: false, cell, data_type: || ArrowType::Int16 }
 }
 
 const fn int<R>(name: &'static str, cell: fn(&R) -> ScalarValue) -> Column<R> {
@@ -271,6 +311,41 @@ const LIVE: &[Column<LiveRow>] = &[
     bigint("changes", |r| r.changes.into()),
     bigint("node_id", |_| THIS_NODE.into()),
     time("last_ping_at", |r| micros(r.last_ping_at)),
+];
+
+const JOBS: &[Column<JobRow>] = &[
+    text("job_id", |r| r.job_id.as_str().into()),
+    text("job_type", |r| r.job_type.into()),
+    text("status", |r| r.status.into()),
+    null(text("leader_status", |_| words(None::<String>))),
+    null(text("parameters", |r| words(r.parameters.as_deref()))),
+    null(text("message", |r| words(r.message.as_deref()))),
+    null(text("exception_trace", |r| words(r.exception_trace.as_deref()))),
+    null(text("idempotency_key", |r| words(Some(r.idempotency_key.as_str())))),
+    null(text("queue", |_| words(None::<String>))),
+    null(int("priority", |r| r.priority.into())),
+    smallint("retry_count", |r| r.retry_count.into()),
+    smallint("max_retries", |r| r.max_retries.into()),
+    null(bigint("memory_used", |_| ScalarValue::Int64(None))),
+    null(bigint("cpu_used", |_| ScalarValue::Int64(None))),
+    time("created_at", |r| micros(r.created_at)),
+    time("updated_at", |r| micros(r.updated_at)),
+    null(time("started_at", |r| micros(r.started_at))),
+    null(time("finished_at", |r| micros(r.finished_at))),
+    bigint("node_id", |_| THIS_NODE.into()),
+    null(bigint("leader_node_id", |_| ScalarValue::Int64(None))),
+];
+
+/// Each job runs on one node.
+const JOB_NODES: &[Column<JobRow>] = &[
+    text("job_id", |r| r.job_id.as_str().into()),
+    bigint("node_id", |_| THIS_NODE.into()),
+    text("status", |r| r.status.into()),
+    null(text("error_message", |r| words(r.exception_trace.as_deref()))),
+    time("created_at", |r| micros(r.created_at)),
+    null(time("started_at", |r| micros(r.started_at))),
+    null(time("finished_at", |r| micros(r.finished_at))),
+    time("updated_at", |r| micros(r.updated_at)),
 ];
 
 /// The options that CREATE TABLE was given or that stand in their place, as JSON.

@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use fjall::{OwnedWriteBatch as WriteBatch, PersistMode};
 
+use super::erase::ErasedKeys;
 use super::keys;
 use super::records::{RecordKind, RecordWrite};
 use super::row_block;
 use super::store::{COMMITS_RECORD, Keyspaces, Recovered, Store, storage_error};
 use crate::error::{Error, Result};
-use crate::model::{Change, CommittedChanges, Durability, PartitionKey, RowPlace, Seq, TableId};
+use crate::model::{Change, CommittedChanges, Durability, PartitionKey, RowPlace, Seq};
 
 /// One thing to make durable.
 #[derive(Debug, Clone)]
@@ -23,11 +24,8 @@ pub enum CommitEntry {
     /// The changes of one statement, positions given.
     Changes(CommittedChanges),
     Records(Vec<RecordWrite>),
-    /// Removes at most `limit` keys of a dropped table from each keyspace.
-    Purge {
-        table: TableId,
-        limit: usize,
-    },
+    /// Removes what an [`Eraser`](super::Eraser) found.
+    Erase(ErasedKeys),
 }
 
 /// What an append did.
@@ -35,8 +33,6 @@ pub enum CommitEntry {
 pub struct CommitReceipt {
     /// Number of this commit, counted from the store's creation: contiguous.
     pub commit: u64,
-    /// Keys that the batch's purges removed; 0 when the dropped tables are empty.
-    pub purged: usize,
 }
 
 /// Makes entries durable, all of them or none.
@@ -122,16 +118,13 @@ impl FjallLog {
         }
     }
 
-    fn put_purge(&self, batch: &mut WriteBatch, table: TableId, limit: usize) -> Result<usize> {
+    fn put_erase(&self, batch: &mut WriteBatch, erased: &ErasedKeys) {
         let spaces = self.store.keyspaces();
-        let mut purged = 0;
-        for keyspace in [&spaces.rows, &spaces.pk, &spaces.feed] {
-            for guard in keyspace.prefix(keys::table_prefix(table)).take(limit) {
-                batch.remove(keyspace, guard.key().map_err(storage_error)?);
-                purged += 1;
+        for (keyspace, keys) in [(&spaces.rows, &erased.rows), (&spaces.pk, &erased.pk), (&spaces.feed, &erased.feed)] {
+            for key in keys {
+                batch.remove(keyspace, key.clone());
             }
         }
-        Ok(purged)
     }
 }
 
@@ -160,12 +153,11 @@ impl CommitLog for FjallLog {
             Durability::Buffered => PersistMode::Buffer,
         };
         let mut batch = self.store.db().batch().durability(Some(mode));
-        let mut purged = 0;
         for entry in entries {
             match entry {
                 CommitEntry::Changes(committed) => self.put_changes(&mut batch, committed),
                 CommitEntry::Records(writes) => self.put_records(&mut batch, writes),
-                CommitEntry::Purge { table, limit } => purged += self.put_purge(&mut batch, *table, *limit)?,
+                CommitEntry::Erase(erased) => self.put_erase(&mut batch, erased),
             }
         }
         let commit = self.commits + 1;
@@ -181,7 +173,7 @@ impl CommitLog for FjallLog {
         if durability == Durability::Sync && commit - self.marked >= MARK_EVERY {
             self.write_mark();
         }
-        Ok(CommitReceipt { commit, purged })
+        Ok(CommitReceipt { commit })
     }
 
     fn sync(&mut self) -> Result<()> {
@@ -201,7 +193,7 @@ mod tests {
     use super::*;
     use crate::model::{DataType, Owner, SeqGenerator, SeqRange, StoredRow, UserId, Value};
     use crate::storage::row_codec::tests::table_with;
-    use crate::storage::{Order, keys::encode_pk, row_codec};
+    use crate::storage::{EraseScope, Order, keys::encode_pk, row_codec};
 
     struct Fixture {
         _folder: tempfile::TempDir,
@@ -330,20 +322,76 @@ mod tests {
         assert!(matches!(error, super::super::store::OpenError::Locked(_)), "{error}");
     }
 
+    impl Fixture {
+        /// Erases in steps of four; answers with their number.
+        fn erase(&mut self, scope: EraseScope) -> usize {
+            let mut eraser = self.store.eraser(scope);
+            for steps in 0.. {
+                let keys = eraser.next_keys(4).unwrap();
+                if keys.is_empty() {
+                    return steps;
+                }
+                assert!(keys.len() <= 8);
+                self.log.append(&[CommitEntry::Erase(keys)], Durability::Buffered).unwrap();
+            }
+            0
+        }
+
+        fn feed(&self) -> Vec<String> {
+            let view = self.store.read_view();
+            let rows = view.feed(self.table.id, Seq::ZERO..=Seq::MAX, Order::Ascending);
+            rows.map(|row| row.unwrap().0.as_str().to_owned()).collect()
+        }
+
+        fn feed_entries(&self) -> usize {
+            self.store.keyspaces().feed.prefix(keys::table_prefix(self.table.id)).count()
+        }
+    }
+
     #[test]
-    fn purge_removes_all_keys_in_bounded_steps() {
+    fn a_table_is_erased_in_bounded_steps() {
         let mut f = fixture();
         f.commit("a", (0..10).map(|i| f.change(i, "x", None, false)).collect());
-        let mut steps = 0;
-        loop {
-            let entry = CommitEntry::Purge { table: f.table.id, limit: 4 };
-            if f.log.append(&[entry], Durability::Buffered).unwrap().purged == 0 {
-                break;
-            }
-            steps += 1;
-        }
-        assert_eq!(steps, 3);
+        assert_eq!(f.erase(EraseScope::Table(f.table.id)), 3 + 3 + 1);
         assert_eq!(f.store.read_view().feed_head(f.table.id).unwrap(), Seq::ZERO);
+        assert!(f.live("a", 1).is_none());
+        assert_eq!(f.erase(EraseScope::Table(f.table.id)), 0, "again finds nothing");
+    }
+
+    #[test]
+    fn one_owner_is_erased_and_no_other() {
+        let mut f = fixture();
+        for owner in ["a", "al", "a"] {
+            let old = f.live(owner, 1);
+            f.commit(owner, vec![f.change(1, "one", old, false), f.change(20, owner, f.live(owner, 20), false)]);
+        }
+        f.commit("a", (2..9).map(|i| f.change(i, "x", None, false)).collect());
+        f.commit("al", vec![f.change(3, "x", None, false)]);
+        f.commit("a", vec![f.change(9, "last", None, false)]);
+        let (head, entries) = (f.store.read_view().feed_head(f.table.id).unwrap(), f.feed_entries());
+        f.erase(EraseScope::Partition(f.key("a")));
+        assert_eq!(f.feed(), ["al", "al", "al"]);
+        assert_eq!(f.store.read_view().scan(&f.key("a"), Seq::ZERO..=Seq::MAX, Order::Ascending).count(), 0);
+        assert!((0..30).all(|id| f.live("a", id).is_none()) && f.live("al", 3).is_some());
+        assert_eq!(f.store.read_view().feed_head(f.table.id).unwrap(), head, "positions are not given twice");
+        // The newest entry, and the one whose rows were replaced before, are left, and show nothing.
+        assert_eq!((entries, f.feed_entries()), (6, 4));
+        assert_eq!(f.erase(EraseScope::Partition(f.key("a"))), 0);
+    }
+
+    #[test]
+    fn the_feed_hides_whom_it_is_told_to() {
+        let mut f = fixture();
+        for owner in ["a", "b"] {
+            f.commit(owner, vec![f.change(1, "one", None, false)]);
+        }
+        let (before, b) = (f.store.read_view(), UserId::parse("b").unwrap());
+        f.store.hide(&b);
+        assert_eq!(f.feed(), ["a"]);
+        assert!(f.live("b", 1).is_some(), "the rows are there");
+        assert_eq!(before.feed(f.table.id, Seq::ZERO..=Seq::MAX, Order::Ascending).count(), 2);
+        f.store.show(&b);
+        assert_eq!(f.feed(), ["a", "b"]);
     }
 
     /// A statement of the model: rows inserted at once, or one row changed or deleted.

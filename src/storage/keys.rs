@@ -4,6 +4,8 @@
 //! so that bytes sort as the values do. `docs/on-disk-format.md` documents each form.
 //! Never holds a key longer than [`PK_MAX`] + a header: fjall's limit (65,535 bytes) panics.
 
+use std::ops::Bound;
+
 use arrow::datatypes::{Decimal128Type, DecimalType};
 use bytes::Bytes;
 
@@ -32,6 +34,23 @@ fn table_owner(table: TableId, owner: &Owner, room: usize) -> Vec<u8> {
 /// All keys of a table, in every keyspace whose keys begin with the table.
 pub(crate) fn table_prefix(table: TableId) -> [u8; 4] {
     table.0.to_be_bytes()
+}
+
+/// All keys of a partition, in `rows` and `pk`.
+pub(crate) fn partition_prefix(key: &PartitionKey) -> Vec<u8> {
+    table_owner(key.table, &key.owner, 0)
+}
+
+/// Where the keys with this prefix end.
+pub(crate) fn prefix_end(prefix: &[u8]) -> Bound<Vec<u8>> {
+    match prefix.iter().rposition(|byte| *byte < u8::MAX) {
+        None => Bound::Unbounded,
+        Some(last) => {
+            let mut end = prefix[..=last].to_vec();
+            end[last] += 1;
+            Bound::Excluded(end)
+        }
+    }
 }
 
 /// `rows`: table ∥ owner ∥ seq.
@@ -360,6 +379,18 @@ mod tests {
         let mark = gone(&of("al"), Seq::ZERO);
         assert_eq!(parse_row_key(&of("al"), &mark), Some(RowKey::Gone(Seq::ZERO)));
         assert!(row(&of("al"), Seq::ZERO) < mark && mark < row(&of("al"), Seq::ZERO.after()));
+    }
+
+    #[test]
+    fn a_prefix_ends_before_its_neighbour() {
+        let cases: [(&[u8], Bound<Vec<u8>>); 3] = [
+            (&[0, 0, 0, 7], Bound::Excluded(vec![0, 0, 0, 8])),
+            (&[0, 0, 1, 255], Bound::Excluded(vec![0, 0, 2])),
+            (&[255, 255], Bound::Unbounded),
+        ];
+        for (prefix, end) in cases {
+            assert_eq!(prefix_end(prefix), end);
+        }
     }
 
     #[test]

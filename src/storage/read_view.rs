@@ -3,6 +3,7 @@
 //! Owns how rows are found: by key, by partition in `_seq` order, by table in `_seq` order.
 //! Never writes. Its reads block on the disk when blocks are cold: long ones belong on the engine's runtime.
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -13,13 +14,14 @@ use super::row_block::{self, RowValue};
 use super::row_scan::{Guards, Order, RowScan, ordered};
 use super::store::{Keyspaces, storage_error};
 use crate::error::{Error, Result};
-use crate::model::{Owner, PartitionKey, PkBytes, RowPlace, Seq, StoredRow, TableId};
+use crate::model::{Owner, PartitionKey, PkBytes, RowPlace, Seq, StoredRow, TableId, UserId};
 
 /// A consistent snapshot of all rows. Cheap to make and to clone; while it lives, what it sees is kept on disk.
 #[derive(Clone)]
 pub struct ReadView {
     snapshot: Snapshot,
     keyspaces: Arc<Keyspaces>,
+    hidden: Arc<HashSet<UserId>>,
 }
 
 impl std::fmt::Debug for ReadView {
@@ -29,8 +31,9 @@ impl std::fmt::Debug for ReadView {
 }
 
 impl ReadView {
-    pub(super) fn new(snapshot: Snapshot, keyspaces: Arc<Keyspaces>) -> Self {
-        Self { snapshot, keyspaces }
+    /// The feed leaves out the rows of `hidden` owners.
+    pub(super) fn new(snapshot: Snapshot, keyspaces: Arc<Keyspaces>, hidden: Arc<HashSet<UserId>>) -> Self {
+        Self { snapshot, keyspaces, hidden }
     }
 
     /// The live row with this key, if there is one.
@@ -68,7 +71,8 @@ impl ReadView {
         }
     }
 
-    /// The stored rows of all owners of a table with `_seq` in `range`, tombstones included, in `_seq` order.
+    /// The stored rows of all owners of a table with `_seq` in `range`, tombstones included, in `_seq` order. Those of
+    /// dropped users are left out.
     pub fn feed(&self, table: TableId, range: RangeInclusive<Seq>, order: Order) -> FeedScan {
         // An entry is keyed by its first position and may reach into the range from before it.
         let from = self.feed_entry_before(table, *range.start());
@@ -96,14 +100,16 @@ impl ReadView {
         let Some(last) = self.snapshot.range(&self.keyspaces.rows, range).next_back() else { return Ok(Seq::ZERO) };
         let (entry, value) = last.into_inner().map_err(storage_error)?;
         let (first, value) = match keys::parse_row_key(key, &entry) {
-            Some(RowKey::At(seq)) => (seq, Some(value)),
-            Some(RowKey::Gone(_)) => {
+            Some(RowKey::At(seq)) => (seq, value),
+            Some(RowKey::Gone(gone)) => {
                 let first = row_block::parse_gone(&value)?;
-                (first, self.snapshot.get(&self.keyspaces.rows, keys::row(key, first)).map_err(storage_error)?)
+                let block = self.snapshot.get(&self.keyspaces.rows, keys::row(key, first)).map_err(storage_error)?;
+                // An erasure under way takes blocks before their marks.
+                let Some(block) = block else { return Ok(gone) };
+                (first, block)
             }
             None => return Err(Error::internal("a rows key without a position")),
         };
-        let value = value.ok_or_else(|| Error::internal(format!("the block of {key} at {first} is missing")))?;
         match row_block::parse(first, value.into())? {
             RowValue::One(row) => Ok(row.seq),
             RowValue::Block(block) => block.last(),
@@ -176,6 +182,9 @@ impl Iterator for FeedScan {
                 Ok(entry) => entry,
                 Err(e) => return Some(Err(e)),
             };
+            if matches!(&owner, Owner::User(user) if self.view.hidden.contains(user)) {
+                continue;
+            }
             let (first, last) = (range.first.max(*self.range.start()), range.last.min(*self.range.end()));
             if first <= last {
                 let key = PartitionKey { table: self.table, owner: owner.clone() };

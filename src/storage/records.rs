@@ -1,4 +1,4 @@
-//! Small documents beside the rows: namespaces, tables, users, revoked sessions, settings.
+//! Small documents beside the rows: namespaces, tables, users, revoked sessions, settings, jobs.
 //!
 //! Owns how they are keyed and told apart. Their JSON belongs to those who write them.
 
@@ -16,6 +16,8 @@ pub enum RecordKind {
     /// A logged-out session; its tokens are refused until they expire.
     RevokedSession = 5,
     Setting = 6,
+    /// A job of `jobs`, finished ones included while they are shown.
+    Job = 7,
 }
 
 /// Puts (`Some`) or removes (`None`) one record.

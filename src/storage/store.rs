@@ -3,17 +3,19 @@
 //! Owns the fjall database. Never writes rows: that is [`super::commit_log`]'s.
 //! Invariants: RC-1 (opening is idempotent and needs no clock).
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use fjall::{Keyspace, KeyspaceCreateOptions, PersistMode};
 
+use super::erase::{EraseScope, Eraser};
 use super::keys;
 use super::read_view::{self, ReadView};
 use super::records::RecordKind;
 use crate::error::{Error, Result};
-use crate::model::{PartitionKey, PkBytes, StoredRow};
+use crate::model::{PartitionKey, PkBytes, StoredRow, UserId};
 
 /// The layout that this program writes: see docs/on-disk-format.md.
 pub const FORMAT_VERSION: u32 = 2;
@@ -34,6 +36,8 @@ pub struct Store {
     db: fjall::Database,
     keyspaces: Arc<Keyspaces>,
     mark_path: PathBuf,
+    /// Dropped users whose rows are still there: no feed shows them.
+    hidden: RwLock<Arc<HashSet<UserId>>>,
 }
 
 /// What opening a data folder found.
@@ -89,7 +93,7 @@ impl Store {
             feed: keyspace("feed", 8 << 20)?,
             records: keyspace("records", 4 << 20)?,
         });
-        let store = Store { db, keyspaces, mark_path: data.join("commits.mark") };
+        let store = Store { db, keyspaces, mark_path: data.join("commits.mark"), hidden: RwLock::default() };
         store.check_format(data)?;
         let recovered = store.recover(data)?;
         Ok((Arc::new(store), recovered))
@@ -132,7 +136,32 @@ impl Store {
 
     /// The moment now.
     pub fn read_view(&self) -> ReadView {
-        ReadView::new(self.db.snapshot(), self.keyspaces.clone())
+        // In this order: who is shown again before they write is not hidden in a view that has what they wrote.
+        let snapshot = self.db.snapshot();
+        ReadView::new(snapshot, self.keyspaces.clone(), self.hidden())
+    }
+
+    /// Leaves the rows of this owner out of the feeds of views from now on.
+    pub fn hide(&self, user: &UserId) {
+        if !self.hidden().contains(user) {
+            Arc::make_mut(&mut *self.hidden.write().unwrap_or_else(PoisonError::into_inner)).insert(user.clone());
+        }
+    }
+
+    /// Ends [`Store::hide`].
+    pub fn show(&self, user: &UserId) {
+        if self.hidden().contains(user) {
+            Arc::make_mut(&mut *self.hidden.write().unwrap_or_else(PoisonError::into_inner)).remove(user);
+        }
+    }
+
+    fn hidden(&self) -> Arc<HashSet<UserId>> {
+        self.hidden.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A walk over the keys of what is to go.
+    pub fn eraser(self: &Arc<Self>, scope: EraseScope) -> Eraser {
+        Eraser::new(self.clone(), scope)
     }
 
     /// Is a live row with this key there now? For the partition's own actor, which is its only writer.

@@ -22,11 +22,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["model", "error"]),
     ("partition", &["model", "error", "time", "config"]),
     ("live", &["model", "error", "time", "config"]),
+    ("jobs", &["model", "error", "time", "config"]),
     ("auth", &["model", "error", "time", "config"]),
     ("storage", &["model", "error", "time", "config"]),
     ("sql", &["model", "error", "time", "config", "storage", "live", "auth"]),
-    ("actors", &["model", "error", "time", "config", "partition", "live", "auth", "storage", "sql"]),
-    ("database", &["model", "error", "time", "config", "partition", "live", "auth", "storage", "sql", "actors"]),
+    ("actors", &["model", "error", "time", "config", "partition", "live", "jobs", "auth", "storage", "sql"]),
+    (
+        "database",
+        &["model", "error", "time", "config", "partition", "live", "jobs", "auth", "storage", "sql", "actors"],
+    ),
     ("api", &["model", "error", "time", "config", "auth", "live", "database"]),
     ("logging", &["config"]),
 ];

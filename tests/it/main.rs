@@ -6,6 +6,7 @@ mod api;
 mod crash;
 mod demo;
 mod http;
+mod jobs;
 mod layers;
 mod live;
 mod program;

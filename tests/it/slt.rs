@@ -55,11 +55,13 @@ slt! {
     create_table
     defaults
     delete
+    dropped_users
     execute_as
     functions
     information_schema
     insert
     isolation
+    jobs
     multi_statement
     namespaces
     refused
@@ -285,12 +287,7 @@ impl Backend for LocalDatabase {
     }
 
     fn run(&self, user: &str, sql: &str) -> Result<Vec<SqlResult>, SqlFailure> {
-        let role = if user == "root" {
-            Role::System
-        } else {
-            self.database.auth().user(&UserId::parse(user).unwrap()).unwrap().role
-        };
-        let principal = Principal { user: UserId::parse(user).unwrap(), role };
+        let principal = self.database.auth().user(&UserId::parse(user).unwrap()).unwrap().principal();
         let (database, request) = (self.database.clone(), SqlRequest { sql: sql.to_owned(), ..SqlRequest::default() });
         let (reply, answer): (_, Receiver<Result<Vec<SqlResult>, StatementError>>) = channel();
         let running = self.arbiter.spawn_fn(move || {

@@ -86,6 +86,9 @@ async fn messages_of_user_statements() {
     assert_eq!(text(auth.drop_user(&root, user("x"), false).await), "Not found: User 'x' not found");
     assert_eq!(text(auth.drop_user(&root, user("x"), true).await), "User 'x' does not exist (skipped)");
     assert_eq!(text(auth.alter_user(&root, user("x"), email()).await), "Not found: User 'x' not found");
+    let refused = "Conflict: the mailbox of the dropped user 'x' is being erased; try again in a moment";
+    assert_eq!(text(auth.create_user(&root, new()).await), refused);
+    bench.erase("x").await;
     assert_eq!(text(auth.create_user(&root, new()).await), "User 'x' created", "the name may be given out again");
 }
 
@@ -96,14 +99,15 @@ async fn who_may_manage_whom() {
         bench.add(name, role).await;
     }
     let callers = [principal("u", Role::User), principal("s", Role::Service), principal("d", Role::Dba), root()];
-    let new = |role| NewUser { user: user("new"), role, password: None, email: None };
+    let new = |role: Role| NewUser { user: user(&format!("new {role}")), role, password: None, email: None };
     let reset = || UserChange::Password { new: Secret::new("other-pass"), current: None };
     for (index, caller) in callers.iter().enumerate() {
         let allowed = |least: usize| index >= least;
         let auth = &bench.auth;
+        bench.erase("new user").await;
         for (what, least, result) in [
             ("create user", 2, auth.create_user(caller, new(Role::User)).await),
-            ("drop it", 2, auth.drop_user(caller, user("new"), false).await),
+            ("drop it", 2, auth.drop_user(caller, user("new user"), false).await),
             ("create system", 3, auth.create_user(caller, new(Role::System)).await),
             ("demote root", 4, auth.alter_user(caller, UserId::root(), UserChange::Role(Role::User)).await),
             ("promote to system", 3, auth.alter_user(caller, user("d2"), UserChange::Role(Role::System)).await),

@@ -73,6 +73,7 @@ async fn what_an_administrator_changes_acts_at_once() {
             Act::Drop => drop(bench.auth.drop_user(&root(), alice(), false).await.unwrap()),
             Act::DropAndCreateAgain => {
                 bench.auth.drop_user(&root(), alice(), false).await.unwrap();
+                bench.erase("alice").await;
                 bench.add("alice", Role::Service).await;
             }
             Act::Change(change) => drop(bench.auth.alter_user(&root(), alice(), change).await.unwrap()),

@@ -77,7 +77,7 @@ impl Peer {
 }
 
 fn login(expires_at: Option<i64>) -> LiveLogin {
-    let principal = Principal { user: UserId::parse("alice").unwrap(), role: Role::User };
+    let principal = Principal { user: UserId::parse("alice").unwrap(), role: Role::User, generation: 1 };
     LiveLogin { principal, session: None, expires_at }
 }
 

@@ -7,7 +7,7 @@ use crate::sql::statement::Statement;
 
 /// Defines the table that one CREATE TABLE statement describes, as `root` in namespace `chat`.
 pub(crate) fn define(sql: &str) -> Result<TableMeta> {
-    define_as(sql, "chat", &Principal { user: UserId::root(), role: Role::System })
+    define_as(sql, "chat", &Principal { user: UserId::root(), role: Role::System, generation: 1 })
 }
 
 fn define_as(sql: &str, namespace: &str, caller: &Principal) -> Result<TableMeta> {
@@ -209,7 +209,7 @@ fn a_table_without_a_kind_is_shared_but_in_ones_own_namespace() {
         ("bob", Role::User, TableKind::Shared),
     ];
     for (user, role, expected) in cases {
-        let caller = Principal { user: UserId::parse(user).unwrap(), role };
+        let caller = Principal { user: UserId::parse(user).unwrap(), role, generation: 1 };
         assert_eq!(define_as(sql, "alice", &caller).unwrap().kind, expected, "{user} {role}");
     }
 }

@@ -16,7 +16,7 @@ use crate::model::{
 };
 use crate::sql::bind::IdSource;
 use crate::sql::statement::Statement;
-use crate::sql::system_tables::{LiveRow, SystemData, UserRow};
+use crate::sql::system_tables::{JobRow, LiveRow, SystemData, UserRow};
 use crate::storage::{CommitEntry, CommitLog, FjallLog, ReadView, Store, keys, row_codec};
 
 pub(crate) const NOW_US: i64 = 1_777_000_000_000_000;
@@ -78,6 +78,10 @@ impl SystemData for NoData {
     }
 
     fn live(&self) -> Vec<LiveRow> {
+        Vec::new()
+    }
+
+    fn jobs(&self) -> Vec<JobRow> {
         Vec::new()
     }
 }
@@ -159,7 +163,7 @@ impl World {
     pub(crate) fn ctx(&self, user: &str, role: Role) -> QueryContext {
         let user = UserId::parse(user).unwrap();
         QueryContext {
-            principal: Principal { user: user.clone(), role },
+            principal: Principal { user: user.clone(), role, generation: 1 },
             scope: OwnerScope::One(user),
             namespace: "demo".to_owned(),
             params: Arc::new([]),

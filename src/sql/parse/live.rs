@@ -1,4 +1,4 @@
-//! SUBSCRIBE TO and KILL LIVE QUERY.
+//! SUBSCRIBE TO, KILL LIVE QUERY and KILL JOB.
 
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan};
@@ -37,10 +37,12 @@ impl StatementParser<'_> {
 
     pub(super) fn kill(&mut self) -> Result<Statement> {
         self.expect_word("KILL")?;
-        if self.peek_is("JOB") {
-            return Err(Error::Unsupported("KILL JOB is not supported yet".to_owned()));
+        if self.accept_word("JOB") {
+            return Ok(Statement::KillJob { job_id: self.string("the job's id in single quotes")? });
         }
-        self.expect_word("LIVE")?;
+        if !self.accept_word("LIVE") {
+            return Err(self.expected("LIVE QUERY or JOB"));
+        }
         self.expect_word("QUERY")?;
         Ok(Statement::KillLiveQuery { live_id: self.string("the live query's id in single quotes")? })
     }

@@ -204,7 +204,7 @@ fn live_queries() {
             "Invalid SQL: Subscription option 'last_rows' takes a whole number from 0 on, not '-1'".to_owned(),
         ),
         ("KILL LIVE QUERY 'u-1-2'", r#"KillLiveQuery { live_id: "u-1-2" }"#.to_owned()),
-        ("KILL JOB 'FL-1'", "Invalid SQL: KILL JOB is not supported yet".to_owned()),
+        ("KILL JOB 'FL-1'", r#"KillJob { job_id: "FL-1" }"#.to_owned()),
     ];
     for (sql, expected) in &cases {
         check(&[(sql, expected)]);
@@ -277,7 +277,8 @@ fn syntax_errors_tell_their_place() {
         ("CREATE TABLE t", "1:15: Expected: (, found: EOF"),
         ("CREATE TABLE t (id INT,, b INT)", "1:24: Expected: column name or constraint definition, found: ,"),
         ("CREATE TABLE t (id INT) WITH (a b)", "1:33: Expected: =, found: b"),
-        ("KILL IT", "1:6: Expected: LIVE, found: IT"),
+        ("KILL IT", "1:6: Expected: LIVE QUERY or JOB, found: IT"),
+        ("KILL JOB FL", "1:10: Expected: the job's id in single quotes, found: FL"),
     ]);
 }
 

@@ -35,7 +35,12 @@ impl StatementParser<'_> {
     pub(super) fn alter_user(&mut self) -> Result<Statement> {
         self.expect_word("USER")?;
         let name = self.user_id()?;
-        self.expect_word("SET")?;
+        if self.accept_word("RESTORE") {
+            return Ok(Statement::AlterUser { name, change: UserChange::Restore });
+        }
+        if !self.accept_word("SET") {
+            return Err(self.expected("SET or RESTORE"));
+        }
         let change = if self.accept_word("PASSWORD") {
             let new = self.string("a password in single quotes")?;
             let current = match self.accept_word("CURRENT") {

@@ -95,7 +95,6 @@ fn a_dropped_table_is_told_to_its_subscribers_only() {
     assert_eq!(told(&socket.json()), "insert 1", "the other subscription goes on");
     // The name again is another table.
     world.admin.sql("CREATE USER TABLE w.mail (id BIGINT PRIMARY KEY, body TEXT, n INT)");
-    insert(&mut world.alice, 5..6);
     socket.follow("mail", "SELECT id FROM w.mail");
     insert(&mut world.alice, 6..7);
     assert_eq!(told(&socket.json()), "insert 6");
@@ -150,6 +149,18 @@ fn who_is_dropped_changed_or_logged_out_loses_the_socket() {
     assert_eq!(client.post_text("/v1/api/auth/logout", "").status, 200);
     assert!((4_500..5_000).contains(&close_of(&mut socket)));
     other.quiet();
+}
+
+#[test]
+fn who_follows_a_dropped_user_is_told() {
+    let mut world = World::new(&[]);
+    let mut agent = world.socket(&world.service);
+    agent.follow("hers", "EXECUTE AS USER 'alice' (SELECT id FROM w.mail)");
+    agent.follow("all", "EXECUTE AS USER '*' (SELECT id FROM w.mail)");
+    world.admin.sql("DROP USER alice");
+    assert_eq!(error_of(&agent.json()), ("hers", "NOT_FOUND"));
+    insert(&mut world.bob, 3..4);
+    assert_eq!(told(&agent.json()), "insert 3", "the feed goes on");
 }
 
 #[test]

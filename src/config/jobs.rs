@@ -1,0 +1,51 @@
+//! Settings of background jobs, and of what becomes of dropped users.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::units::duration;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JobsConfig {
+    pub max_concurrent: usize,
+    pub max_queued: usize,
+    pub max_retries: u16,
+    #[serde(with = "duration")]
+    pub retry_backoff: Duration,
+    #[serde(with = "duration")]
+    pub history_retention: Duration,
+    pub history_entries: usize,
+    #[serde(with = "duration")]
+    pub shutdown_timeout: Duration,
+}
+
+impl Default for JobsConfig {
+    fn default() -> Self {
+        Self {
+            max_concurrent: 10,
+            max_queued: 10_000,
+            max_retries: 3,
+            retry_backoff: Duration::from_millis(100),
+            history_retention: 7 * DAY,
+            history_entries: 10_000,
+            shutdown_timeout: Duration::from_secs(5 * 60),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UserManagementConfig {
+    #[serde(with = "duration")]
+    pub deletion_grace_period: Duration,
+}
+
+impl Default for UserManagementConfig {
+    fn default() -> Self {
+        Self { deletion_grace_period: 30 * DAY }
+    }
+}

@@ -1,0 +1,123 @@
+//! The bodies of jobs, the work that is owed, and KILL JOB.
+//!
+//! Owns which body a kind has, and what is to be done though nobody submits it: a dropped table's record and a dropped
+//! user's say so, and a job is made of them at the start and then each minute.
+//! To add a kind of job: its parameters in `jobs/kind.rs`, an arm in [`Bodies::run`], its body in a file beside
+//! [`erase`]. A body takes bounded steps, asks `control.check()` between them, blocks in `spawn_blocking` only, and is
+//! written so that a kill -9 between any two lines leaves what a new try can go on with.
+
+mod erase;
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::Database;
+use super::catalog::{self, CatalogStore};
+use super::execute::Scope;
+use super::request::Outcome;
+use crate::actors::jobs::{JobBodies, JobControl, JobDone};
+use crate::actors::{CommitterHandle, Router};
+use crate::auth::{Authenticator, UserRecord};
+use crate::error::{Error, Result};
+use crate::jobs::{Job, JobParams};
+use crate::live::LiveDirectory;
+use crate::model::{TableId, TableName};
+use crate::storage::{RecordKind, Store};
+
+/// How often owed work is looked for.
+const OWED_ROUND: Duration = Duration::from_secs(60);
+
+/// How long CREATE USER waits for a mailbox of the name to be erased, before it answers that one should come again.
+const NAME_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What bodies work with.
+pub(super) struct Bodies {
+    pub store: Arc<Store>,
+    pub committer: CommitterHandle,
+    pub catalog: Arc<CatalogStore>,
+    pub router: Arc<Router>,
+    pub auth: Arc<Authenticator>,
+    pub live: Arc<LiveDirectory>,
+}
+
+#[async_trait]
+impl JobBodies for Bodies {
+    async fn run(&self, params: &JobParams, control: &JobControl) -> Result<JobDone> {
+        match params {
+            JobParams::Cleanup { table_id, .. } => self.erase_table(*table_id, control).await,
+            JobParams::UserCleanup { user_id, generation } => self.erase_mailbox(user_id, *generation, control).await,
+        }
+    }
+}
+
+/// The stored jobs. One that this program can not read is left alone: history must not keep a server from starting, and
+/// what it may have been about stands in the store otherwise.
+///
+/// # Errors
+/// `STORAGE_UNAVAILABLE`.
+pub(super) fn stored(store: &Store) -> Result<Vec<Job>> {
+    let records = store.records(RecordKind::Job)?;
+    let decode = |(id, value): &(String, Vec<u8>)| {
+        Job::decode(value).inspect_err(|error| tracing::error!(job = id, ?error, "a job's record is not readable")).ok()
+    };
+    Ok(records.iter().filter_map(decode).collect())
+}
+
+/// The job that removes a dropped table's keys.
+pub(super) fn cleanup_of(table_id: TableId, name: &TableName) -> JobParams {
+    JobParams::Cleanup { table_id, namespace_id: name.namespace().clone(), table_name: name.table().to_owned() }
+}
+
+/// The job that erases a dropped user's mailbox.
+pub(super) fn erasure_of(user: &UserRecord) -> JobParams {
+    JobParams::UserCleanup { user_id: user.user_id.clone(), generation: user.generation }
+}
+
+/// Looks for owed work now and then, for as long as there is a database.
+pub(super) async fn look_for_owed(database: Weak<Database>) {
+    let mut rounds = tokio::time::interval(OWED_ROUND);
+    // The first comes at once, and opening has looked.
+    rounds.tick().await;
+    loop {
+        rounds.tick().await;
+        let Some(database) = database.upgrade() else { return };
+        database.submit_owed_jobs().await;
+    }
+}
+
+impl Database {
+    pub(super) async fn submit_owed_jobs(&self) {
+        let dropped = catalog::dropped_tables(&self.store);
+        let dropped = dropped.inspect_err(|error| tracing::warn!(%error, "dropped tables can not be looked for"));
+        for (id, name) in dropped.unwrap_or_default() {
+            self.jobs.submit_owed(cleanup_of(id, &name)).await;
+        }
+        for user in self.auth.due_to_be_erased(self.options.deletion_grace_period) {
+            self.jobs.submit_owed(erasure_of(&user)).await;
+        }
+    }
+
+    pub(super) async fn kill_job(&self, scope: &Scope<'_>, job_id: &str) -> Result<Outcome> {
+        self.jobs.kill(job_id, format!("killed by {}", scope.principal.user)).await?;
+        Ok(Outcome::Done { rows: 0, message: format!("Job {job_id} killed: cancelled") })
+    }
+
+    /// Has the mailbox of a dropped user erased now, and waits for it within bounds.
+    ///
+    /// # Errors
+    /// `CONFLICT` where it takes longer, or failed; `BUSY`, `SHUTTING_DOWN`.
+    pub(super) async fn free_name(&self, before: &UserRecord) -> Result<()> {
+        let job = self.jobs.submit(erasure_of(before)).await?;
+        // Either way the record says whether the name is free.
+        let _ = tokio::time::timeout(NAME_PATIENCE, self.jobs.finished(&job)).await;
+        if self.auth.leaving(&before.user_id).is_none() {
+            return Ok(());
+        }
+        Err(Error::Conflict(format!(
+            "the mailbox of the dropped user '{}' is still being erased (job {job}); try again in a moment",
+            before.user_id
+        )))
+    }
+}

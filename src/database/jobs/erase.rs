@@ -1,0 +1,69 @@
+//! Bodies that remove keys for good: of a dropped table, of a dropped user's mailbox.
+//!
+//! Owns the order *nobody writes any more, keys removed in bounded steps, record that says it is done*. Removing the same
+//! keys twice is the same as once, so a crash anywhere only makes the next try find less.
+
+use super::Bodies;
+use crate::actors::jobs::{JobControl, JobDone};
+use crate::error::{Error, Result};
+use crate::model::{Durability, Owner, PartitionKey, TableId, TableKind, UserId};
+use crate::storage::{CommitEntry, EraseScope};
+
+/// Keys removed in one commit: about a millisecond of the committer's time.
+const STEP: usize = 1_000;
+
+impl Bodies {
+    /// The table is out of the catalog, and its writes have ended: DROP TABLE saw to it, or the table is of before this
+    /// process.
+    pub(super) async fn erase_table(&self, table: TableId, control: &JobControl) -> Result<JobDone> {
+        let mut keys = 0;
+        self.erase(EraseScope::Table(table), &mut keys, control).await?;
+        // At sync, and behind the removals in the journal: so these are durable as well, and then nothing is owed.
+        let done = CommitEntry::Records(vec![crate::database::catalog::purged(table)]);
+        self.committer.commit(done).await?;
+        Ok(JobDone::Completed(format!("{keys} keys removed")))
+    }
+
+    /// 1. The record says that nothing brings the user back; 2. their sockets are closed, writes under way are durable,
+    /// new ones refused; 3. keys go; 4. the record says that the mailbox is gone: the name is free. A crash before 4
+    /// leaves a mailbox that nobody can read, and a record that has this begin anew.
+    pub(super) async fn erase_mailbox(&self, user: &UserId, generation: u32, control: &JobControl) -> Result<JobDone> {
+        if !self.auth.begin_erasure(user.clone(), generation).await? {
+            return Ok(JobDone::Skipped(format!("user '{user}' has no mailbox to erase")));
+        }
+        self.live.close_user(user, &Error::InvalidCredentials);
+        let gone = Error::UserNotFound(user.to_string());
+        self.router.retire_owner(user, generation.saturating_add(1), &gone).await;
+        let mut keys = 0;
+        // A table that is made from here on gets no row of this user.
+        let catalog = self.catalog.current();
+        for table in catalog.tables().filter(|table| table.kind == TableKind::User) {
+            let key = PartitionKey { table: table.id, owner: Owner::User(user.clone()) };
+            self.erase(EraseScope::Partition(key), &mut keys, control).await?;
+        }
+        self.auth.finish_erasure(user.clone(), generation).await?;
+        tracing::info!(target: "audit", action = "ERASE_MAILBOX", %user, keys);
+        Ok(JobDone::Completed(format!("{keys} keys removed")))
+    }
+
+    async fn erase(&self, scope: EraseScope, keys: &mut usize, control: &JobControl) -> Result<()> {
+        let mut eraser = self.store.eraser(scope);
+        loop {
+            control.check()?;
+            let walk = tokio::task::spawn_blocking(move || {
+                let found = eraser.next_keys(STEP);
+                (eraser, found)
+            });
+            let (back, found) = walk.await.map_err(Error::internal)?;
+            eraser = back;
+            let found = found?;
+            if found.is_empty() {
+                return Ok(());
+            }
+            *keys += found.len();
+            // The step's own loss is none: what is still there is removed again.
+            self.committer.commit_at(CommitEntry::Erase(found), Durability::Buffered).await?;
+            control.say(|| format!("{keys} keys removed so far"));
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The kinds of jobs, and what each is about.
+//!
+//! Owns their names, the prefixes of their ids, and what makes two jobs the same. Parameters are typed per kind, and
+//! JSON on disk and in `system.jobs`: a field is added with a default, never renamed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{NamespaceName, TableId, UserId};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum JobKind {
+    /// Removes the keys of a dropped table.
+    Cleanup,
+    /// Erases the mailbox of a dropped user.
+    UserCleanup,
+}
+
+/// What one job is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "job_type", content = "parameters", rename_all = "snake_case")]
+pub enum JobParams {
+    /// The name is the one that the table had: another may have it by now.
+    Cleanup { table_id: TableId, namespace_id: NamespaceName, table_name: String },
+    /// The generation tells apart the holders that a name has had.
+    UserCleanup { user_id: UserId, generation: u32 },
+}
+
+impl JobKind {
+    pub const ALL: &'static [JobKind] = &[JobKind::Cleanup, JobKind::UserCleanup];
+
+    /// `job_type` in `system.jobs`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            JobKind::Cleanup => "cleanup",
+            JobKind::UserCleanup => "user_cleanup",
+        }
+    }
+
+    /// What an id of this kind begins with.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            JobKind::Cleanup => "CL",
+            JobKind::UserCleanup => "UC",
+        }
+    }
+
+    /// May its body begin anew after it was cut off at any point?
+    pub fn is_resumable(self) -> bool {
+        match self {
+            JobKind::Cleanup | JobKind::UserCleanup => true,
+        }
+    }
+
+    /// Higher goes first.
+    pub fn priority(self) -> i32 {
+        match self {
+            JobKind::Cleanup => 0,
+            // Somebody may wait for the name.
+            JobKind::UserCleanup => 10,
+        }
+    }
+}
+
+impl JobParams {
+    pub fn kind(&self) -> JobKind {
+        match self {
+            JobParams::Cleanup { .. } => JobKind::Cleanup,
+            JobParams::UserCleanup { .. } => JobKind::UserCleanup,
+        }
+    }
+
+    /// Two jobs with the same key are the same work.
+    pub fn idempotency_key(&self) -> String {
+        let kind = self.kind().as_str();
+        match self {
+            JobParams::Cleanup { table_id, .. } => format!("{kind}:{table_id}"),
+            JobParams::UserCleanup { user_id, generation } => format!("{kind}:{generation}:{user_id}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn kinds_are_told_apart() {
+        let count = JobKind::ALL.len();
+        assert_eq!(JobKind::ALL.iter().map(|kind| kind.as_str()).collect::<HashSet<_>>().len(), count);
+        assert_eq!(JobKind::ALL.iter().map(|kind| kind.prefix()).collect::<HashSet<_>>().len(), count);
+    }
+
+    #[test]
+    fn parameters_are_written_by_kind() {
+        let user =
+            |name: &str, generation| JobParams::UserCleanup { user_id: UserId::parse(name).unwrap(), generation };
+        let cases = [
+            (
+                JobParams::Cleanup {
+                    table_id: TableId(7),
+                    namespace_id: NamespaceName::parse("chat").unwrap(),
+                    table_name: "mail".to_owned(),
+                },
+                r#"{"job_type":"cleanup","parameters":{"table_id":7,"namespace_id":"chat","table_name":"mail"}}"#,
+                "cleanup:7",
+            ),
+            (
+                user("al", 3),
+                r#"{"job_type":"user_cleanup","parameters":{"user_id":"al","generation":3}}"#,
+                "user_cleanup:3:al",
+            ),
+        ];
+        for (params, json, key) in cases {
+            assert_eq!(serde_json::to_string(&params).unwrap(), json);
+            assert_eq!(serde_json::from_str::<JobParams>(json).unwrap(), params);
+            assert_eq!(params.idempotency_key(), key);
+            assert!(json.contains(params.kind().as_str()));
+        }
+        assert_ne!(user("al", 3).idempotency_key(), user("al", 4).idempotency_key(), "another holder of the name");
+    }
+}

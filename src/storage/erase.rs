@@ -1,0 +1,162 @@
+//! Finds the keys of what is to go, a bounded number at a time.
+//!
+//! Owns which keys a table or a partition has. Never removes one: [`CommitEntry::Erase`](super::CommitEntry::Erase)
+//! does, so the committer's thread reads nothing for it.
+//! Whoever erases sees to it that nothing is written there any more. Nothing is noted: after a crash the walk begins
+//! anew and finds what is left. Its reads block on the disk.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use fjall::{Keyspace, UserKey};
+
+use super::keys::{self, RowKey};
+use super::store::{Store, storage_error};
+use crate::error::{Error, Result};
+use crate::model::{PartitionKey, SeqRange, TableId};
+
+/// What is to go.
+#[derive(Debug, Clone)]
+pub enum EraseScope {
+    /// A dropped table.
+    Table(TableId),
+    /// One owner's rows of a table. Feed entries go with the rows that they tell of; an entry whose rows were all
+    /// replaced stays, as it does for everyone, and shows nothing.
+    Partition(PartitionKey),
+}
+
+/// Keys to remove, by keyspace.
+#[derive(Debug, Clone, Default)]
+pub struct ErasedKeys {
+    pub(super) rows: Vec<UserKey>,
+    pub(super) pk: Vec<UserKey>,
+    pub(super) feed: Vec<UserKey>,
+}
+
+impl ErasedKeys {
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn len(&self) -> usize {
+        self.rows.len() + self.pk.len() + self.feed.len()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Space {
+    // First: a row is not to be missing while its key is still there.
+    Pk,
+    Rows,
+    Feed,
+}
+
+/// A walk over the keys of a scope.
+pub struct Eraser {
+    store: Arc<Store>,
+    scope: EraseScope,
+    prefix: Vec<u8>,
+    space: Option<Space>,
+    /// The last key found in the space. The next step begins behind it, not among the tombstones before it.
+    last: Option<UserKey>,
+}
+
+impl Eraser {
+    pub(super) fn new(store: Arc<Store>, scope: EraseScope) -> Self {
+        let prefix = match &scope {
+            EraseScope::Table(table) => keys::table_prefix(*table).to_vec(),
+            EraseScope::Partition(key) => keys::partition_prefix(key),
+        };
+        Self { store, scope, prefix, space: Some(Space::Pk), last: None }
+    }
+
+    /// The next keys: at most `limit`, and as many feed entries again. None: that was all.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`, `INTERNAL` where a key is damaged.
+    pub fn next_keys(&mut self, limit: usize) -> Result<ErasedKeys> {
+        let mut found = ErasedKeys::default();
+        while let Some(space) = self.space {
+            let keys = self.walk(space, limit)?;
+            if keys.is_empty() {
+                self.space = self.after(space);
+                self.last = None;
+                continue;
+            }
+            match space {
+                Space::Pk => found.pk = keys,
+                Space::Rows => {
+                    if let EraseScope::Partition(key) = &self.scope {
+                        found.feed = self.feed_entries(key, &keys)?;
+                    }
+                    found.rows = keys;
+                }
+                Space::Feed => found.feed = keys,
+            }
+            break;
+        }
+        Ok(found)
+    }
+
+    fn after(&self, space: Space) -> Option<Space> {
+        match (space, &self.scope) {
+            (Space::Pk, _) => Some(Space::Rows),
+            (Space::Rows, EraseScope::Table(_)) => Some(Space::Feed),
+            (Space::Rows, EraseScope::Partition(_)) | (Space::Feed, _) => None,
+        }
+    }
+
+    fn walk(&mut self, space: Space, limit: usize) -> Result<Vec<UserKey>> {
+        let from = match &self.last {
+            Some(last) => Bound::Excluded(last.to_vec()),
+            None => Bound::Included(self.prefix.clone()),
+        };
+        let range = (from, keys::prefix_end(&self.prefix));
+        let found = self.keyspace(space).range::<Vec<u8>, _>(range).take(limit);
+        let keys = found.map(|guard| guard.key().map_err(storage_error)).collect::<Result<Vec<UserKey>>>()?;
+        if let Some(last) = keys.last() {
+            self.last = Some(last.clone());
+        }
+        Ok(keys)
+    }
+
+    fn keyspace(&self, space: Space) -> &Keyspace {
+        let spaces = self.store.keyspaces();
+        match space {
+            Space::Pk => &spaces.pk,
+            Space::Rows => &spaces.rows,
+            Space::Feed => &spaces.feed,
+        }
+    }
+
+    /// The feed entries that tell of these rows. The table's newest one stays, whose it ever is: the table's next
+    /// position is above it, also after a restart with a clock that stepped back (PT-1).
+    fn feed_entries(&self, key: &PartitionKey, rows: &[UserKey]) -> Result<Vec<UserKey>> {
+        let feed = &self.store.keyspaces().feed;
+        let newest = feed.prefix(keys::table_prefix(key.table)).next_back();
+        let newest = newest.map(|guard| guard.key().map_err(storage_error)).transpose()?;
+        let mut found = Vec::new();
+        let mut known: Option<SeqRange> = None;
+        for row in rows {
+            let Some(RowKey::At(seq) | RowKey::Gone(seq)) = keys::parse_row_key(key, row) else {
+                return Err(Error::internal("a rows key without a position"));
+            };
+            if known.is_some_and(|range| range.first <= seq && seq <= range.last) {
+                continue;
+            }
+            let up_to = keys::table_prefix(key.table).to_vec()..=keys::feed(key.table, seq).to_vec();
+            let Some(guard) = feed.range::<Vec<u8>, _>(up_to).next_back() else { continue };
+            let (entry, value) = guard.into_inner().map_err(storage_error)?;
+            let (range, owner) =
+                keys::parse_feed(&entry, &value).ok_or_else(|| Error::internal("a damaged feed entry"))?;
+            // Its entry may have gone with an earlier step: then this one is another statement's.
+            if owner == key.owner && seq <= range.last {
+                known = Some(range);
+                if newest.as_ref() != Some(&entry) {
+                    found.push(entry);
+                }
+            }
+        }
+        Ok(found)
+    }
+}
