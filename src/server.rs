@@ -9,6 +9,7 @@
 mod announce;
 mod idle_memory;
 mod listen;
+mod peer;
 mod secret;
 
 use std::io;
@@ -198,13 +199,17 @@ fn http_server(
             .configure(routes.clone())
     };
     let workers = workers(config.server.workers);
+    let peer_timeout = config.server.peer_timeout;
     let mut server = HttpServer::new(app)
         .workers(workers)
         .max_connections(config.server.max_connections.div_ceil(workers))
         .keep_alive(config.server.keep_alive)
         .client_request_timeout(config.server.client_request_timeout)
         .shutdown_timeout(config.server.shutdown_timeout.as_secs().max(1))
-        .on_connect(move |connection, extensions| client::count_connection(&counting, connection, extensions))
+        .on_connect(move |connection, extensions| {
+            peer::give_up_after(peer_timeout, connection);
+            client::count_connection(&counting, connection, extensions);
+        })
         .disable_signals();
     for listener in listeners {
         server =

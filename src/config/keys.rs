@@ -45,6 +45,7 @@ pub const KEYS: &[Key] = &[
     key("server.max_connections", "Connections open at one time, all workers together; more wait in the backlog.", COUNT),
     key("server.backlog", "Connections that may wait to be accepted.", "1 to 65535"),
     key("server.keep_alive", "How long an idle connection is kept open.", DURATION),
+    key("server.peer_timeout", "How long a peer may take nothing of what is sent to it, or be out of reach, before its connection is given up.", DURATION),
     key("server.client_request_timeout", "How long a client may take to send a request's head.", DURATION),
     key("server.shutdown_timeout", "How long requests under way may take to finish when the server stops.", DURATION),
     key("server.request_body_limit", "Larger request bodies are refused with 413.", SIZE),

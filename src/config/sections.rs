@@ -26,6 +26,8 @@ pub struct ServerConfig {
     #[serde(with = "duration")]
     pub keep_alive: Duration,
     #[serde(with = "duration")]
+    pub peer_timeout: Duration,
+    #[serde(with = "duration")]
     pub client_request_timeout: Duration,
     #[serde(with = "duration")]
     pub shutdown_timeout: Duration,
@@ -49,6 +51,7 @@ impl Default for ServerConfig {
             max_connections: 25_000,
             backlog: 4_096,
             keep_alive: Duration::from_secs(75),
+            peer_timeout: Duration::from_secs(60),
             client_request_timeout: Duration::from_secs(5),
             shutdown_timeout: Duration::from_secs(30),
             request_body_limit: ByteSize::mib(10),

@@ -65,6 +65,7 @@ fn counts(config: &Config, faults: &mut Faults) {
 fn durations(config: &Config, faults: &mut Faults) {
     for (key, value) in [
         ("server.keep_alive", config.server.keep_alive),
+        ("server.peer_timeout", config.server.peer_timeout),
         ("server.client_request_timeout", config.server.client_request_timeout),
         ("server.shutdown_timeout", config.server.shutdown_timeout),
         ("server.ban_duration", config.server.ban_duration),

@@ -55,7 +55,8 @@ pub(super) struct Hello {
 
 /// Deliveries that are taken from the outbox at a time: as many as actix-ws queues.
 const DELIVERIES: usize = 32;
-/// How long the last messages may wait for a peer that does not read. By then it holds nothing but its socket.
+/// How long the last messages may wait for a peer that does not read. By then it holds nothing but its socket, which
+/// `server.peer_timeout` ends.
 const CLOSE_GRACE: Duration = Duration::from_secs(10);
 
 /// Starts the session on the arbiter that serves the socket.
