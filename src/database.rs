@@ -4,6 +4,7 @@
 //! Never knows HTTP or sockets; decides nothing about rows or rights: the cores and `auth` do.
 //! Start at [`Database::open`] and [`Database::execute`].
 
+mod alter;
 mod catalog;
 mod define;
 mod execute;
@@ -95,7 +96,7 @@ pub struct Database {
     clock: Clock,
     store: Arc<Store>,
     recovered: Recovered,
-    catalog: CatalogStore,
+    catalog: Arc<CatalogStore>,
     policy: Policy,
     auth: Arc<Authenticator>,
     router: Arc<Router>,
@@ -122,7 +123,7 @@ impl Database {
         }
         let log = FjallLog::new(store.clone(), recovered);
         let (committer, handle) = Committer::spawn(log, options.buffered_sync_interval, fatal.clone())?;
-        let catalog = CatalogStore::open(&store, handle.clone(), clock.now_us()).await?;
+        let catalog = Arc::new(CatalogStore::open(&store, handle.clone(), clock.now_us()).await?);
         let auth_log = Arc::new(users::CommittedAuth(handle.clone()));
         let auth = Authenticator::new(options.auth.clone(), clock.clone(), auth_log, users::stored(&store)?)?;
         auth.boot().await?;

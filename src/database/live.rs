@@ -94,7 +94,7 @@ impl LiveDatabase for Database {
         let query = self.engine.compile_live(self.query_context(&scope), &statement).await?;
         self.policy.may_subscribe(&scope.principal, query.table())?;
         let owner = (!query.all_owners()).then(|| query.table().owner_of(&scope.principal));
-        Ok(LiveTarget { query, owner })
+        Ok(LiveTarget { query, owner, reader: scope.principal })
     }
 
     async fn attach(&self, target: &LiveTarget, subscriber: Subscriber) -> Result<Attached> {

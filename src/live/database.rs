@@ -27,6 +27,8 @@ pub struct LiveTarget {
     pub query: Arc<dyn LiveQuery>,
     /// `None`: all owners of the table.
     pub owner: Option<Owner>,
+    /// Whose rights it was authorised with: inside `EXECUTE AS USER` the target's.
+    pub reader: Principal,
 }
 
 /// A subscriber that hears every change committed after `head`.

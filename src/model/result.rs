@@ -59,7 +59,7 @@ impl ResultColumn {
     pub fn of_table(table: &TableMeta, position: usize) -> Option<ResultColumn> {
         if let Some(column) = table.columns.get(position) {
             let pk = table.is_key(position);
-            let flags = ColumnFlags { pk, nn: pk || !column.nullable, uq: pk };
+            let flags = ColumnFlags { pk, nn: pk || !table.may_hold_null(position), uq: pk };
             return Some(ResultColumn { name: column.name.as_str().to_owned(), data_type: column.data_type, flags });
         }
         let (name, data_type) = match position - table.columns.len() {
@@ -153,7 +153,9 @@ impl Serialize for ResultSchema {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{AccessLevel, ColumnMeta, ColumnName, NamespaceName, TableId, TableKind, TableName};
+    use crate::model::{
+        AccessLevel, ColumnMeta, ColumnName, NamespaceName, SchemaHistory, TableId, TableKind, TableName,
+    };
 
     fn notes() -> TableMeta {
         let column = |id, name: &str, data_type, nullable| ColumnMeta {
@@ -178,6 +180,7 @@ mod tests {
             schema_version: 1,
             created_at: 0,
             updated_at: 0,
+            history: SchemaHistory::default(),
         }
     }
 

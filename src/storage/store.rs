@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::model::{PartitionKey, PkBytes, Seq, StoredRow};
 
 /// The layout that this program writes: see docs/on-disk-format.md.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 const FORMAT_RECORD: &str = "format";
 pub(super) const COMMITS_RECORD: &str = "commits";
@@ -96,21 +96,21 @@ impl Store {
         let key = keys::record(RecordKind::Store, FORMAT_RECORD);
         let damaged = |fault: &str| OpenError::Damaged { path: data.to_owned(), fault: fault.to_owned() };
         let stored = self.keyspaces.records.get(&key).map_err(|e| damaged(&e.to_string()))?;
-        match stored {
-            Some(bytes) => {
-                let found = bytes.as_ref().try_into().map(u32::from_be_bytes);
-                let found = found.map_err(|_| damaged("its format number is not readable"))?;
-                if found > FORMAT_VERSION {
-                    return Err(OpenError::NewerFormat { path: data.to_owned(), found });
-                }
-                Ok(())
+        if let Some(bytes) = stored {
+            let found = bytes.as_ref().try_into().map(u32::from_be_bytes);
+            let found = found.map_err(|_| damaged("its format number is not readable"))?;
+            if found > FORMAT_VERSION {
+                return Err(OpenError::NewerFormat { path: data.to_owned(), found });
             }
-            None => {
-                let mut batch = self.db.batch().durability(Some(PersistMode::SyncAll));
-                batch.insert(&self.keyspaces.records, key, FORMAT_VERSION.to_be_bytes());
-                batch.commit().map_err(|source| OpenError::Engine { path: data.to_owned(), source })
+            if found == FORMAT_VERSION {
+                return Ok(());
             }
         }
+        // A new folder, or one whose every byte means the same in this format: from now on it may get what older
+        // programs would misread.
+        let mut batch = self.db.batch().durability(Some(PersistMode::SyncAll));
+        batch.insert(&self.keyspaces.records, key, FORMAT_VERSION.to_be_bytes());
+        batch.commit().map_err(|source| OpenError::Engine { path: data.to_owned(), source })
     }
 
     /// fjall takes a damaged middle of the journal for its end. The commit counter in the store and the mark beside it,
@@ -185,4 +185,34 @@ impl Store {
 pub(super) fn storage_error(error: fjall::Error) -> Error {
     tracing::error!(%error, "storage engine failed");
     Error::StorageUnavailable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The format number of a folder becomes `number`.
+    fn set_format(folder: &Path, number: u32) {
+        let (store, _) = Store::open(folder, 1 << 20).unwrap();
+        let mut batch = store.db.batch().durability(Some(PersistMode::SyncAll));
+        batch.insert(&store.keyspaces.records, keys::record(RecordKind::Store, FORMAT_RECORD), number.to_be_bytes());
+        batch.commit().unwrap();
+    }
+
+    fn format_of(store: &Store) -> Vec<u8> {
+        let records = store.records(RecordKind::Store).unwrap();
+        records.into_iter().find(|(name, _)| name == FORMAT_RECORD).unwrap().1
+    }
+
+    #[test]
+    fn an_older_format_is_taken_over_and_a_newer_one_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        set_format(folder.path(), 1);
+        let (store, _) = Store::open(folder.path(), 1 << 20).unwrap();
+        assert_eq!(format_of(&store), FORMAT_VERSION.to_be_bytes(), "older programs must not misread what comes now");
+        drop(store);
+        set_format(folder.path(), FORMAT_VERSION + 1);
+        let refused = Store::open(folder.path(), 1 << 20).err().unwrap();
+        assert!(matches!(refused, OpenError::NewerFormat { found, .. } if found == FORMAT_VERSION + 1), "{refused}");
+    }
 }
