@@ -51,3 +51,50 @@ impl ClosedGate {
         *self.0 = table;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::model::{DataType, SchemaChange};
+    use crate::storage::row_codec::tests::table_with;
+
+    fn table() -> Arc<TableMeta> {
+        Arc::new(table_with(&[DataType::BigInt, DataType::Int], &[0]))
+    }
+
+    #[test]
+    fn a_closed_gate_waits_for_those_inside_and_holds_back_those_outside() {
+        let (old, new) = (table(), Arc::new(table().altered(SchemaChange::DropColumn { position: 1 }, 1)));
+        let gate = Gate::new(old.clone());
+        let inside = gate.pass(&old).now_or_never().unwrap().unwrap();
+        let mut closing = Box::pin(gate.close());
+        assert!((&mut closing).now_or_never().is_none(), "a write is under way");
+        let mut waiting = Box::pin(gate.pass(&old));
+        assert!((&mut waiting).now_or_never().is_none(), "who comes later does not overtake");
+        drop(inside);
+        let mut closed = closing.now_or_never().unwrap();
+        assert!((&mut waiting).now_or_never().is_none(), "it is closed");
+        closed.set(Some(new.clone()));
+        drop(closed);
+        assert!(matches!(waiting.now_or_never().unwrap(), Err(Error::TableAltered(_))), "to be bound anew");
+        assert!(gate.pass(&new).now_or_never().unwrap().is_ok());
+    }
+
+    #[test]
+    fn a_gate_that_closes_for_nothing_lets_everyone_go_on() {
+        let table = table();
+        let gate = Gate::new(table.clone());
+        drop(gate.close().now_or_never().unwrap());
+        assert!(gate.pass(&table).now_or_never().unwrap().is_ok());
+    }
+
+    #[test]
+    fn nothing_passes_to_a_dropped_table() {
+        let table = table();
+        let gate = Gate::new(table.clone());
+        gate.close().now_or_never().unwrap().set(None);
+        assert!(matches!(gate.pass(&table).now_or_never().unwrap(), Err(Error::TableNotFound(_))));
+    }
+}

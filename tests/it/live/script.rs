@@ -31,6 +31,7 @@ macro_rules! scripts {
 
 scripts! {
     all_owners
+    alter
     authenticate
     changes
     errors
@@ -38,6 +39,7 @@ scripts! {
     initial_rows
     projection
     resume
+    revoked
     shared
     subscriptions
     worked_session
