@@ -1,4 +1,5 @@
-//! Writers beside a table that is altered all the time: none fails, nothing is lost, nothing is there twice.
+//! Writers, readers and a subscriber beside a table that is altered all the time: none fails, nothing is lost, nothing is
+//! there twice.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,6 +10,7 @@ use super::Stop;
 use crate::http::Client;
 use crate::random::Random;
 use crate::server::Server;
+use crate::socket::Socket;
 
 const WRITERS: u64 = 6;
 const ALTERS: u64 = 60;
@@ -58,6 +60,53 @@ fn write(client: &mut Client, first: u64, random: &mut Random, stop: &AtomicBool
     rows
 }
 
+/// Queries of every path. Each must succeed, whatever the table is at the moment.
+fn read(client: &mut Client, random: &mut Random, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        let id = (1 + random.within(0..WRITERS)) * 1_000_000 + random.within(0..100);
+        client.sql(&format!("SELECT * FROM c.t WHERE id = {id}"));
+        client.sql("SELECT * FROM c.t ORDER BY _seq DESC LIMIT 20");
+        client.sql("SELECT * FROM c.t WHERE v LIKE 'u%' OR _deleted");
+        client.sql("DESCRIBE TABLE c.t");
+    }
+}
+
+/// Follows the table, coming back with the last position each time it ends, until row 0 is there. What it knows then.
+fn follow(mut socket: Socket, told: &AtomicU64) -> Rows {
+    let mut rows = Rows::new();
+    let mut last = "0".to_owned();
+    let subscribe = |socket: &mut Socket, from: &str| {
+        socket.subscribe("s", "SELECT id, v FROM c.t", json!({ "from": from }));
+    };
+    subscribe(&mut socket, &last);
+    while !rows.contains_key(&0) {
+        let frame = socket.json();
+        match frame["type"].as_str().unwrap() {
+            "subscription_ack" => {}
+            "change" => {
+                let deleted = frame["change_type"] == "delete";
+                let row = &frame[if deleted { "old_values" } else { "rows" }][0];
+                let seq = row["_seq"].as_str().unwrap().to_owned();
+                assert!(seq.parse::<u64>().unwrap() > last.parse().unwrap(), "{seq} after {last}: {frame}");
+                last = seq;
+                let id = row["id"].as_str().unwrap().parse().unwrap();
+                if deleted {
+                    rows.remove(&id);
+                } else {
+                    rows.insert(id, row["v"].as_str().unwrap().to_owned());
+                }
+            }
+            _ => {
+                assert_eq!(frame["code"], "TABLE_ALTERED", "{frame}");
+                told.fetch_add(1, Ordering::Relaxed);
+                subscribe(&mut socket, &last);
+            }
+        }
+    }
+    rows.remove(&0);
+    rows
+}
+
 /// Adds, widens, tightens, loosens, renames and drops columns, and opens and closes the table to others.
 fn alter(admin: &mut Client, altered: &AtomicU64) {
     for n in 0..ALTERS {
@@ -81,9 +130,15 @@ fn table_under_change(kind: &str) {
     admin.sql(&format!("CREATE {kind} TABLE c.t (id BIGINT PRIMARY KEY, v TEXT NOT NULL)"));
     let seed = Random::seed(&format!("alter beside writers of a {kind} table"));
     let stop = AtomicBool::new(false);
-    let altered = AtomicU64::new(0);
-    let written: Vec<Rows> = std::thread::scope(|scope| {
+    let (altered, told) = (AtomicU64::new(0), AtomicU64::new(0));
+    let socket = Socket::open_as(server.address, admin.token(), "");
+    let (written, known): (Vec<Rows>, Rows) = std::thread::scope(|scope| {
         let _stop = Stop(&stop);
+        let follower = scope.spawn(|| follow(socket, &told));
+        for n in 0..2 {
+            let (mut client, stop) = (admin.again(), &stop);
+            scope.spawn(move || read(&mut client, &mut Random::new(seed + 100 + n), stop));
+        }
         let writers: Vec<_> = (0..WRITERS)
             .map(|n| {
                 let (mut client, stop) = (admin.again(), &stop);
@@ -106,11 +161,14 @@ fn table_under_change(kind: &str) {
         alter(&mut admin, &altered);
         stop.store(true, Ordering::Relaxed);
         options.join().unwrap();
-        writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+        let written = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+        admin.sql("INSERT INTO c.t (id, v) VALUES (0, 'the end')");
+        (written, follower.join().unwrap())
     });
+    assert!(told.load(Ordering::Relaxed) > 5, "the subscriber was hardly ever told of an ALTER");
     assert_eq!(altered.load(Ordering::Relaxed), ALTERS);
     let expected: Rows = written.into_iter().flatten().collect();
-    let stored = admin.rows("SELECT id, v FROM c.t");
+    let stored = admin.rows("SELECT id, v FROM c.t WHERE id > 0");
     let stored: Rows = stored
         .as_array()
         .unwrap()
@@ -118,6 +176,7 @@ fn table_under_change(kind: &str) {
         .map(|row| (row[0].as_str().unwrap().parse().unwrap(), row[1].as_str().unwrap().to_owned()))
         .collect();
     assert_eq!(stored, expected);
+    assert_eq!(known, expected, "what the subscriber was told");
     assert!(expected.len() as u64 > WRITERS * 10, "{} rows are too few to mean anything", expected.len());
 }
 
