@@ -28,12 +28,15 @@ function connect() {
   socket.onopen = () =>
     send({ type: 'authenticate', method: 'jwt', token, protocol: { serialization: 'json', compression: 'none' } });
 
+  const subscribe = () =>
+    send({ type: 'subscribe', subscription: { id: 'follow', sql, options: loaded ? { from: position } : {} } });
+
   socket.onmessage = ({ data }) => {
     const frame = JSON.parse(data);
     switch (frame.type) {
       case 'auth_success':
         pause = 250;
-        return send({ type: 'subscribe', subscription: { id: 'follow', sql, options: loaded ? { from: position } : {} } });
+        return subscribe();
       case 'initial_data_batch':
         for (const row of frame.rows) print('row', row);
         if (frame.batch_control.has_more) return send({ type: 'next_batch', subscription_id: 'follow' });
@@ -47,6 +50,8 @@ function connect() {
         return print(frame.change_type, frame.rows?.[0] ?? frame.old_values[0]);
       default:
         console.error(frame.code ?? frame.type, frame.message);
+        // The table has other columns now: the subscription is over, the socket is not.
+        if (frame.code === 'TABLE_ALTERED') return subscribe();
         // What is worth coming back for closes the socket by itself; anything else is the end of it.
         if (!COME_BACK.includes(frame.code)) process.exit(1);
     }

@@ -11,6 +11,7 @@
 //! | inboxes of partitions and tables | the router's credits ([`router::WRITE_CREDITS`]) | the router answers `busy` |
 //! | inbox of the jobs | statements under way, and a few messages a running job | cannot be reached |
 //! | committer's channel | [`committer::CHANNEL_CAPACITY`] ≥ the credits | cannot be full |
+//! | writes in front of a closed [`gate`] | the requests under way: none holds a credit | cannot be reached; each waits |
 //! | session outbox | `websocket.outbox_bytes` | the subscriber is closed with `SLOW_CONSUMER` |
 //!
 //! actix's own inbox is no bound (it counts per address clone, and `do_send` passes it by), so every message that a
@@ -22,6 +23,7 @@ mod awake;
 pub mod committer;
 pub mod fatal;
 pub(crate) mod feed;
+mod gate;
 mod inbox;
 pub mod jobs;
 mod partition;
@@ -30,5 +32,6 @@ mod table;
 
 pub use committer::{Committer, CommitterHandle};
 pub use fatal::Fatal;
+pub use gate::ClosedGate;
 pub use jobs::Jobs;
 pub use router::Router;

@@ -4,6 +4,7 @@
 //! Never knows HTTP or sockets; decides nothing about rows or rights: the cores and `auth` do.
 //! Start at [`Database::open`] and [`Database::execute`].
 
+mod alter;
 mod catalog;
 mod define;
 mod execute;

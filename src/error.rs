@@ -56,6 +56,8 @@ pub enum Error {
     NamespaceExists(NamespaceName),
     #[error("Already exists: Table {0} already exists")]
     TableExists(TableName),
+    #[error("Already exists: Column '{column}' already exists in {table}")]
+    ColumnExists { column: String, table: TableName },
     #[error("Already exists: User '{0}' already exists")]
     UserExists(UserId),
 
@@ -74,8 +76,14 @@ pub enum Error {
     TypeMismatch { column: String, expected_type: String, given: String, expected: String, row: usize },
     #[error("Constraint violation: {given} is out of range for column '{column}' of type {expected_type} (row {row})")]
     OutOfRange { column: String, expected_type: String, given: String, row: usize },
+    #[error(
+        "NOT NULL constraint violation: column '{column}' of {table} holds NULL in rows that are stored; give them a value first"
+    )]
+    NullsStored { column: String, table: TableName },
     #[error("Conflict: {0}")]
     Conflict(String),
+    #[error("Table {0} was altered; send it again, or subscribe again with \"from\"")]
+    TableAltered(TableName),
     #[error("Execution error: {0}")]
     Execution(String),
 
@@ -186,12 +194,15 @@ impl Error {
             Error::NamespaceNotFound(_) => ErrorCode::NamespaceNotFound,
             Error::UserNotFound(_) => ErrorCode::UserNotFound,
             Error::NotFound(_) => ErrorCode::NotFound,
-            Error::NamespaceExists(_) | Error::TableExists(_) | Error::UserExists(_) => ErrorCode::AlreadyExists,
+            Error::NamespaceExists(_) | Error::TableExists(_) | Error::ColumnExists { .. } | Error::UserExists(_) => {
+                ErrorCode::AlreadyExists
+            }
             Error::DuplicateKey { .. } | Error::DuplicateKeyInBatch { .. } => ErrorCode::DuplicateKey,
-            Error::NotNull { .. } => ErrorCode::NotNull,
+            Error::NotNull { .. } | Error::NullsStored { .. } => ErrorCode::NotNull,
             Error::TypeMismatch { .. } => ErrorCode::TypeMismatch,
             Error::OutOfRange { .. } => ErrorCode::OutOfRange,
             Error::Conflict(_) => ErrorCode::Conflict,
+            Error::TableAltered(_) => ErrorCode::TableAltered,
             Error::Execution(_) => ErrorCode::Execution,
             Error::PermissionDenied(_) => ErrorCode::PermissionDenied,
             Error::MissingAuthorization => ErrorCode::MissingAuthorization,
@@ -308,6 +319,7 @@ error_codes! {
     TypeMismatch "SQL_EXECUTION_ERROR" 400 "22P02" false "SUBSCRIPTION_FAILED";
     OutOfRange "SQL_EXECUTION_ERROR" 400 "22003" false "SUBSCRIPTION_FAILED";
     Conflict "SQL_EXECUTION_ERROR" 400 "40001" true "SUBSCRIPTION_FAILED";
+    TableAltered "SQL_EXECUTION_ERROR" 400 "40001" true "TABLE_ALTERED";
     Execution "SQL_EXECUTION_ERROR" 400 "22000" false "SUBSCRIPTION_FAILED";
     PermissionDenied "PERMISSION_DENIED" 403 "42501" false "UNAUTHORIZED";
     MissingAuthorization "MISSING_AUTHORIZATION" 401 "28000" false "AUTH_REQUIRED";

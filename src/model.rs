@@ -24,6 +24,9 @@ pub use name::{ColumnName, NamespaceName, Owner, PartitionKey, TableId, TableNam
 pub use param::Param;
 pub use principal::{Principal, Role};
 pub use result::{CellEncoders, ColumnFlags, ResultColumn, ResultSchema};
-pub use schema::{AccessLevel, ColumnDefault, ColumnMeta, Durability, TableKind, TableMeta};
+pub use schema::{
+    AccessLevel, ColumnDefault, ColumnMeta, Durability, SchemaChange, SchemaHistory, SchemaVersion, TableKind,
+    TableMeta,
+};
 pub use seq::{Seq, SeqGenerator, SeqRange};
 pub use value::{Value, ValueRef};

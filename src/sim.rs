@@ -116,10 +116,10 @@ struct World {
 }
 
 impl Process {
-    fn start(table: &Arc<TableMeta>, log: &Log) -> Self {
+    fn start(log: &Log) -> Self {
         Self {
             partitions: (0..OWNERS).map(|_| Partition::default()).collect(),
-            sequencer: Sequencer::new(table.clone(), 1, log.head()),
+            sequencer: Sequencer::new(1, log.head()),
             feed: QueryRegistry::default(),
             feed_head: Seq::ZERO,
             commits: VecDeque::new(),
@@ -138,7 +138,7 @@ impl World {
     fn new(seed: u64) -> Self {
         let table = simulated_table();
         let log = Log::default();
-        let process = Process::start(&table, &log);
+        let process = Process::start(&log);
         let mut world = Self {
             random: Random(seed),
             table,
@@ -210,7 +210,7 @@ impl World {
         let Some(Commit { owner: n, ticket, number, changes, durability }) = self.process.commits.pop_front() else {
             return;
         };
-        let committed = self.process.sequencer.assign(owner(n), changes, self.now_ms).unwrap();
+        let committed = self.process.sequencer.assign(self.table.clone(), owner(n), changes, self.now_ms).unwrap();
         self.process.submitted.push_back((CommitEntry::Changes(committed.clone()), durability));
         self.process.in_flight.push_back(InFlight { owner: n, ticket, number, durability, committed });
     }
@@ -293,7 +293,7 @@ impl World {
             self.log.lose_power(lost);
         }
         self.check_acknowledged(power);
-        self.process = Process::start(&self.table, &self.log);
+        self.process = Process::start(&self.log);
         self.unanswered.clear();
         for reader in &mut self.readers {
             // After a loss of data a subscriber may know what never was: it starts anew.

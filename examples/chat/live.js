@@ -136,6 +136,8 @@ export class LiveQuery {
   #error({ code, message }) {
     // The server closes the socket, and we come back with `from`.
     if (code === 'SLOW_CONSUMER' || code === 'SHUTTING_DOWN' || code === 'BUSY') return;
+    // The table has other columns now: the same query again, from where we were.
+    if (code === 'TABLE_ALTERED') return this.#subscribe();
     if (code === 'POSITION_LOST') {
       this.#position = null;
       this.#on.reset();

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::fatal::{Fatal, PanicGuard};
 use super::feed::{Attach, deliver};
+use super::gate::Passage;
 use super::inbox;
 use super::router::RouterMap;
 use super::table::{Commit, TableActor};
@@ -27,12 +28,11 @@ use crate::storage::{Store, keys, row_codec};
 
 pub(super) struct PartitionActor {
     key: PartitionKey,
-    meta: Arc<TableMeta>,
     store: Arc<Store>,
     table: Addr<TableActor>,
     core: PartitionCore<Append>,
-    /// Credits of the writes under way.
-    credits: HashMap<Ticket, OwnedSemaphorePermit>,
+    /// What the writes under way hold.
+    holds: HashMap<Ticket, Holds>,
     /// This owner's live queries.
     queries: QueryRegistry,
     /// Position of the last change that was delivered; ZERO: none since the actor started.
@@ -48,7 +48,6 @@ pub(super) struct PartitionActor {
 /// What a partition is made of.
 pub(super) struct PartitionParts {
     pub key: PartitionKey,
-    pub meta: Arc<TableMeta>,
     pub store: Arc<Store>,
     pub table: Addr<TableActor>,
     pub queued: Arc<AtomicUsize>,
@@ -58,15 +57,14 @@ pub(super) struct PartitionParts {
 
 impl PartitionActor {
     pub(super) fn new(parts: PartitionParts) -> Self {
-        let PartitionParts { key, meta, store, table, queued, map, fatal } = parts;
+        let PartitionParts { key, store, table, queued, map, fatal } = parts;
         let guard = PanicGuard { fatal, what: "a partition's actor panicked" };
         Self {
             key,
-            meta,
             store,
             table,
             core: PartitionCore::default(),
-            credits: HashMap::new(),
+            holds: HashMap::new(),
             queries: QueryRegistry::default(),
             head: Seq::ZERO,
             drained: Vec::new(),
@@ -83,9 +81,10 @@ impl PartitionActor {
     }
 
     fn start(&mut self, append: Append, ctx: &Context<Self>) {
-        let Append { command, reply, credit } = append;
+        let Append { command, reply, holds } = append;
+        let editor = Editor(&command.table);
         let found = self.read_found(&command);
-        let prepared = found.and_then(|found| self.core.prepare(&command, found, &Editor(&self.meta)));
+        let prepared = found.and_then(|found| self.core.prepare(&command, found, &editor));
         match prepared {
             // Nobody waits any more: nothing to do.
             Err(error) => drop(reply.send(Err(error))),
@@ -93,10 +92,11 @@ impl PartitionActor {
                 drop(reply.send(Ok(WriteAck { rows, last: None })));
             }
             Ok(Prepared { ticket, changes, rows }) => {
-                self.credits.insert(ticket, credit);
-                let WriteCommand { owner, durability, .. } = command;
+                self.holds.insert(ticket, holds);
+                let WriteCommand { table, owner, durability, .. } = command;
                 let partition = ctx.address();
-                inbox::send(&self.table, Commit { partition, ticket, owner, changes, durability, rows, reply });
+                let commit = Commit { partition, ticket, table, owner, changes, durability, rows, reply };
+                inbox::send(&self.table, commit);
             }
         }
     }
@@ -129,13 +129,20 @@ impl Actor for PartitionActor {
     type Context = Context<Self>;
 }
 
-/// A write for this partition, its answer, and its credit.
+/// A write for this partition, its answer, and what it holds.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Append {
     pub command: WriteCommand,
     pub reply: oneshot::Sender<Result<WriteAck>>,
-    pub credit: OwnedSemaphorePermit,
+    pub holds: Holds,
+}
+
+/// What a write gives back when it has ended, also when its writer has gone meanwhile.
+pub(super) struct Holds {
+    pub _credit: OwnedSemaphorePermit,
+    /// Its table is not altered before.
+    pub _passage: Passage,
 }
 
 impl AsRef<WriteCommand> for Append {
@@ -166,11 +173,11 @@ impl Handler<Settled> for PartitionActor {
 
     fn handle(&mut self, msg: Settled, ctx: &mut Context<Self>) {
         let unparked = self.core.committed(msg.ticket);
-        self.credits.remove(&msg.ticket);
         if let Some(committed) = &msg.committed {
             self.head = committed.range.last;
             deliver(&mut self.queries, committed, false);
         }
+        self.holds.remove(&msg.ticket);
         for append in unparked {
             self.admit(append, ctx);
         }
@@ -222,7 +229,7 @@ impl Handler<DrainOwn> for PartitionActor {
     }
 }
 
-/// The table, or its owner, is gone: the subscribers are told.
+/// The table, or its owner, is gone, or the table is another: the subscribers are told.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct EndSubscribers(pub Error);
@@ -256,6 +263,10 @@ struct Editor<'a>(&'a TableMeta);
 impl RowEditor for Editor<'_> {
     fn patch(&self, row: &RowBytes, assignments: &[Assignment]) -> Result<RowBytes> {
         row_codec::patch(self.0, row, assignments)
+    }
+
+    fn todays(&self, row: &RowBytes) -> Result<RowBytes> {
+        row_codec::todays(self.0, row)
     }
 
     fn describe_key(&self, pk: &PkBytes) -> (String, String) {

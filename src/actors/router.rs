@@ -20,11 +20,12 @@ use super::awake;
 use super::committer::CommitterHandle;
 use super::fatal::Fatal;
 use super::feed::Attach;
+use super::gate::{ClosedGate, Gate};
 use super::inbox;
 use super::partition::{
-    Append, AttachOwn, DetachOwn, DrainOwn, EndSubscribers, PartitionActor, PartitionParts, Passivate,
+    Append, AttachOwn, DetachOwn, DrainOwn, EndSubscribers, Holds, PartitionActor, PartitionParts, Passivate,
 };
-use super::table::{AttachFeed, DetachFeed, Drain, EndFeed, TableActor};
+use super::table::{AttachFeed, DetachFeed, EndFeed, TableActor};
 use crate::auth::policy::Authorized;
 use crate::error::{Error, Result, SubscriptionFault};
 use crate::live::{LiveQuery, Subscriber, SubscriptionKey};
@@ -153,10 +154,18 @@ pub struct Router {
     writes: Arc<Semaphore>,
 }
 
-#[derive(Clone)]
 enum TableEntry {
-    Live(Addr<TableActor>, ArbiterHandle),
+    Live(LiveTable),
     Dropped,
+}
+
+/// A table in use.
+#[derive(Clone)]
+struct LiveTable {
+    addr: Addr<TableActor>,
+    /// Where its partitions live, too.
+    arbiter: ArbiterHandle,
+    gate: Gate,
 }
 
 impl Router {
@@ -176,8 +185,9 @@ impl Router {
     /// Appends a checked write to its partition; the answer comes when it is durable at its level.
     ///
     /// # Errors
-    /// `BUSY` at the bound, `TABLE_NOT_FOUND` for a dropped table, `INVALID_CREDENTIALS` for a dropped user,
-    /// `STORAGE_UNAVAILABLE`, and whatever the partition finds: `DUPLICATE_KEY`, `CONFLICT`.
+    /// `BUSY` at the bound, `TABLE_NOT_FOUND` for a dropped table, `TABLE_ALTERED` where it was bound against an older
+    /// definition, `INVALID_CREDENTIALS` for a dropped user, `STORAGE_UNAVAILABLE`, and whatever the partition finds:
+    /// `DUPLICATE_KEY`, `CONFLICT`.
     pub async fn append(&self, write: Authorized<WriteCommand>) -> Result<WriteAck> {
         if self.parts.fatal.is_raised() {
             return Err(Error::StorageUnavailable);
@@ -186,13 +196,16 @@ impl Router {
         if command.ops.is_empty() {
             return Ok(WriteAck { rows: 0, last: None });
         }
+        // Before the credits: who waits here must not keep other tables' writes from going on.
+        let passage = self.gate(&command.table)?.pass(&command.table).await?;
         let _write = self.writes.clone().try_acquire_owned().map_err(|_| Error::Busy)?;
         let credit = self.credits.clone().try_acquire_many_owned(cost(&command)).map_err(|_| Error::Busy)?;
+        let holds = Holds { _credit: credit, _passage: passage };
         let (reply, answer) = oneshot::channel();
         let meta = command.table.clone();
         let key = PartitionKey { table: meta.id, owner: command.owner.clone() };
         let alone = self.writes.available_permits() == WRITES_MAX - 1;
-        self.send_of(&principal, &key, &meta, Append { command, reply, credit })?;
+        self.send_of(&principal, &key, &meta, Append { command, reply, holds })?;
         let answer = if alone { awake::answer(answer).await } else { answer.await };
         answer.unwrap_or_else(|_| Err(self.lost_answer()))
     }
@@ -230,7 +243,7 @@ impl Router {
     }
 
     fn activate(&self, key: &PartitionKey, meta: &Arc<TableMeta>) -> Result<()> {
-        let (table, arbiter) = self.table(meta)?;
+        let LiveTable { addr: table, arbiter, .. } = self.table(meta)?;
         let mut shard = self.map.shard(key).write().unwrap_or_else(PoisonError::into_inner);
         if shard.contains_key(key) {
             return Ok(());
@@ -238,7 +251,6 @@ impl Router {
         let queued = Arc::new(AtomicUsize::new(0));
         let parts = PartitionParts {
             key: key.clone(),
-            meta: meta.clone(),
             store: self.parts.store.clone(),
             table,
             queued: queued.clone(),
@@ -266,10 +278,19 @@ impl Router {
         own.get_or_insert_with(Arbiter::new).handle()
     }
 
-    /// The table's actor, started when it is not in use, and the arbiter it shares with its partitions.
-    fn table(&self, meta: &Arc<TableMeta>) -> Result<(Addr<TableActor>, ArbiterHandle)> {
+    fn gate(&self, meta: &Arc<TableMeta>) -> Result<Gate> {
+        if let Some(TableEntry::Live(table)) = self.tables.read().unwrap_or_else(PoisonError::into_inner).get(&meta.id)
+        {
+            return Ok(table.gate.clone());
+        }
+        self.table(meta).map(|table| table.gate)
+    }
+
+    /// The table, its actor started when it is not in use. `meta` may be of an older version only where the table is in
+    /// use already: to alter it is to use it.
+    fn table(&self, meta: &Arc<TableMeta>) -> Result<LiveTable> {
         let live = |entry: &TableEntry| match entry {
-            TableEntry::Live(addr, arbiter) => Ok((addr.clone(), arbiter.clone())),
+            TableEntry::Live(table) => Ok(table.clone()),
             TableEntry::Dropped => Err(Error::TableNotFound(meta.name.to_string())),
         };
         if let Some(entry) = self.tables.read().unwrap_or_else(PoisonError::into_inner).get(&meta.id) {
@@ -280,33 +301,36 @@ impl Router {
             return live(entry);
         }
         let last = self.parts.store.read_view().feed_head(meta.id)?;
-        let sequencer = Sequencer::new(meta.clone(), self.parts.node, last);
+        let sequencer = Sequencer::new(self.parts.node, last);
         let RouterParts { committer, clock, fatal, .. } = &self.parts;
         let (committer, clock, fatal) = (committer.clone(), clock.clone(), fatal.clone());
         let arbiter = self.host_of(meta.id);
         let addr = TableActor::start_in_arbiter(&arbiter, move |_| TableActor::new(sequencer, committer, clock, fatal));
-        tables.insert(meta.id, TableEntry::Live(addr.clone(), arbiter.clone()));
-        Ok((addr, arbiter))
+        let table = LiveTable { addr, arbiter, gate: Gate::new(meta.clone()) };
+        tables.insert(meta.id, TableEntry::Live(table.clone()));
+        Ok(table)
     }
 
     /// Registers a live query: from the position in the answer on, every change reaches the subscriber.
     ///
     /// # Errors
-    /// `TABLE_NOT_FOUND` for a dropped table, `STORAGE_UNAVAILABLE`, `ABORTED`.
+    /// `TABLE_NOT_FOUND` for a dropped table, `TABLE_ALTERED` where it was compiled against an older definition,
+    /// `STORAGE_UNAVAILABLE`, `ABORTED`.
     pub async fn attach(&self, owner: &Owner, query: Arc<dyn LiveQuery>, subscriber: Subscriber) -> Result<Seq> {
         let meta = query.table().clone();
         let all_owners = query.all_owners();
         let (reply, head) = oneshot::channel();
         let attach = Attach { query, subscriber, reply };
+        let table = self.table(&meta)?;
+        // Held over the sending: who ends the table's subscribers behind a closed gate ends this one, too.
+        let passage = table.gate.pass(&meta).await?;
         if all_owners {
-            let (table, _) = self.table(&meta)?;
-            inbox::send(&table, AttachFeed(attach));
+            inbox::send(&table.addr, AttachFeed(attach));
         } else {
             let key = PartitionKey { table: meta.id, owner: owner.clone() };
-            // Also for a partition in use: its table may have been dropped this moment.
-            self.table(&meta)?;
             self.send(&key, &meta, AttachOwn(attach))?;
         }
+        drop(passage);
         head.await.map_err(|_| self.lost_answer())
     }
 
@@ -314,13 +338,32 @@ impl Router {
     pub fn detach(&self, owner: &Owner, query: &dyn LiveQuery, key: SubscriptionKey) {
         let meta = query.table();
         if query.all_owners() {
-            if let Ok((table, _)) = self.table(meta) {
-                inbox::send(&table, DetachFeed(key));
+            if let Ok(table) = self.table(meta) {
+                inbox::send(&table.addr, DetachFeed(key));
             }
         } else {
             let partition = PartitionKey { table: meta.id, owner: owner.clone() };
             // Not in use: then it has no subscribers.
             drop(self.map.send(&partition, DetachOwn(key)));
+        }
+    }
+
+    /// Lets the writes under way end, and holds back all that come: the table may be altered. `table` is what the
+    /// catalog says now.
+    ///
+    /// # Errors
+    /// `TABLE_NOT_FOUND` for a dropped table, `STORAGE_UNAVAILABLE`.
+    pub async fn close_gate(&self, table: &Arc<TableMeta>) -> Result<ClosedGate> {
+        let live = self.table(table)?;
+        Ok(live.gate.close().await)
+    }
+
+    /// The table is another one now, durable and visible: what was bound against the old one is refused and has to be
+    /// bound anew. `ends`: also the live queries that were compiled against it, which are told so.
+    pub fn altered(&self, gate: &mut ClosedGate, table: &Arc<TableMeta>, ends: bool) {
+        gate.set(Some(table.clone()));
+        if ends && let Ok(live) = self.table(table) {
+            self.end_subscribers(&live, table.id, &Error::TableAltered(table.name.clone()));
         }
     }
 
@@ -330,17 +373,20 @@ impl Router {
             let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
             tables.insert(table.id, TableEntry::Dropped)
         };
-        let gone = Error::from(SubscriptionFault::TableDropped(table.name.clone()));
-        if let Some(TableEntry::Live(addr, _)) = before {
-            let (reply, drained) = oneshot::channel();
-            inbox::send(&addr, Drain { reply });
-            // The actor is gone with its arbiter: nothing is under way.
-            let _ = drained.await;
-            inbox::send(&addr, EndFeed(gone.clone()));
-        }
+        // Not in use: nothing is under way, and nobody is subscribed.
+        let Some(TableEntry::Live(live)) = before else { return };
+        // Those that were on their way here when it was dropped find nothing.
+        live.gate.close().await.set(None);
+        self.end_subscribers(&live, table.id, &SubscriptionFault::TableDropped(table.name.clone()).into());
         for partition in self.map.chosen(|key| key.table == table.id) {
-            inbox::send(&partition, EndSubscribers(gone.clone()));
             inbox::send(&partition, Passivate);
+        }
+    }
+
+    fn end_subscribers(&self, live: &LiveTable, table: TableId, error: &Error) {
+        inbox::send(&live.addr, EndFeed(error.clone()));
+        for partition in self.map.chosen(|key| key.table == table) {
+            inbox::send(&partition, EndSubscribers(error.clone()));
         }
     }
 

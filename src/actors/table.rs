@@ -4,6 +4,7 @@
 //! Invariants: PT-1; entries reach the committer, and come back, in `_seq` order.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use tokio::sync::oneshot;
@@ -15,7 +16,7 @@ use super::inbox;
 use super::partition::{PartitionActor, Settled};
 use crate::error::{Error, Result};
 use crate::live::{QueryRegistry, SubscriptionKey};
-use crate::model::{Change, CommittedChanges, Durability, Owner, Seq, WriteAck};
+use crate::model::{Change, CommittedChanges, Durability, Owner, Seq, TableMeta, WriteAck};
 use crate::partition::{Sequencer, Ticket};
 use crate::storage::CommitEntry;
 use crate::time::Clock;
@@ -29,8 +30,6 @@ pub(super) struct TableActor {
     feed: QueryRegistry,
     /// Position of the last change that was delivered; ZERO: none since the actor started.
     head: Seq,
-    /// Who waits until nothing is in flight.
-    drained: Vec<oneshot::Sender<()>>,
     _guard: PanicGuard,
 }
 
@@ -50,17 +49,7 @@ impl TableActor {
             in_flight: VecDeque::new(),
             feed: QueryRegistry::default(),
             head: Seq::ZERO,
-            drained: Vec::new(),
             _guard: guard,
-        }
-    }
-
-    fn tell_drained(&mut self) {
-        if self.in_flight.is_empty() {
-            for waiter in self.drained.drain(..) {
-                // Nobody waits any more: nothing to do.
-                let _ = waiter.send(());
-            }
         }
     }
 }
@@ -75,6 +64,8 @@ impl Actor for TableActor {
 pub(super) struct Commit {
     pub partition: Addr<PartitionActor>,
     pub ticket: Ticket,
+    /// As the statement was bound against it.
+    pub table: Arc<TableMeta>,
     pub owner: Owner,
     pub changes: Vec<Change>,
     pub durability: Durability,
@@ -87,8 +78,8 @@ impl Handler<Commit> for TableActor {
     type Result = ();
 
     fn handle(&mut self, msg: Commit, ctx: &mut Context<Self>) {
-        let Commit { partition, ticket, owner, changes, durability, rows, reply } = msg;
-        let Some(committed) = self.sequencer.assign(owner, changes, self.clock.now_ms()) else { return };
+        let Commit { partition, ticket, table, owner, changes, durability, rows, reply } = msg;
+        let Some(committed) = self.sequencer.assign(table, owner, changes, self.clock.now_ms()) else { return };
         let entry = CommitEntry::Changes(committed.clone());
         let answer = Answer { reply, ack: WriteAck { rows, last: Some(committed.range.last) } };
         match self.committer.submit(Submission { entry, durability, then: Then::Table(ctx.address(), answer) }) {
@@ -114,7 +105,6 @@ impl Handler<Committed> for TableActor {
             deliver(&mut self.feed, &committed, true);
             inbox::send(&partition, Settled { ticket, committed: Some(committed) });
         }
-        self.tell_drained();
     }
 }
 
@@ -130,23 +120,6 @@ impl Handler<CommitFailed> for TableActor {
         for InFlight { partition, ticket, .. } in self.in_flight.drain(..) {
             inbox::send(&partition, Settled { ticket, committed: None });
         }
-        self.tell_drained();
-    }
-}
-
-/// Tells when nothing is in flight.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(super) struct Drain {
-    pub reply: oneshot::Sender<()>,
-}
-
-impl Handler<Drain> for TableActor {
-    type Result = ();
-
-    fn handle(&mut self, msg: Drain, _ctx: &mut Context<Self>) {
-        self.drained.push(msg.reply);
-        self.tell_drained();
     }
 }
 
@@ -176,7 +149,7 @@ impl Handler<DetachFeed> for TableActor {
     }
 }
 
-/// The table is gone: its subscribers over all owners are told.
+/// The table is gone, or another: its subscribers over all owners are told.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct EndFeed(pub Error);

@@ -332,7 +332,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::{Durability, Owner, TableId, TableName};
+    use crate::model::{Durability, Owner, SchemaHistory, TableId, TableName};
 
     const ROLES: [Role; 5] = [Role::Anonymous, Role::User, Role::Service, Role::Dba, Role::System];
 
@@ -348,6 +348,7 @@ mod tests {
             schema_version: 1,
             created_at: 0,
             updated_at: 0,
+            history: SchemaHistory::default(),
         })
     }
 

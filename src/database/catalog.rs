@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, OwnedMutexGuard, OwnedRwLockWriteGuard, RwLock as AsyncRwLock, RwLockReadGuard};
 
 use crate::actors::CommitterHandle;
 use crate::error::{Error, Result};
@@ -22,7 +22,30 @@ pub(super) struct CatalogStore {
     current: RwLock<Arc<Catalog>>,
     committer: CommitterHandle,
     /// Held over each change, with the next table's id inside.
-    changing: Mutex<u32>,
+    changing: Arc<Mutex<u32>>,
+    /// Held over each ALTER TABLE, and by who must not be overtaken by one. Taken before `changing`.
+    altering: Arc<AsyncRwLock<()>>,
+}
+
+/// An ALTER TABLE under way: while it lives, nothing else changes the catalog.
+pub(super) struct TableAlteration {
+    catalog: Arc<CatalogStore>,
+    _changing: OwnedMutexGuard<u32>,
+    _altering: OwnedRwLockWriteGuard<()>,
+}
+
+impl TableAlteration {
+    /// The table becomes this one.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`.
+    pub(super) async fn commit(&self, table: TableMeta) -> Result<Arc<TableMeta>> {
+        let table = Arc::new(table);
+        let write = record(RecordKind::Table, &table.id.to_string(), &*table)?;
+        let altered = table.clone();
+        self.catalog.commit(vec![write], |catalog| catalog.insert_table(altered)).await?;
+        Ok(table)
+    }
 }
 
 impl CatalogStore {
@@ -46,7 +69,12 @@ impl CatalogStore {
             Some((_, json)) => serde_json::from_slice(json).map_err(Error::internal)?,
             None => 1,
         };
-        let this = Self { current: RwLock::new(Arc::new(catalog)), committer, changing: Mutex::new(next) };
+        let this = Self {
+            current: RwLock::new(Arc::new(catalog)),
+            committer,
+            changing: Arc::new(Mutex::new(next)),
+            altering: Arc::default(),
+        };
         for name in BOOT_NAMESPACES {
             let name = NamespaceName::built_in(name);
             if !this.current().namespaces.contains_key(&name) {
@@ -161,6 +189,18 @@ impl CatalogStore {
         self.commit(writes, |catalog| catalog.insert_table(made)).await?;
         *next_id = id.0 + 1;
         Ok(Some(table))
+    }
+
+    /// Waits until no other change is under way, and until all who hold [`CatalogStore::unaltered`] have let it go.
+    pub(super) async fn begin_alteration(self: &Arc<Self>) -> TableAlteration {
+        let altering = self.altering.clone().write_owned().await;
+        let changing = self.changing.clone().lock_owned().await;
+        TableAlteration { catalog: self.clone(), _changing: changing, _altering: altering }
+    }
+
+    /// While it lives, no table is altered.
+    pub(super) async fn unaltered(&self) -> RwLockReadGuard<'_, ()> {
+        self.altering.read().await
     }
 
     /// The table that went; `None` where there was none.

@@ -75,13 +75,8 @@ impl Database {
     ) -> Result<Outcome> {
         let name = self.table_name(scope, name)?;
         let (namespace, table) = (name.namespace().as_str(), name.table());
-        if let (Some(wanted), Some(found)) = (kind, self.catalog.current().find(namespace, table))
-            && wanted != found.kind
-        {
-            return Err(Error::InvalidSql(format!(
-                "{name} is a {} table; say DROP {0} TABLE, or DROP TABLE",
-                found.kind.as_str().to_ascii_uppercase()
-            )));
+        if let Some(found) = self.catalog.current().find(namespace, table) {
+            check_kind("DROP", kind, found)?;
         }
         match self.catalog.drop_table(namespace, table).await? {
             Some(table) => {
@@ -112,6 +107,16 @@ fn default_kind(scope: &Scope<'_>, name: &TableName) -> TableKind {
     if own && scope.principal.role <= Role::Service { TableKind::User } else { TableKind::Shared }
 }
 
-fn said(message: String) -> Outcome {
+/// # Errors
+/// `INVALID_SQL` where the statement names another kind of table.
+pub(super) fn check_kind(verb: &str, named: Option<TableKind>, table: &TableMeta) -> Result<()> {
+    if named.is_none_or(|named| named == table.kind) {
+        return Ok(());
+    }
+    let kind = table.kind.as_str().to_ascii_uppercase();
+    Err(Error::InvalidSql(format!("{} is a {kind} table; say {verb} {kind} TABLE, or {verb} TABLE", table.name)))
+}
+
+pub(super) fn said(message: String) -> Outcome {
     Outcome::Done { rows: 0, message }
 }

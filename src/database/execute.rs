@@ -98,6 +98,7 @@ impl Database {
             Statement::Use(_)
             | Statement::ShowNamespaces
             | Statement::CreateTable(_)
+            | Statement::AlterTable(_)
             | Statement::ShowTables { .. }
             | Statement::DescribeTable { .. }
             | Statement::AlterUser { .. }
@@ -151,6 +152,7 @@ impl Database {
             Statement::Delete(delete) => self.delete(scope, delete).await,
             Statement::Explain(explain) => self.plan_and_run(scope, explain).await.map(Outcome::Rows),
             Statement::CreateTable(create) => self.create_table(scope, create).await,
+            Statement::AlterTable(alter) => self.alter_table(scope, alter).await,
             Statement::DropTable { kind, name, if_exists } => self.drop_table(scope, *kind, name, *if_exists).await,
             Statement::CreateNamespace { name, if_not_exists } => self.create_namespace(name, *if_not_exists).await,
             Statement::DropNamespace { name, if_exists, .. } => self.drop_namespace(name, *if_exists).await,

@@ -32,40 +32,48 @@ impl Database {
 
     async fn all_rows(&self, scope: &Scope<'_>, query: &ast::Query) -> Result<RowStream> {
         if !scope.all_owners {
+            // The view first, as in `query_context`.
+            let view = self.store.read_view();
             let catalog = self.catalog.current();
             if let Some(select) = direct::point_select(&self.bind_context(scope, &catalog), query)?
                 && direct_rows(&select) <= DIRECT_ROWS_MAX
             {
-                return self.read_directly(scope, select);
+                return self.read_directly(scope, &view, select);
             }
         }
         self.plan_and_run(scope, &ast::Statement::Query(Box::new(query.clone()))).await
     }
 
-    fn read_directly(&self, scope: &Scope<'_>, select: PointSelect) -> Result<RowStream> {
+    fn read_directly(&self, scope: &Scope<'_>, view: &ReadView, select: PointSelect) -> Result<RowStream> {
         self.policy.may_read(&scope.principal, &select.table)?;
         let key = PartitionKey { table: select.table.id, owner: select.table.owner_of(&scope.principal) };
-        let view = self.store.read_view();
         self.auth.check_holder(&scope.principal)?;
-        let batch = read(&view, &key, &select)?;
+        let batch = read(view, &key, &select)?;
         let schema = ResultSchema::of_table_projection(&select.table, &select.projection, &select.names);
         Ok(RowStream { schema, batches: Box::pin(stream::once(std::future::ready(Ok(batch)))) })
     }
 
     /// Through the engine.
     pub(super) async fn plan_and_run(&self, scope: &Scope<'_>, statement: &ast::Statement) -> Result<RowStream> {
-        let output = self.engine.query(self.query_context(scope)?, statement).await?;
+        self.run_query(self.query_context(scope)?, statement).await
+    }
+
+    pub(super) async fn run_query(&self, ctx: QueryContext, statement: &ast::Statement) -> Result<RowStream> {
+        let output = self.engine.query(ctx, statement).await?;
         Ok(RowStream { schema: output.schema, batches: Box::pin(output.stream) })
     }
 
     pub(super) fn query_context(&self, scope: &Scope<'_>) -> Result<QueryContext> {
-        // The view is taken first: a table that the catalog still shows has its rows in it, and they are of a time when
-        // the caller's name was the caller's.
+        // The view is taken first: a table that the catalog still shows has its rows in it, no row is newer than the
+        // definition that the catalog has of its table, and they are of a time when the caller's name was the caller's.
         let view = self.store.read_view();
         self.auth.check_holder(&scope.principal)?;
-        let catalog: Arc<Catalog> = self.catalog.current();
+        Ok(self.query_context_in(scope, view, self.catalog.current()))
+    }
+
+    pub(super) fn query_context_in(&self, scope: &Scope<'_>, view: ReadView, catalog: Arc<Catalog>) -> QueryContext {
         let owner = if scope.all_owners { OwnerScope::All } else { OwnerScope::One(scope.principal.user.clone()) };
-        Ok(QueryContext {
+        QueryContext {
             principal: scope.principal.clone(),
             scope: owner,
             namespace: scope.namespace.to_owned(),
@@ -75,7 +83,7 @@ impl Database {
             system: self.system.clone(),
             now_us: scope.now_us,
             ids: self.ids.clone(),
-        })
+        }
     }
 }
 

@@ -13,26 +13,27 @@ use super::Database;
 use super::execute::Scope;
 use super::request::Outcome;
 use crate::error::{Error, Result};
-use crate::model::{WriteAck, WriteCommand};
+use crate::model::{Catalog, TableMeta, WriteAck, WriteCommand};
 use crate::sql::bind::{self, BindContext, BoundChange, BoundInsert, ComputedChange};
 use crate::sql::statement::Insert;
 
-/// Times that a computed UPDATE or DELETE is computed anew when its rows changed in between, before `CONFLICT`.
+/// Times that a statement is computed anew when what it read changed in between, before `CONFLICT`.
 const ATTEMPTS: usize = 8;
 
 impl Database {
     pub(super) async fn insert(&self, scope: &Scope<'_>, insert: &Insert) -> Result<Outcome> {
-        let catalog = self.catalog.current();
-        let ctx = self.bind_context(scope, &catalog);
-        let command = match bind::bind_insert(&ctx, insert)? {
-            BoundInsert::Rows(command) => command,
-            BoundInsert::FromQuery { table, columns, query } => {
-                let batches = self.collect(scope, *query).await?;
-                bind::bind_rows(&ctx, &table, &columns, &batches)?
-            }
-        };
-        let ack = self.append(scope, command).await?;
-        Ok(done("Inserted", ack))
+        let ack = self.write(async |catalog| {
+            let ctx = self.bind_context(scope, &catalog);
+            let command = match bind::bind_insert(&ctx, insert)? {
+                BoundInsert::Rows(command) => command,
+                BoundInsert::FromQuery { table, columns, query } => {
+                    let batches = self.collect(scope, &catalog, &table, *query).await?;
+                    bind::bind_rows(&ctx, &table, &columns, &batches)?
+                }
+            };
+            self.append(scope, command).await
+        });
+        Ok(done("Inserted", ack.await?))
     }
 
     pub(super) async fn update(&self, scope: &Scope<'_>, update: &ast::Update) -> Result<Outcome> {
@@ -50,29 +51,51 @@ impl Database {
         scope: &Scope<'_>,
         bind: impl Fn(&BindContext<'_>) -> Result<BoundChange>,
     ) -> Result<WriteAck> {
-        let catalog = self.catalog.current();
-        let ctx = self.bind_context(scope, &catalog);
-        let computed = match bind(&ctx)? {
-            BoundChange::ByKey(command) => return self.append(scope, command).await,
-            BoundChange::ByQuery(computed) => computed,
-        };
-        let mut attempt = 1;
-        loop {
-            match self.compute_and_append(scope, &ctx, &computed).await {
-                // Someone changed a row between our reading and our writing it: read again.
-                Err(Error::Conflict(_)) if attempt < ATTEMPTS => attempt += 1,
-                outcome => return outcome,
+        let ack = self.write(async |catalog| {
+            let ctx = self.bind_context(scope, &catalog);
+            let computed = match bind(&ctx)? {
+                BoundChange::ByKey(command) => return self.append(scope, command).await,
+                BoundChange::ByQuery(computed) => computed,
+            };
+            let mut attempt = 1;
+            loop {
+                match self.compute_and_append(scope, &catalog, &ctx, &computed).await {
+                    // Someone changed a row between our reading and our writing it: read again.
+                    Err(Error::Conflict(_)) if attempt < ATTEMPTS => attempt += 1,
+                    outcome => return outcome,
+                }
+            }
+        });
+        ack.await
+    }
+
+    /// Runs a statement that is bound against the catalog of this moment; once more where a table that it was bound
+    /// against was altered before it was done.
+    async fn write(&self, statement: impl AsyncFn(Arc<Catalog>) -> Result<WriteAck>) -> Result<WriteAck> {
+        let mut outcome = statement(self.catalog.current()).await;
+        if !matches!(outcome, Err(Error::TableAltered(_))) {
+            return outcome;
+        }
+        // The ALTER under way is waited for, and no further one can come between.
+        let _unaltered = self.catalog.unaltered().await;
+        for _ in 1..ATTEMPTS {
+            outcome = statement(self.catalog.current()).await;
+            // Again only where a query was bound and another table made or dropped before it was read.
+            if !matches!(outcome, Err(Error::TableAltered(_))) {
+                break;
             }
         }
+        outcome
     }
 
     async fn compute_and_append(
         &self,
         scope: &Scope<'_>,
+        catalog: &Arc<Catalog>,
         ctx: &BindContext<'_>,
         computed: &ComputedChange,
     ) -> Result<WriteAck> {
-        let batches = self.collect(scope, (*computed.select).clone()).await?;
+        let batches = self.collect(scope, catalog, &computed.table, (*computed.select).clone()).await?;
         let command = bind::bind_computed(ctx, computed, &batches)?;
         self.append(scope, command).await
     }
@@ -90,9 +113,22 @@ impl Database {
         self.router.append(authorized).await
     }
 
-    /// All rows of a query, within `limits.max_result_bytes`.
-    async fn collect(&self, scope: &Scope<'_>, query: ast::Query) -> Result<Vec<RecordBatch>> {
-        let output = self.plan_and_run(scope, &ast::Statement::Query(Box::new(query))).await?;
+    /// All rows of a query that was bound with a write to `table`, within `limits.max_result_bytes`.
+    async fn collect(
+        &self,
+        scope: &Scope<'_>,
+        catalog: &Arc<Catalog>,
+        table: &TableMeta,
+        query: ast::Query,
+    ) -> Result<Vec<RecordBatch>> {
+        let view = self.store.read_view();
+        // Here the view comes second: it is that of the catalog only if the catalog is still the same.
+        if self.catalog.current().version != catalog.version {
+            return Err(Error::TableAltered(table.name.clone()));
+        }
+        self.auth.check_holder(&scope.principal)?;
+        let ctx = self.query_context_in(scope, view, catalog.clone());
+        let output = self.run_query(ctx, &ast::Statement::Query(Box::new(query))).await?;
         self.within_limit(output).await.map(|(_, batches)| batches)
     }
 
@@ -114,11 +150,7 @@ impl Database {
         Ok((rows.schema, batches))
     }
 
-    pub(super) fn bind_context<'a>(
-        &'a self,
-        scope: &'a Scope<'_>,
-        catalog: &'a Arc<crate::model::Catalog>,
-    ) -> BindContext<'a> {
+    pub(super) fn bind_context<'a>(&'a self, scope: &'a Scope<'_>, catalog: &'a Arc<Catalog>) -> BindContext<'a> {
         BindContext {
             catalog,
             namespace: scope.namespace,

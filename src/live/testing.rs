@@ -12,7 +12,8 @@ use super::{EventKind, Format, Formats, LiveEvent, LiveQuery, StoredRows, WireFr
 use crate::error::{Error, Result};
 use crate::model::result::ResultSchema;
 use crate::model::{
-    AccessLevel, ColumnMeta, ColumnName, DataType, NamespaceName, Seq, TableId, TableKind, TableMeta, TableName,
+    AccessLevel, ColumnMeta, ColumnName, DataType, NamespaceName, SchemaHistory, Seq, TableId, TableKind, TableMeta,
+    TableName,
 };
 
 /// `notes(id BIGINT PRIMARY KEY, body TEXT, score INT)`
@@ -39,6 +40,7 @@ pub(crate) fn notes() -> Arc<TableMeta> {
         schema_version: 1,
         created_at: 0,
         updated_at: 0,
+        history: SchemaHistory::default(),
     })
 }
 

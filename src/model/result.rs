@@ -61,7 +61,7 @@ impl ResultColumn {
             let pk = table.is_key(position);
             // Of several key columns, none is unique by itself.
             let uq = pk && table.primary_key.len() == 1;
-            let flags = ColumnFlags { pk, nn: pk || !column.nullable, uq };
+            let flags = ColumnFlags { pk, nn: pk || !table.may_hold_null(position), uq };
             return Some(ResultColumn { name: column.name.as_str().to_owned(), data_type: column.data_type, flags });
         }
         let (name, data_type) = match position - table.columns.len() {
@@ -155,7 +155,9 @@ impl Serialize for ResultSchema {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{AccessLevel, ColumnMeta, ColumnName, NamespaceName, TableId, TableKind, TableName};
+    use crate::model::{
+        AccessLevel, ColumnMeta, ColumnName, NamespaceName, SchemaHistory, TableId, TableKind, TableName,
+    };
 
     fn notes() -> TableMeta {
         let column = |id, name: &str, data_type, nullable| ColumnMeta {
@@ -180,6 +182,7 @@ mod tests {
             schema_version: 1,
             created_at: 0,
             updated_at: 0,
+            history: SchemaHistory::default(),
         }
     }
 

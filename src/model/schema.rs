@@ -8,6 +8,9 @@ use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
 use super::{ColumnName, DataType, Owner, Principal, TableId, TableName, UserId};
+pub use history::{OlderCell, RowLayout, SchemaChange, SchemaHistory, SchemaVersion};
+
+pub mod history;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -147,6 +150,8 @@ pub struct TableMeta {
     /// Microseconds since the Unix epoch.
     pub created_at: i64,
     pub updated_at: i64,
+    #[serde(default, skip_serializing_if = "SchemaHistory::is_empty")]
+    pub history: SchemaHistory,
 }
 
 /// The columns that every table has behind its own.
@@ -181,9 +186,17 @@ impl TableMeta {
         self.owner_for(&principal.user)
     }
 
-    /// Own columns, then `_seq` and `_deleted`.
+    /// Own columns, then `_seq` and `_deleted`, each as its stored cells are.
     pub fn arrow_schema(&self) -> SchemaRef {
         Arc::new(Schema::new(self.fields()))
+    }
+
+    /// [`TableMeta::arrow_schema`] as the columns are declared: which of them take NULL from now on.
+    pub fn declared_schema(&self) -> SchemaRef {
+        let declared = |(field, column): (Field, &ColumnMeta)| field.with_nullable(column.nullable);
+        let mut fields = self.fields();
+        let system = fields.split_off(self.columns.len());
+        Arc::new(Schema::new(fields.into_iter().zip(&self.columns).map(declared).chain(system).collect::<Vec<_>>()))
     }
 
     /// [`TableMeta::arrow_schema`], then `_user_id` and `_storage_id`: what the all-owners feed shows.
@@ -195,8 +208,10 @@ impl TableMeta {
     }
 
     fn fields(&self) -> Vec<Field> {
-        let mut fields: Vec<Field> =
-            self.columns.iter().map(|c| Field::new(c.name.as_str(), c.data_type.arrow(), c.nullable)).collect();
+        let field = |(position, column): (usize, &ColumnMeta)| {
+            Field::new(column.name.as_str(), column.data_type.arrow(), self.may_hold_null(position))
+        };
+        let mut fields: Vec<Field> = self.columns.iter().enumerate().map(field).collect();
         fields.push(Field::new(SEQ_COLUMN, ArrowType::Int64, false));
         fields.push(Field::new(DELETED_COLUMN, ArrowType::Boolean, false));
         fields

@@ -7,11 +7,17 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
+use serde::{Deserialize, Serialize};
 
 use super::DataType;
 
+mod stored;
+pub mod text;
+mod widen;
+
 /// A cell. Which form a column uses follows from its type: see [`Value::fits`].
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(into = "stored::StoredValue", try_from = "stored::StoredValue")]
 pub enum Value {
     Null,
     Bool(bool),

@@ -41,6 +41,12 @@ pub trait RowEditor {
     /// `INTERNAL` where the row is damaged.
     fn patch(&self, row: &RowBytes, assignments: &[Assignment]) -> Result<RowBytes>;
 
+    /// The row as it would be written today: rows of different versions of the table compare by it.
+    ///
+    /// # Errors
+    /// `INTERNAL` where the row is damaged.
+    fn todays(&self, row: &RowBytes) -> Result<RowBytes>;
+
     /// The key columns' names and the key's text, for an error.
     fn describe_key(&self, pk: &PkBytes) -> (String, String);
 }
@@ -191,12 +197,12 @@ fn apply(
         }
         WriteOp::Replace { pk, expected, row } => {
             let live = live.filter(|live| live.seq == *expected).ok_or_else(|| changed_meanwhile(editor, pk))?;
-            replace(pk, live, row.clone(), changes);
+            replace(pk, live, row.clone(), editor, changes)?;
         }
         WriteOp::Patch { pk, assignments } => {
             let Some(live) = live.filter(|_| first_of_key) else { return Ok(false) };
             let row = editor.patch(&live.row, assignments)?;
-            replace(pk, live, row, changes);
+            replace(pk, live, row, editor, changes)?;
         }
         WriteOp::Delete { pk, expected } => {
             let live = match expected {
@@ -212,11 +218,18 @@ fn apply(
     Ok(true)
 }
 
-/// An UPDATE that changes nothing makes no version (S4).
-fn replace(pk: &PkBytes, live: StoredRow, row: RowBytes, changes: &mut Vec<Change>) {
-    if live.row != row {
+/// An UPDATE that changes nothing makes no version (S4), also of a row that an older version of the table wrote.
+fn replace(
+    pk: &PkBytes,
+    live: StoredRow,
+    row: RowBytes,
+    editor: &impl RowEditor,
+    changes: &mut Vec<Change>,
+) -> Result<()> {
+    if editor.todays(&live.row)? != row {
         changes.push(Change { pk: pk.clone(), row, replaces: Some(live), deletes: false });
     }
+    Ok(())
 }
 
 fn changed_meanwhile(editor: &impl RowEditor, pk: &PkBytes) -> Error {
@@ -232,8 +245,8 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        AccessLevel, ColumnMeta, ColumnName, DataType, Durability, NamespaceName, Owner, RowPlace, Seq, TableId,
-        TableKind, TableMeta, TableName,
+        AccessLevel, ColumnMeta, ColumnName, DataType, Durability, NamespaceName, Owner, RowPlace, SchemaHistory, Seq,
+        TableId, TableKind, TableMeta, TableName,
     };
 
     fn table() -> Arc<TableMeta> {
@@ -254,6 +267,7 @@ mod tests {
             schema_version: 1,
             created_at: 0,
             updated_at: 0,
+            history: SchemaHistory::default(),
         })
     }
 
@@ -271,6 +285,10 @@ mod tests {
     impl RowEditor for Editor {
         fn patch(&self, _: &RowBytes, _: &[Assignment]) -> Result<RowBytes> {
             Ok(row("patched"))
+        }
+
+        fn todays(&self, stored: &RowBytes) -> Result<RowBytes> {
+            Ok(if *stored == row("old x") { row("x") } else { stored.clone() })
         }
 
         fn describe_key(&self, pk: &PkBytes) -> (String, String) {
@@ -323,6 +341,8 @@ mod tests {
             (patch(), live("patched", 1), Ok((0, 1))),
             (replace("y"), live("x", 5), Ok((1, 1))),
             (replace("x"), live("x", 5), Ok((0, 1))),
+            (replace("x"), live("old x", 5), Ok((0, 1))),
+            (replace("y"), live("old x", 5), Ok((1, 1))),
             (replace("y"), live("x", 6), Err("40001")),
             (replace("y"), None, Err("40001")),
             (delete(None), live("x", 1), Ok((1, 1))),

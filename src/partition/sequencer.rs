@@ -9,18 +9,13 @@ use crate::model::{Change, CommittedChanges, Owner, Seq, SeqGenerator, SeqRange,
 /// The one giver of positions of one table.
 #[derive(Debug)]
 pub struct Sequencer {
-    table: Arc<TableMeta>,
     generator: SeqGenerator,
 }
 
 impl Sequencer {
     /// `last`: the highest position that the store holds of this table.
-    pub fn new(table: Arc<TableMeta>, node: u16, last: Seq) -> Self {
-        Self { table, generator: SeqGenerator::new(node, last) }
-    }
-
-    pub fn table(&self) -> &Arc<TableMeta> {
-        &self.table
+    pub fn new(node: u16, last: Seq) -> Self {
+        Self { generator: SeqGenerator::new(node, last) }
     }
 
     /// The highest position given so far.
@@ -29,10 +24,17 @@ impl Sequencer {
     }
 
     /// Gives the changes of one statement adjacent positions, in their order. `None` where there are no changes.
-    pub fn assign(&mut self, owner: Owner, changes: Vec<Change>, now_ms: i64) -> Option<CommittedChanges> {
+    /// `table`: as the statement was bound against it.
+    pub fn assign(
+        &mut self,
+        table: Arc<TableMeta>,
+        owner: Owner,
+        changes: Vec<Change>,
+        now_ms: i64,
+    ) -> Option<CommittedChanges> {
         let changes: Vec<(Seq, Change)> =
             changes.into_iter().map(|change| (self.generator.next(now_ms), change)).collect();
         let range = SeqRange { first: changes.first()?.0, last: changes.last()?.0 };
-        Some(CommittedChanges { table: self.table.clone(), owner, range, changes: changes.into() })
+        Some(CommittedChanges { table, owner, range, changes: changes.into() })
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::model::{
-    AccessLevel, Assignment, ColumnMeta, ColumnName, DataType, NamespaceName, PkBytes, RowBytes, StoredRow, TableId,
-    TableKind, TableMeta, TableName, Value, WriteOp,
+    AccessLevel, Assignment, ColumnMeta, ColumnName, DataType, NamespaceName, PkBytes, RowBytes, SchemaHistory,
+    StoredRow, TableId, TableKind, TableMeta, TableName, Value, WriteOp,
 };
 use crate::partition::core::RowEditor;
 use crate::storage::{keys, row_codec};
@@ -33,6 +33,7 @@ pub(super) fn simulated_table() -> Arc<TableMeta> {
         schema_version: 1,
         created_at: 0,
         updated_at: 0,
+        history: SchemaHistory::default(),
     })
 }
 
@@ -90,6 +91,10 @@ pub(super) struct Editor<'a>(pub &'a TableMeta);
 impl RowEditor for Editor<'_> {
     fn patch(&self, row: &RowBytes, assignments: &[Assignment]) -> Result<RowBytes> {
         row_codec::patch(self.0, row, assignments)
+    }
+
+    fn todays(&self, row: &RowBytes) -> Result<RowBytes> {
+        row_codec::todays(self.0, row)
     }
 
     fn describe_key(&self, pk: &PkBytes) -> (String, String) {

@@ -9,11 +9,15 @@ use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast;
 
-use crate::model::{Catalog, ColumnDefault, Durability, Param, TableMeta, UserId, WriteCommand, WriteOp};
+use crate::error::Result;
+use crate::model::{
+    Catalog, ColumnDefault, ColumnMeta, Durability, Param, TableMeta, UserId, Value, WriteCommand, WriteOp,
+};
 
 pub use change::{bind_computed, bind_delete, bind_update};
 pub use ids::IdSource;
 pub use insert::{bind_insert, bind_rows};
+pub(crate) use name::column_named;
 pub(crate) use select::plain_query;
 
 mod cells;
@@ -52,6 +56,14 @@ impl<'a> BindContext<'a> {
             ops,
             durability: self.request_durability.or(table.durability).unwrap_or(self.durability),
         }
+    }
+
+    /// What the column's DEFAULT is at this moment.
+    ///
+    /// # Errors
+    /// None for a default that was checked when it was defined.
+    pub(crate) fn default_of(&self, column: &ColumnMeta) -> Result<Value> {
+        row::Fill::default_of(column)?.value(self, column, 1)
     }
 
     /// A value of a function of DEFAULT; a new one on each call.

@@ -177,7 +177,7 @@ impl VisibleSchemas {
             ctx.catalog.namespaces.keys().map(|name| (name.as_str().to_owned(), VisibleTables::default())).collect();
         for table in ctx.catalog.tables().filter(|table| Policy.sees(&ctx.principal, table)) {
             let tables = schemas.entry(table.name.namespace().as_str().to_owned()).or_default();
-            tables.schemas.insert(table.name.table().to_owned(), table.arrow_schema());
+            tables.schemas.insert(table.name.table().to_owned(), table.declared_schema());
         }
         if Policy.may_read_system(&ctx.principal).is_ok() {
             let tables = SystemTable::ALL.iter().map(|table| (table.name().to_owned(), table.schema()));

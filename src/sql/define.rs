@@ -1,8 +1,8 @@
-//! CREATE TABLE to a checked table.
+//! CREATE TABLE and ALTER TABLE to a checked table.
 //!
 //! Owns every rule about what a table may be: its kind, key, columns, defaults and options.
 //! Never stores anything and gives out no ids. What is accepted here is honoured; the rest is refused by name.
-//! Start at [`define_table`].
+//! Start at [`define_table`] and [`alter_table`].
 
 use std::collections::HashSet;
 
@@ -11,15 +11,17 @@ use datafusion::sql::sqlparser::ast;
 use crate::error::{Error, Result};
 use crate::model::schema::LOCAL_STORAGE;
 use crate::model::{
-    AccessLevel, ColumnDefault, ColumnMeta, ColumnName, DataType, Durability, Principal, Role, TableId, TableKind,
-    TableMeta, TableName,
+    AccessLevel, ColumnDefault, ColumnMeta, ColumnName, DataType, Durability, Principal, Role, SchemaHistory, TableId,
+    TableKind, TableMeta, TableName,
 };
 use crate::sql::statement::CreateTable;
 
+pub use alter::{Alteration, AlteredTable, alter_table};
 pub(crate) use default::default_value;
 pub(crate) use types::data_type;
 pub(crate) use words::is_reserved_word;
 
+mod alter;
 mod default;
 mod types;
 mod words;
@@ -57,7 +59,7 @@ pub fn define_table(
         columns.push(column);
     }
     let primary_key = define_key(create, kind, &mut columns, primary_key)?;
-    let options = Options::read(create, kind)?;
+    let options = Options::default().with(&create.options, kind)?;
     Ok(TableMeta {
         id,
         name,
@@ -69,6 +71,7 @@ pub fn define_table(
         schema_version: 1,
         created_at: now_us,
         updated_at: now_us,
+        history: SchemaHistory::default(),
     })
 }
 
@@ -80,11 +83,7 @@ fn default_kind(name: &TableName, caller: &Principal) -> TableKind {
 
 /// The column, and whether PRIMARY KEY stands behind it.
 fn define_column(definition: &ast::ColumnDef, id: u32) -> Result<(ColumnMeta, bool)> {
-    let name = ColumnName::parse(&definition.name.value)?;
-    if definition.name.quote_style.is_none() && is_reserved_word(&definition.name.value) {
-        let fault = "it is a reserved word of SQL; choose another name or put it in double quotes".to_owned();
-        return Err(Error::InvalidName { what: "column", name: definition.name.value.clone(), fault });
-    }
+    let name = new_name(&definition.name)?;
     let serial = types::is_serial(&definition.data_type);
     let data_type = if serial { DataType::BigInt } else { data_type(&definition.data_type)? };
     let mut column = ColumnMeta { id, name, data_type, nullable: true, default: None };
@@ -114,6 +113,16 @@ fn define_column(definition: &ast::ColumnDef, id: u32) -> Result<(ColumnMeta, bo
         return Err(unsupported_constraint("UNIQUE"));
     }
     Ok((column, is_key))
+}
+
+/// The name of a column that does not exist yet.
+fn new_name(name: &ast::Ident) -> Result<ColumnName> {
+    let parsed = ColumnName::parse(&name.value)?;
+    if name.quote_style.is_none() && is_reserved_word(&name.value) {
+        let fault = "it is a reserved word of SQL; choose another name or put it in double quotes".to_owned();
+        return Err(Error::InvalidName { what: "column", name: name.value.clone(), fault });
+    }
+    Ok(parsed)
 }
 
 /// AUTO_INCREMENT, IDENTITY and GENERATED … AS IDENTITY make ids; nothing else is left that we have.
@@ -206,15 +215,23 @@ fn unsupported_constraint(what: &str) -> Error {
 }
 
 /// What WITH says, checked against the kind.
+#[derive(Clone, Copy, PartialEq)]
 struct Options {
     access: AccessLevel,
     durability: Option<Durability>,
 }
 
+impl Default for Options {
+    fn default() -> Self {
+        Self { access: AccessLevel::Private, durability: None }
+    }
+}
+
 impl Options {
-    fn read(create: &CreateTable, kind: TableKind) -> Result<Options> {
-        let mut options = Options { access: AccessLevel::Private, durability: None };
-        for (name, value) in &create.options {
+    /// These, but for what is `given`: names in upper case.
+    fn with(self, given: &[(String, String)], kind: TableKind) -> Result<Options> {
+        let mut options = self;
+        for (name, value) in given {
             let only_for = |kinds: &str| Err(Error::InvalidSql(format!("Table option '{name}' is for {kinds} tables")));
             match (name.as_str(), kind) {
                 ("ACCESS_LEVEL", TableKind::Shared) => options.access = access_level(value)?,

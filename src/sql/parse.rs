@@ -14,6 +14,7 @@ use crate::sql::statement::{ParsedStatement, Statement, TableRef};
 use dialect::InboxDialect;
 use source::{Source, syntax};
 
+mod alter;
 mod dialect;
 mod dml;
 mod guard;
@@ -172,9 +173,12 @@ impl<'a> StatementParser<'a> {
         if self.peek_is("USER") && !self.peek_nth_is(1, "TABLE") {
             return self.alter_user();
         }
+        if ["TABLE", "USER", "SHARED", "STREAM"].iter().any(|word| self.peek_is(word)) {
+            return self.alter_table();
+        }
         match refused::other_object("ALTER", &self.peek_words()) {
             Some(error) => Err(error),
-            None => Err(self.expected("NAMESPACE or USER")),
+            None => Err(self.expected("NAMESPACE, TABLE, USER TABLE, SHARED TABLE or USER")),
         }
     }
 

@@ -39,6 +39,7 @@ pub enum Statement {
     Use(NamespaceName),
     ShowNamespaces,
     CreateTable(Box<CreateTable>),
+    AlterTable(Box<AlterTable>),
     DropTable {
         kind: Option<TableKind>,
         name: TableRef,
@@ -135,6 +136,53 @@ pub struct CreateTable {
     pub constraints: Vec<ast::TableConstraint>,
     /// Of WITH, without TYPE: names in upper case, values without their quotes.
     pub options: Vec<(String, String)>,
+}
+
+#[derive(Debug, Clone)]
+pub struct AlterTable {
+    /// `None`: whatever it is.
+    pub kind: Option<TableKind>,
+    pub if_exists: bool,
+    pub name: TableRef,
+    pub operation: AlterOperation,
+}
+
+/// What an ALTER TABLE does. Columns as they were written.
+#[derive(Debug, Clone)]
+pub enum AlterOperation {
+    AddColumn {
+        definition: Box<ast::ColumnDef>,
+        if_not_exists: bool,
+    },
+    DropColumn {
+        column: String,
+        if_exists: bool,
+    },
+    RenameColumn {
+        column: String,
+        to: ast::Ident,
+    },
+    /// `nullable`: `None` leaves it as it is.
+    ModifyColumn {
+        column: String,
+        data_type: ast::DataType,
+        nullable: Option<bool>,
+    },
+    SetNotNull {
+        column: String,
+    },
+    DropNotNull {
+        column: String,
+    },
+    SetDefault {
+        column: String,
+        default: Box<ast::Expr>,
+    },
+    DropDefault {
+        column: String,
+    },
+    /// Names in upper case, values without their quotes; at least one.
+    SetOptions(Vec<(String, String)>),
 }
 
 /// How a new user proves who they are.

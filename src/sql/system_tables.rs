@@ -10,7 +10,12 @@ use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit
 use datafusion::common::{Result, ScalarValue};
 
 use crate::model::schema::LOCAL_STORAGE;
-use crate::model::{Catalog, ColumnMeta, NamespaceMeta, Role, TableKind, TableMeta, TableName, UserId};
+use crate::model::{
+    AccessLevel, Catalog, ColumnMeta, Durability, NamespaceMeta, Role, TableKind, TableMeta, TableName, UserId,
+};
+use schemas::{SCHEMAS, SchemaRow};
+
+mod schemas;
 
 /// What the system tables show that is not in the [`Catalog`].
 pub trait SystemData: Send + Sync {
@@ -83,6 +88,7 @@ pub(crate) enum SystemTable {
     Namespaces,
     Tables,
     Columns,
+    Schemas,
     Live,
     Jobs,
     JobNodes,
@@ -94,6 +100,7 @@ impl SystemTable {
         SystemTable::Namespaces,
         SystemTable::Tables,
         SystemTable::Columns,
+        SystemTable::Schemas,
         SystemTable::Live,
         SystemTable::Jobs,
         SystemTable::JobNodes,
@@ -109,6 +116,7 @@ impl SystemTable {
             SystemTable::Namespaces => "namespaces",
             SystemTable::Tables => "tables",
             SystemTable::Columns => "columns",
+            SystemTable::Schemas => "schemas",
             SystemTable::Live => "live",
             SystemTable::Jobs => "jobs",
             SystemTable::JobNodes => "job_nodes",
@@ -121,6 +129,7 @@ impl SystemTable {
             SystemTable::Namespaces => schema_of(NAMESPACES),
             SystemTable::Tables => schema_of(TABLES),
             SystemTable::Columns => schema_of(COLUMNS),
+            SystemTable::Schemas => schema_of(SCHEMAS),
             SystemTable::Live => schema_of(LIVE),
             SystemTable::Jobs => schema_of(JOBS),
             SystemTable::JobNodes => schema_of(JOB_NODES),
@@ -145,6 +154,10 @@ impl SystemTable {
             SystemTable::Columns => {
                 let rows: Vec<ColumnRow> = catalog.tables().flat_map(columns_of).collect();
                 batch_of(COLUMNS, &rows)
+            }
+            SystemTable::Schemas => {
+                let rows: Vec<SchemaRow> = catalog.tables().flat_map(schemas::versions_of).collect();
+                batch_of(SCHEMAS, &rows)
             }
             SystemTable::Live => batch_of(LIVE, &system.live()),
             SystemTable::Jobs => batch_of(JOBS, &system.jobs()),
@@ -272,7 +285,7 @@ const TABLES: &[Column<Arc<TableMeta>>] = &[
     text("table_type", |r| r.kind.as_str().into()),
     null(text("storage_id", |_| words(Some(LOCAL_STORAGE)))),
     bigint("version", |r| i64::from(r.schema_version).into()),
-    null(text("options", |r| words(Some(table_options(r))))),
+    null(text("options", |r| words(Some(table_options(r.kind, r.access, r.durability))))),
     null(text("comment", |_| words(None::<String>))),
     time("updated_at", |r| micros(r.updated_at)),
     time("created_at", |r| micros(r.created_at)),
@@ -349,13 +362,13 @@ const JOB_NODES: &[Column<JobRow>] = &[
 ];
 
 /// The options that CREATE TABLE was given or that stand in their place, as JSON.
-fn table_options(table: &TableMeta) -> String {
+fn table_options(kind: TableKind, access: AccessLevel, durability: Option<Durability>) -> String {
     let mut options = serde_json::Map::new();
-    options.insert("TYPE".to_owned(), table.kind.as_str().to_ascii_uppercase().into());
-    if table.kind == TableKind::Shared {
-        options.insert("ACCESS_LEVEL".to_owned(), table.access.as_str().into());
+    options.insert("TYPE".to_owned(), kind.as_str().to_ascii_uppercase().into());
+    if kind == TableKind::Shared {
+        options.insert("ACCESS_LEVEL".to_owned(), access.as_str().into());
     }
-    if let Some(durability) = table.durability {
+    if let Some(durability) = durability {
         options.insert("DURABILITY".to_owned(), durability.as_str().into());
     }
     serde_json::Value::Object(options).to_string()

@@ -2,8 +2,11 @@
 //!
 //! Form (`docs/on-disk-format.md`): schema version (LEB128) ∥ null bitmap (bit set = NULL, one per column) ∥ the cells
 //! that are not NULL, in column order: fixed width little-endian, or LEB128 length ∥ bytes.
-//! Never stores `_seq`: it is the key.
+//! A row keeps the version that it was written under: one of an older version is read by that version's columns and
+//! brought to today's ([`older`]), one of a newer version is for a reader with a newer definition.
+//! Never stores `_seq`: it is the key. Never rewrites a row because its table was altered.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -16,8 +19,10 @@ use bytes::Bytes;
 
 use super::varint;
 use crate::error::{Error, Result};
-use crate::model::schema::LOCAL_STORAGE;
-use crate::model::{Assignment, DataType, Owner, RowBytes, StoredRow, TableMeta, Value, ValueRef};
+use crate::model::schema::{LOCAL_STORAGE, RowLayout};
+use crate::model::{Assignment, ColumnMeta, DataType, Owner, RowBytes, StoredRow, TableMeta, Value, ValueRef};
+
+mod older;
 
 /// Encodes one row: `values` are one per column of `table`, in order, each of which [`Value::fits`] its column.
 pub fn encode(table: &TableMeta, values: &[Value]) -> RowBytes {
@@ -78,14 +83,23 @@ struct Cells<'a> {
 }
 
 impl<'a> Cells<'a> {
-    fn open(table: &TableMeta, bytes: &'a [u8]) -> Option<Self> {
-        let mut rest = bytes;
-        let version = varint::take(&mut rest)?;
-        if version != u64::from(table.schema_version) {
-            return None;
-        }
-        let (bitmap, rest) = rest.split_at_checked(table.columns.len().div_ceil(8))?;
-        Some(Self { bitmap, rest, column: 0 })
+    /// The row's cells; where they are not those of today's columns, how they are read.
+    ///
+    /// # Errors
+    /// `INTERNAL` where the bytes are no row of `table`, `TABLE_ALTERED` where `table` is older than the row.
+    fn open<'t>(table: &'t TableMeta, row: &'a RowBytes) -> Result<(Self, Option<&'t RowLayout>)> {
+        let mut rest: &[u8] = &row.0;
+        let version = varint::take(&mut rest).and_then(|version| u32::try_from(version).ok());
+        let version = version.ok_or_else(|| damaged(table))?;
+        let layout = match version.cmp(&table.schema_version) {
+            Ordering::Equal => None,
+            Ordering::Greater => return Err(Error::TableAltered(table.name.clone())),
+            Ordering::Less => Some(table.layout(version).ok_or_else(|| damaged(table))?),
+        };
+        let layout = layout.filter(|layout| !layout.is_todays);
+        let columns = layout.map_or(table.columns.len(), |layout| layout.cells.len());
+        let (bitmap, rest) = rest.split_at_checked(columns.div_ceil(8)).ok_or_else(|| damaged(table))?;
+        Ok((Self { bitmap, rest, column: 0 }, layout))
     }
 
     fn next(&mut self, ty: DataType) -> Option<ValueRef<'a>> {
@@ -122,10 +136,15 @@ fn damaged(table: &TableMeta) -> Error {
     Error::internal(format!("a stored row of table {} ({}) is damaged or of another schema", table.name, table.id))
 }
 
+/// The row's values, one per column of `table`.
+///
 /// # Errors
-/// `INTERNAL` where the bytes are no row of `table`.
+/// `INTERNAL` where the bytes are no row of `table`, `TABLE_ALTERED` where `table` is older than the row.
 pub fn decode(table: &TableMeta, row: &RowBytes) -> Result<Vec<Value>> {
-    let mut cells = Cells::open(table, &row.0).ok_or_else(|| damaged(table))?;
+    let (mut cells, layout) = Cells::open(table, row)?;
+    if let Some(layout) = layout {
+        return older::values(layout, cells, table.columns.len()).ok_or_else(|| damaged(table));
+    }
     table
         .columns
         .iter()
@@ -136,13 +155,25 @@ pub fn decode(table: &TableMeta, row: &RowBytes) -> Result<Vec<Value>> {
 /// The row with some cells replaced.
 ///
 /// # Errors
-/// `INTERNAL` where the bytes are no row of `table`.
+/// As [`decode`].
 pub fn patch(table: &TableMeta, row: &RowBytes, assignments: &[Assignment]) -> Result<RowBytes> {
     let mut values = decode(table, row)?;
     for assignment in assignments {
         values[assignment.column] = assignment.value.clone();
     }
     Ok(encode(table, &values))
+}
+
+/// The row as it would be written today: two rows that are equal so hold the same.
+///
+/// # Errors
+/// As [`decode`].
+pub fn todays(table: &TableMeta, row: &RowBytes) -> Result<RowBytes> {
+    let mut rest: &[u8] = &row.0;
+    if varint::take(&mut rest) == Some(u64::from(table.schema_version)) {
+        return Ok(row.clone());
+    }
+    decode(table, row).map(|values| encode(table, &values))
 }
 
 /// Where a stored row's cell goes.
@@ -348,9 +379,9 @@ impl BatchBuilder {
     /// Appends a row. `owner` is read only for the all-owners schema.
     ///
     /// # Errors
-    /// `INTERNAL` where the bytes are no row of the table.
+    /// As [`decode`].
     pub fn push(&mut self, owner: &Owner, stored: &StoredRow) -> Result<()> {
-        self.push_cells(&stored.row).ok_or_else(|| damaged(&self.table))?;
+        self.push_cells(&stored.row)?;
         for column in &mut self.columns {
             match column {
                 Column::Cell(..) => {}
@@ -364,20 +395,18 @@ impl BatchBuilder {
         Ok(())
     }
 
-    fn push_cells(&mut self, row: &RowBytes) -> Option<()> {
+    fn push_cells(&mut self, row: &RowBytes) -> Result<()> {
         if self.walk == 0 {
-            return Some(());
+            return Ok(());
         }
-        let mut cells = Cells::open(&self.table, &row.0)?;
-        for i in 0..self.walk {
-            let value = cells.next(self.table.columns[i].data_type)?;
-            if let Some(target) = self.targets[i]
-                && let Column::Cell(builder) = &mut self.columns[target]
-            {
-                builder.push(value)?;
-            }
-        }
-        Some(())
+        let Self { table, columns, targets, walk, .. } = self;
+        let (mut cells, layout) = Cells::open(table, row)?;
+        let mut builders = Builders { columns, targets };
+        let pushed = match layout {
+            None => builders.push_todays(&table.columns[..*walk], &mut cells),
+            Some(layout) => builders.push_older(layout, cells),
+        };
+        pushed.ok_or_else(|| damaged(table))
     }
 
     pub fn len(&self) -> usize {
@@ -410,6 +439,34 @@ impl BatchBuilder {
     }
 }
 
+/// Where the cells of a row go.
+struct Builders<'b> {
+    columns: &'b mut [Column],
+    /// As in [`BatchBuilder`].
+    targets: &'b [Option<usize>],
+}
+
+impl Builders<'_> {
+    /// For a column of the table by its position; `None` where it is not built.
+    fn of(&mut self, position: usize) -> Option<&mut CellBuilder> {
+        match &mut self.columns[self.targets[position]?] {
+            Column::Cell(builder) => Some(builder),
+            _ => None,
+        }
+    }
+
+    /// `None` where the bytes are no row of these columns.
+    fn push_todays(&mut self, columns: &[ColumnMeta], cells: &mut Cells<'_>) -> Option<()> {
+        for (position, column) in columns.iter().enumerate() {
+            let value = cells.next(column.data_type)?;
+            if let Some(builder) = self.of(position) {
+                builder.push(value)?;
+            }
+        }
+        Some(())
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use arrow::array::{Array, AsArray};
@@ -418,7 +475,8 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::model::{
-        AccessLevel, ColumnMeta, ColumnName, NamespaceName, RowPlace, Seq, TableId, TableKind, TableName, UserId,
+        AccessLevel, ColumnMeta, ColumnName, NamespaceName, RowPlace, SchemaHistory, Seq, TableId, TableKind,
+        TableName, UserId,
     };
 
     /// A table `t.t` with columns `c0`, `c1`, … of these types.
@@ -441,6 +499,7 @@ pub(crate) mod tests {
             schema_version: 1,
             created_at: 0,
             updated_at: 0,
+            history: SchemaHistory::default(),
         }
     }
 

@@ -224,3 +224,33 @@ pub(super) fn storage_error(error: fjall::Error) -> Error {
     tracing::error!(%error, "storage engine failed");
     Error::StorageUnavailable
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The format number of a folder becomes `number`.
+    fn set_format(folder: &Path, number: u32) {
+        let (store, _) = Store::open(folder, 1 << 20).unwrap();
+        let mut batch = store.db.batch().durability(Some(PersistMode::SyncAll));
+        batch.insert(&store.keyspaces.records, keys::record(RecordKind::Store, FORMAT_RECORD), number.to_be_bytes());
+        batch.commit().unwrap();
+    }
+
+    fn format_of(store: &Store) -> Vec<u8> {
+        let records = store.records(RecordKind::Store).unwrap();
+        records.into_iter().find(|(name, _)| name == FORMAT_RECORD).unwrap().1
+    }
+
+    #[test]
+    fn an_older_format_is_taken_over_and_a_newer_one_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        set_format(folder.path(), 1);
+        let (store, _) = Store::open(folder.path(), 1 << 20).unwrap();
+        assert_eq!(format_of(&store), FORMAT_VERSION.to_be_bytes(), "older programs must not misread what comes now");
+        drop(store);
+        set_format(folder.path(), FORMAT_VERSION + 1);
+        let refused = Store::open(folder.path(), 1 << 20).err().unwrap();
+        assert!(matches!(refused, OpenError::NewerFormat { found, .. } if found == FORMAT_VERSION + 1), "{refused}");
+    }
+}

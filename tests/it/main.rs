@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests play the outside: its environment, its threads, its clock")]
 
+mod alter;
 mod api;
 mod crash;
 mod demo;

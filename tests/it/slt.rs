@@ -52,6 +52,9 @@ macro_rules! slt {
 
 slt! {
     aggregates
+    alter_refused
+    alter_rights
+    alter_table
     create_table
     defaults
     delete

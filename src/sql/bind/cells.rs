@@ -12,9 +12,10 @@ use arrow::buffer::NullBuffer;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType as ArrowType, Field, Float32Type, TimeUnit};
 
-use super::given::{Given, decimal_text};
+use super::given::Given;
 use crate::error::{Error, Result};
 use crate::model::DataType;
+use crate::model::value::text::decimal_text;
 
 /// A column of a batch, brought to one of few forms once.
 pub(super) struct Cells {

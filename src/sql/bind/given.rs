@@ -6,9 +6,9 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use chrono::{DateTime, Days, NaiveDate, NaiveTime};
 
 use crate::model::value::ConvertFault;
+use crate::model::value::text::{date_text, decimal_text, time_text, timestamp_text, vector_text};
 use crate::model::{DataType, Param, Value};
 
 const DAY_US: i64 = 86_400_000_000;
@@ -97,42 +97,6 @@ impl<'a> Given<'a> {
             Given::Time(v) => Value::from_text(time_text(v), to),
         }
     }
-}
-
-/// The digits of a decimal with its point.
-pub(crate) fn decimal_text(unscaled: i128, ty: DataType) -> String {
-    let DataType::Decimal { scale, .. } = ty else { return unscaled.to_string() };
-    if scale <= 0 {
-        return format!("{unscaled}{}", "0".repeat(usize::from(scale.unsigned_abs())));
-    }
-    let scale = usize::from(scale.unsigned_abs());
-    let digits = format!("{:0>width$}", unscaled.unsigned_abs(), width = scale + 1);
-    let (whole, fraction) = digits.split_at(digits.len() - scale);
-    format!("{}{whole}.{fraction}", if unscaled < 0 { "-" } else { "" })
-}
-
-fn vector_text(v: &[f32]) -> String {
-    let numbers: Vec<String> = v.iter().map(f32::to_string).collect();
-    format!("[{}]", numbers.join(","))
-}
-
-fn date_text(days: i32) -> String {
-    let epoch = NaiveDate::default();
-    let distance = Days::new(u64::from(days.unsigned_abs()));
-    let date = if days < 0 { epoch.checked_sub_days(distance) } else { epoch.checked_add_days(distance) };
-    date.map_or_else(|| format!("day {days}"), |date| date.to_string())
-}
-
-fn time_text(us: i64) -> String {
-    let seconds = u32::try_from(us.div_euclid(1_000_000)).unwrap_or(u32::MAX);
-    let nanos = u32::try_from(us.rem_euclid(1_000_000) * 1_000).unwrap_or(u32::MAX);
-    NaiveTime::from_num_seconds_from_midnight_opt(seconds, nanos)
-        .map_or_else(|| format!("microsecond {us}"), |time| time.to_string())
-}
-
-fn timestamp_text(us: i64) -> String {
-    DateTime::from_timestamp_micros(us)
-        .map_or_else(|| format!("microsecond {us}"), |at| at.naive_utc().format("%Y-%m-%d %H:%M:%S%.f").to_string())
 }
 
 #[cfg(test)]

@@ -140,10 +140,18 @@ pub(crate) fn written_column(table: &TableMeta, name: &ObjectName) -> Result<usi
         let name = ident.value.to_ascii_lowercase();
         return Err(Error::InvalidSql(format!("Column '{name}' is kept by the database and cannot be written")));
     }
-    Err(Error::ColumnNotFound {
-        column: ident.value.clone(),
+    column_named(table, &ident.value)
+}
+
+/// Position of a column of the table's own.
+///
+/// # Errors
+/// `COLUMN_NOT_FOUND`, with the name that was probably meant.
+pub(crate) fn column_named(table: &TableMeta, name: &str) -> Result<usize> {
+    table.column_index(name).ok_or_else(|| Error::ColumnNotFound {
+        column: name.to_owned(),
         table: table.name.to_string(),
-        suggestion: nearest(&ident.value, table.columns.iter().map(|c| c.name.as_str())),
+        suggestion: nearest(name, table.columns.iter().map(|c| c.name.as_str())),
     })
 }
 

@@ -68,6 +68,14 @@ fn literal_text(given: Given<'_>) -> String {
     }
 }
 
+/// Is it a default of a column of type `ty`, too?
+pub(super) fn fits(default: &ColumnDefault, ty: DataType) -> bool {
+    match default {
+        ColumnDefault::Literal(literal) => default_value(literal, ty).is_ok(),
+        function => generates(function, ty),
+    }
+}
+
 pub(super) fn generates(function: &ColumnDefault, ty: DataType) -> bool {
     types_of(function).1(ty)
 }

@@ -11,8 +11,8 @@ use super::{Engine, EngineConfig, OwnerScope, QueryContext};
 use crate::error::Result;
 use crate::model::{
     AccessLevel, Catalog, CellEncoders, Change, ColumnMeta, ColumnName, CommittedChanges, DataType, Durability,
-    NamespaceMeta, NamespaceName, PartitionKey, Principal, Role, Seq, SeqGenerator, SeqRange, TableId, TableKind,
-    TableMeta, TableName, UserId, Value,
+    NamespaceMeta, NamespaceName, PartitionKey, Principal, Role, SchemaHistory, Seq, SeqGenerator, SeqRange, TableId,
+    TableKind, TableMeta, TableName, UserId, Value,
 };
 use crate::sql::bind::IdSource;
 use crate::sql::statement::Statement;
@@ -55,6 +55,7 @@ fn table(id: u32, name: &str, kind: TableKind, access: AccessLevel, columns: &[(
         schema_version: 1,
         created_at: NOW_US,
         updated_at: NOW_US,
+        history: SchemaHistory::default(),
     }
 }
 

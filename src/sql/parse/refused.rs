@@ -52,11 +52,37 @@ pub(super) fn other_object(verb: &str, words: &[String]) -> Option<Error> {
         "MATERIALIZED" => not_yet(format!("{verb} MATERIALIZED VIEW")),
         "UNIQUE" if words.next() == Some("INDEX") => not_yet(format!("{verb} UNIQUE INDEX")),
         "VECTOR" if words.next() == Some("INDEX") => not_yet(format!("{verb} VECTOR INDEX")),
-        "USER" | "SHARED" | "STREAM" if words.next() == Some("TABLE") => not_yet(format!("{verb} TABLE")),
-        object @ ("TABLE" | "VIEW" | "INDEX" | "STORAGE" | "TOPIC" | "FUNCTION" | "TRIGGER" | "SEQUENCE" | "TYPE"
-        | "DOMAIN" | "PROCEDURE" | "EXTENSION" | "POLICY" | "MACRO") => not_yet(format!("{verb} {object}")),
+        object @ ("VIEW" | "INDEX" | "STORAGE" | "TOPIC" | "FUNCTION" | "TRIGGER" | "SEQUENCE" | "TYPE" | "DOMAIN"
+        | "PROCEDURE" | "EXTENSION" | "POLICY" | "MACRO") => not_yet(format!("{verb} {object}")),
         object @ ("SCHEMA" | "DATABASE" | "CATALOG") => never(format!("{verb} {object}"), "use NAMESPACE"),
         object @ ("ROLE" | "GROUP") => never(format!("{verb} {object}"), "a user has one of five fixed roles"),
+        _ => return None,
+    })
+}
+
+/// `ALTER TABLE t` followed by these words.
+pub(super) fn alteration(words: &[String]) -> Option<Error> {
+    let mut words = words.iter().map(String::as_str);
+    let verb = words.next()?;
+    let object = words.next()?;
+    // A column may be called like an object: then nothing follows its name that could be one's.
+    let named = words.next().is_some();
+    Some(match (verb, object) {
+        ("ADD" | "DROP", "CONSTRAINT" | "PRIMARY" | "FOREIGN" | "CHECK" | "UNIQUE") => {
+            not_yet(format!("ALTER TABLE … {verb} {object}"))
+        }
+        ("ADD" | "CREATE" | "DROP", "INDEX" | "VECTOR" | "PARTITION") if named => {
+            not_yet(format!("ALTER TABLE … {verb} {object}"))
+        }
+        ("RENAME", "TO") => not_yet("ALTER TABLE … RENAME TO"),
+        ("RENAME", "CONSTRAINT") => not_yet("ALTER TABLE … RENAME CONSTRAINT"),
+        ("SET", "SCHEMA" | "TABLESPACE" | "LOGGED" | "UNLOGGED" | "WITHOUT") => {
+            Error::Unsupported(format!("ALTER TABLE … SET {object} is not supported"))
+        }
+        ("OWNER", "TO") => never("ALTER TABLE … OWNER TO", "rights come from roles and ACCESS_LEVEL"),
+        ("ENABLE" | "DISABLE" | "CLUSTER" | "INHERIT" | "ATTACH" | "DETACH" | "VALIDATE" | "CHANGE", _) => {
+            Error::Unsupported(format!("ALTER TABLE … {verb} is not supported"))
+        }
         _ => return None,
     })
 }

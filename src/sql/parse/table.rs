@@ -32,11 +32,7 @@ impl StatementParser<'_> {
         let mut kind = prefix;
         let mut options = Vec::new();
         if self.accept_word("WITH") {
-            for (name, value) in self.options()? {
-                let name = name.to_ascii_uppercase();
-                if options.iter().any(|(other, _)| *other == name) {
-                    return Err(Error::InvalidSql(format!("Table option '{name}' is given twice")));
-                }
+            for (name, value) in self.table_options()? {
                 if name == "TYPE" {
                     kind = Some(agreed_kind(prefix, &value)?);
                 } else {
@@ -99,7 +95,20 @@ impl StatementParser<'_> {
         Ok(Statement::DescribeTable { name })
     }
 
-    fn kind_prefix(&mut self) -> Result<Option<TableKind>> {
+    /// `(k = v, …)`: names in upper case, each once.
+    pub(super) fn table_options(&mut self) -> Result<Vec<(String, String)>> {
+        let mut options: Vec<(String, String)> = Vec::new();
+        for (name, value) in self.options()? {
+            let name = name.to_ascii_uppercase();
+            if options.iter().any(|(other, _)| *other == name) {
+                return Err(Error::InvalidSql(format!("Table option '{name}' is given twice")));
+            }
+            options.push((name, value));
+        }
+        Ok(options)
+    }
+
+    pub(super) fn kind_prefix(&mut self) -> Result<Option<TableKind>> {
         if self.accept_word("USER") {
             Ok(Some(TableKind::User))
         } else if self.accept_word("SHARED") {

@@ -272,7 +272,7 @@ fn syntax_errors_tell_their_place() {
         ("UPDATE t a = 1", "1:12: Expected: SET, found: ="),
         ("CREATE ELEPHANT x", "1:8: Expected: NAMESPACE, TABLE, USER TABLE, SHARED TABLE or USER, found: ELEPHANT"),
         ("DROP ELEPHANT x", "1:6: Expected: NAMESPACE, TABLE or USER, found: ELEPHANT"),
-        ("ALTER ELEPHANT x", "1:7: Expected: NAMESPACE or USER, found: ELEPHANT"),
+        ("ALTER ELEPHANT x", "1:7: Expected: NAMESPACE, TABLE, USER TABLE, SHARED TABLE or USER, found: ELEPHANT"),
         ("SHOW ELEPHANTS", "1:6: Expected: NAMESPACES, TABLES or COLUMNS, found: ELEPHANTS"),
         ("CREATE TABLE t", "1:15: Expected: (, found: EOF"),
         ("CREATE TABLE t (id INT,, b INT)", "1:24: Expected: column name or constraint definition, found: ,"),
@@ -296,8 +296,11 @@ fn what_is_not_there_is_refused_by_name() {
     let cases = [
         ("BEGIN", "BEGIN (explicit transactions)"),
         ("COMMIT", "COMMIT (explicit transactions)"),
-        ("ALTER TABLE t ADD COLUMN a INT", "ALTER TABLE"),
-        ("ALTER USER TABLE t ADD COLUMN a INT", "ALTER TABLE"),
+        ("ALTER TABLE t RENAME TO u", "ALTER TABLE … RENAME TO"),
+        ("ALTER TABLE t ADD CONSTRAINT c UNIQUE (a)", "ALTER TABLE … ADD CONSTRAINT"),
+        ("ALTER TABLE t DROP PRIMARY KEY", "ALTER TABLE … DROP PRIMARY"),
+        ("ALTER TABLE t CREATE VECTOR INDEX v USING COSINE", "ALTER TABLE … CREATE VECTOR"),
+        ("ALTER TABLE t DROP INDEX v", "ALTER TABLE … DROP INDEX"),
         ("CREATE VIEW v AS SELECT 1", "CREATE VIEW"),
         ("CREATE OR REPLACE VIEW v AS SELECT 1", "CREATE VIEW"),
         ("CREATE MATERIALIZED VIEW v AS SELECT 1", "CREATE MATERIALIZED VIEW"),
@@ -405,7 +408,7 @@ const SEEDS: &[&str] = &[
     "EXECUTE AS USER '*' (SELECT * FROM chat.msgs)",
     "SUBSCRIBE TO SELECT * FROM chat.msgs WHERE a = 1 OPTIONS (last_rows = 10)",
     "CREATE USER 'alice' WITH PASSWORD 'p' ROLE dba EMAIL 'e'",
-    "ALTER USER me SET PASSWORD 'new' CURRENT 'old'; SHOW TABLES IN chat; DESC TABLE a.b",
+    "ALTER TABLE a.b ADD COLUMN IF NOT EXISTS c INT NOT NULL DEFAULT 1; ALTER USER me SET PASSWORD 'new' CURRENT 'old'; SHOW TABLES IN chat; DESC TABLE a.b",
     "EXPLAIN ANALYZE SELECT 1; KILL LIVE QUERY 'a-b-c'; DROP NAMESPACE IF EXISTS n CASCADE",
 ];
 

@@ -32,6 +32,7 @@ macro_rules! scripts {
 scripts! {
     acting_for
     all_owners
+    alter
     authenticate
     changes
     errors
@@ -39,6 +40,7 @@ scripts! {
     initial_rows
     projection
     resume
+    revoked
     shared
     subscriptions
     tombstones
