@@ -364,7 +364,11 @@ impl ErrorCode {
     pub fn log_level(self) -> Level {
         match self {
             ErrorCode::Internal | ErrorCode::StorageUnavailable | ErrorCode::SegmentDamaged => Level::ERROR,
-            ErrorCode::ColdUnavailable | ErrorCode::Busy | ErrorCode::OutOfMemory | ErrorCode::SlowConsumer | ErrorCode::Aborted => Level::WARN,
+            ErrorCode::ColdUnavailable
+            | ErrorCode::Busy
+            | ErrorCode::OutOfMemory
+            | ErrorCode::SlowConsumer
+            | ErrorCode::Aborted => Level::WARN,
             _ => Level::DEBUG,
         }
     }

@@ -40,7 +40,9 @@ impl PartitionManifest {
             last = meta.last_seq;
         }
         if last > flushed_up_to {
-            return Err(Error::internal(format!("a segment reaches to {last}, and rows are flushed up to {flushed_up_to}")));
+            return Err(Error::internal(format!(
+                "a segment reaches to {last}, and rows are flushed up to {flushed_up_to}"
+            )));
         }
         Ok(Self { flushed_up_to, segments })
     }
@@ -106,13 +108,7 @@ impl PartitionManifest {
     ///
     /// # Errors
     /// `COLD_STORAGE_UNAVAILABLE`: the copy is old then, which concerns nobody but its reader.
-    pub async fn write_copy(
-        &self,
-        store: &ColdStore,
-        folder: &str,
-        table: &TableMeta,
-        owner: &Owner,
-    ) -> Result<()> {
+    pub async fn write_copy(&self, store: &ColdStore, folder: &str, table: &TableMeta, owner: &Owner) -> Result<()> {
         let copy = Copy {
             table_id: table.id,
             table: table.name.to_string(),
@@ -151,4 +147,116 @@ pub(crate) fn head_value(flushed_up_to: Seq) -> Vec<u8> {
 /// `INTERNAL`.
 pub(crate) fn segment_entry(key: &PartitionKey, segment: &SegmentEntry) -> Result<(Vec<u8>, Vec<u8>)> {
     Ok((keys::manifest(key, segment.meta.first_seq), segment.to_bytes().map_err(Error::internal)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorCode;
+    use crate::model::{DataType, StoredRow, Value};
+    use crate::storage::row_codec::{self, tests::table_with};
+    use crate::storage::segment::testing::{Fixture, alice, run, seq, small};
+
+    /// Three segments of ten rows: ids 0 to 29 at positions 1 to 30.
+    fn fixture() -> (Fixture, PartitionManifest) {
+        let fixture = Fixture::new(table_with(&[DataType::BigInt, DataType::Text], &[0]));
+        let row = |i: i64| {
+            let values = [Value::Int(i), Value::Text(format!("row {i}"))];
+            let row = row_codec::encode(&fixture.table, &values);
+            StoredRow { seq: seq(i + 1), created: seq(i + 1), deleted: false, row }
+        };
+        let rows: Vec<StoredRow> = (0..30).map(row).collect();
+        let readers = fixture.write(fixture.spec(small(10)), &rows).unwrap();
+        let segments = readers.iter().map(|reader| reader.entry().clone()).collect();
+        let manifest = PartitionManifest::new(seq(40), segments).unwrap();
+        (fixture, manifest)
+    }
+
+    fn ids<'m>(segments: impl IntoIterator<Item = &'m Arc<SegmentEntry>>) -> Vec<u64> {
+        segments.into_iter().map(|segment| segment.meta.id.0).collect()
+    }
+
+    #[test]
+    fn only_what_may_have_the_rows_is_asked() {
+        let (fixture, manifest) = fixture();
+        let cases = [
+            (0, 0, vec![]),
+            (1, 30, vec![1, 2, 3]),
+            (10, 11, vec![1, 2]),
+            (11, 20, vec![2]),
+            (31, 99, vec![]),
+            (25, 5, vec![]),
+        ];
+        for (from, to, expected) in cases {
+            assert_eq!(ids(manifest.in_range(&(seq(from)..=seq(to)))), expected, "{from} to {to}");
+        }
+        let key = |i: i64| keys::encode_pk(&fixture.table, &[Value::Int(i), Value::Null], 1).unwrap();
+        assert_eq!(ids(manifest.may_hold(&key(15))), [2]);
+        assert_eq!(ids(manifest.may_hold(&key(30))), Vec::<u64>::new(), "above all keys");
+    }
+
+    #[test]
+    fn comes_back_from_its_entries() {
+        let (fixture, manifest) = fixture();
+        let key = PartitionKey { table: fixture.table.id, owner: alice() };
+        let entries = manifest.entries(&key).unwrap();
+        assert!(entries.is_sorted(), "the keyspace gives them in this order");
+        assert!(entries.iter().all(|(entry, _)| entry.starts_with(&keys::manifest_prefix(&key))));
+        let back = PartitionManifest::from_entries(entries.iter().cloned().map(Ok)).unwrap();
+        assert_eq!(back.flushed_up_to, manifest.flushed_up_to);
+        for (segment, other) in back.segments().iter().zip(manifest.segments()) {
+            assert_eq!(segment.meta, other.meta);
+            assert_eq!(segment.filter.to_bytes(), other.filter.to_bytes());
+            assert_eq!(segment.blocks, other.blocks);
+        }
+        let none: Vec<Result<(Vec<u8>, Vec<u8>)>> = Vec::new();
+        assert_eq!(PartitionManifest::from_entries(none).unwrap().flushed_up_to, Seq::ZERO);
+    }
+
+    #[test]
+    fn damaged_entries_are_told() {
+        let (fixture, manifest) = fixture();
+        let key = PartitionKey { table: fixture.table.id, owner: alice() };
+        let entries = manifest.entries(&key).unwrap();
+        let refused = |entries: Vec<(Vec<u8>, Vec<u8>)>| {
+            let error = PartitionManifest::from_entries(entries.into_iter().map(Ok)).unwrap_err();
+            assert_eq!(error.code(), ErrorCode::Internal);
+        };
+        let mut cut = entries.clone();
+        let length = cut[1].1.len();
+        cut[1].1.truncate(length - 1);
+        refused(cut);
+        let mut head = entries.clone();
+        head[0].1.pop();
+        refused(head);
+        let mut moved = entries.clone();
+        moved[1].0 = keys::manifest(&key, seq(2));
+        refused(moved);
+        let mut twice = entries.clone();
+        twice.insert(1, entries[1].clone());
+        refused(twice);
+        let mut low = entries;
+        low[0].1 = head_value(seq(29));
+        refused(low);
+    }
+
+    #[test]
+    fn the_copy_is_for_people() {
+        let (fixture, manifest) = fixture();
+        let first = PartitionManifest::new(seq(40), manifest.segments()[..1].to_vec()).unwrap();
+        for manifest in [&manifest, &first] {
+            run(manifest.write_copy(&fixture.store, "t/t/alice", &fixture.table, &alice())).unwrap();
+        }
+        let copy = run(fixture.store.content("t/t/alice/manifest.json")).unwrap().unwrap();
+        let copy: serde_json::Value = serde_json::from_slice(&copy).unwrap();
+        assert_eq!(copy["table"], "t.t");
+        assert_eq!(copy["user_id"], "alice");
+        assert_eq!(copy["flushed_up_to"], 40);
+        assert_eq!(copy["segments"].as_array().unwrap().len(), 1);
+        assert_eq!(copy["segments"][0]["path"], "t/t/alice/1-0000000000000001.parquet");
+        assert_eq!(copy["segments"][0]["stats"]["1"]["max"], "9");
+        run(first.write_copy(&fixture.store, "t/t", &fixture.table, &Owner::Shared)).unwrap();
+        let shared = run(fixture.store.content("t/t/manifest.json")).unwrap().unwrap();
+        assert!(!String::from_utf8(shared.to_vec()).unwrap().contains("user_id"));
+    }
 }

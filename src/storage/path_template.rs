@@ -61,7 +61,8 @@ impl PathTemplate {
             TableKind::User => &[Placeholder::Namespace, Placeholder::Table, Placeholder::User][..],
             TableKind::Shared => &[Placeholder::Namespace, Placeholder::Table],
         };
-        let segment = |value: &Placeholder| Segment { before: String::new(), value: Some(*value), after: String::new() };
+        let segment =
+            |value: &Placeholder| Segment { before: String::new(), value: Some(*value), after: String::new() };
         Self { segments: values.iter().map(segment).collect() }
     }
 
@@ -221,7 +222,7 @@ mod tests {
             ("{namespace}/{tableName}/{userId}", "chat/msgs/alice@example.com"),
             ("v1/{namespace_id}/{table_name}/u-{user_id}.d/", "v1/chat/msgs/u-alice@example.com.d"),
             ("{userId}/{namespace}/{tableName}", "alice@example.com/chat/msgs"),
-            ("{shard}/{namespace}/{tableName}/{userId}", "1b/chat/msgs/alice@example.com"),
+            ("{shard}/{namespace}/{tableName}/{userId}", "ff/chat/msgs/alice@example.com"),
         ];
         for (text, expected) in cases {
             let template = PathTemplate::parse(text, TableKind::User).unwrap();

@@ -22,7 +22,7 @@ mod verify;
 mod writer;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -31,7 +31,7 @@ pub use entry::{SegmentEntry, SegmentId, SegmentMeta, parse_file_name};
 pub use input::SegmentCache;
 pub use key_filter::KeyFilter;
 pub use lookup::FoundRow;
-pub use projection::RowPredicate;
+pub use projection::{Evaluate, RowPredicate};
 pub use reader::SegmentReader;
 pub use scan::{SegmentBatch, SegmentScan};
 pub use stats::{BOUND_MAX, ColumnStats};

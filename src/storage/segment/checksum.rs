@@ -122,8 +122,9 @@ impl FileSums {
 
 /// Sums up rows column by column, so that it does not matter how they are cut into batches.
 ///
-/// Of each column: the row numbers of its NULLs and the lengths of its values as `u32le` in one hash, the bytes of the
-/// values that are not NULL in another, as Arrow holds them. The result is the hash of all those hashes.
+/// Of each column, one hash of the bytes of its values as Arrow holds them, NULLs left out, and one of its shape: the row
+/// numbers of its NULLs (`u64le`), or where values differ in length, the length of each (`u32le`, `FFFFFFFF` for NULL). The
+/// result is the hash of the number of rows and all those hashes.
 pub(crate) struct RowSums {
     columns: Vec<ColumnSums>,
     rows: u64,
@@ -163,12 +164,13 @@ impl RowSums {
 
 impl ColumnSums {
     fn update(&mut self, array: &dyn Array, before: u64) -> Option<()> {
-        if let Some(nulls) = array.nulls().filter(|nulls| nulls.null_count() > 0) {
+        let nulls = array.nulls().filter(|nulls| nulls.null_count() > 0);
+        let varies = matches!(array.data_type(), ArrowType::Utf8 | ArrowType::Binary);
+        if let Some(nulls) = nulls.filter(|_| !varies) {
             for row in (0..array.len()).filter(|row| nulls.is_null(*row)) {
                 self.shape.update(&(before + row as u64).to_le_bytes());
             }
         }
-        let nulls = array.nulls();
         match array.data_type() {
             ArrowType::Boolean => {
                 let bits = array.as_boolean_opt()?;
@@ -206,7 +208,7 @@ impl ColumnSums {
     }
 
     fn fixed(&mut self, bytes: &[u8], width: usize, nulls: Option<&NullBuffer>) {
-        match nulls.filter(|nulls| nulls.null_count() > 0) {
+        match nulls {
             None => self.values.update(bytes),
             Some(nulls) => {
                 for row in nulls.valid_indices() {
@@ -218,10 +220,12 @@ impl ColumnSums {
 
     fn variable(&mut self, offsets: &[i32], bytes: &[u8], nulls: Option<&NullBuffer>) {
         for (row, ends) in offsets.windows(2).enumerate() {
-            if nulls.is_none_or(|nulls| nulls.is_valid(row)) {
-                self.shape.update(&(ends[1] - ends[0]).to_le_bytes());
-                self.values.update(&bytes[ends[0] as usize..ends[1] as usize]);
+            if nulls.is_some_and(|nulls| nulls.is_null(row)) {
+                self.shape.update(&[0xFF; 4]);
+                continue;
             }
+            self.shape.update(&(ends[1] - ends[0]).to_le_bytes());
+            self.values.update(&bytes[ends[0] as usize..ends[1] as usize]);
         }
     }
 }

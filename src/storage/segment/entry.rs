@@ -133,7 +133,13 @@ mod tests {
         let name = file_name(TableId(7), SegmentId(0x2a));
         assert_eq!(name, "7-000000000000002a.parquet");
         assert_eq!(parse_file_name(&name), Some((TableId(7), SegmentId(0x2a))));
-        for other in ["7-2a.parquet", "manifest.json", "7-000000000000002a.parquet.tmp", "-.parquet", "+7-000000000000002a.parquet"] {
+        for other in [
+            "7-2a.parquet",
+            "manifest.json",
+            "7-000000000000002a.parquet.tmp",
+            "-.parquet",
+            "+7-000000000000002a.parquet",
+        ] {
             assert_eq!(parse_file_name(other), None, "{other}");
         }
     }

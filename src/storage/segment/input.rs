@@ -282,15 +282,14 @@ mod tests {
 
     #[test]
     fn runs_are_whole_blocks_joined_where_they_touch() {
-        let cases: &[(&[Range<u64>], &[Range<u64>])] = &[
-            (&[0..1], &[0..1]),
-            (&[BLOCK - 1..BLOCK + 1], &[0..2]),
-            (&[5 * BLOCK..5 * BLOCK + 1, 0..1, 10..20], &[0..1, 5..6]),
-            (&[0..BLOCK, BLOCK..2 * BLOCK], &[0..2]),
-            (&[3..3], &[]),
-        ];
-        for (ranges, expected) in cases {
-            assert_eq!(block_runs(ranges), *expected, "{ranges:?}");
-        }
+        let runs = |ranges: &[(u64, u64)]| {
+            let ranges: Vec<Range<u64>> = ranges.iter().map(|(start, end)| *start..*end).collect();
+            block_runs(&ranges).into_iter().map(|run| (run.start, run.end)).collect::<Vec<_>>()
+        };
+        assert_eq!(runs(&[(0, 1)]), [(0, 1)]);
+        assert_eq!(runs(&[(BLOCK - 1, BLOCK + 1)]), [(0, 2)]);
+        assert_eq!(runs(&[(5 * BLOCK, 5 * BLOCK + 1), (0, 1), (10, 20)]), [(0, 1), (5, 6)]);
+        assert_eq!(runs(&[(0, BLOCK), (BLOCK, 2 * BLOCK)]), [(0, 2)]);
+        assert_eq!(runs(&[(3, 3)]), []);
     }
 }

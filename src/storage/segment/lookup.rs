@@ -60,7 +60,8 @@ impl SegmentReader {
             let pages = key_pages(footer, first.data_type, (group, column), wanted, rows.clone());
             let pages = pages.unwrap_or_else(|| vec![rows.clone()]);
             // A bloom filter takes bytes of its own to read: not for what is small.
-            let few = pages.iter().map(|page| page.end - page.start).sum::<u32>() <= 4 * super::properties::PAGE_ROWS as u32;
+            let few =
+                pages.iter().map(|page| page.end - page.start).sum::<u32>() <= 4 * super::properties::PAGE_ROWS as u32;
             if few || self.bloom_holds(footer, first.data_type, (group, column), wanted).await? {
                 candidates.extend(pages);
             }
@@ -76,8 +77,7 @@ impl SegmentReader {
         (group, column): (usize, usize),
         wanted: &[&PkBytes],
     ) -> Result<bool> {
-        let mut builder =
-            ParquetRecordBatchStreamBuilder::new_with_metadata(self.input.clone(), footer.plain.clone());
+        let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.input.clone(), footer.plain.clone());
         let filter = builder.get_row_group_column_bloom_filter(group, column).await;
         let Some(filter) = filter.map_err(|e| self.input.fault(e))? else { return Ok(true) };
         if filter.num_blocks() == 0 {

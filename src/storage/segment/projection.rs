@@ -17,13 +17,15 @@ use crate::error::{Error, Result};
 use crate::model::{ColumnDefault, ColumnMeta, DataType, TableMeta, Value};
 use crate::storage::row_codec::repeat;
 
+/// True for the rows that are wanted. An error ends the scan as it is.
+pub type Evaluate = Arc<dyn Fn(&RecordBatch) -> Result<BooleanArray> + Send + Sync>;
+
 /// Which rows a reader wants, by their values.
 #[derive(Clone)]
 pub struct RowPredicate {
     /// Positions in [`TableMeta::arrow_schema`] of the columns that it is asked with, in this order.
     pub columns: Vec<usize>,
-    /// True for the rows that are wanted. An error ends the scan as it is.
-    pub evaluate: Arc<dyn Fn(&RecordBatch) -> Result<BooleanArray> + Send + Sync>,
+    pub evaluate: Evaluate,
 }
 
 impl std::fmt::Debug for RowPredicate {
@@ -123,9 +125,7 @@ impl Projection {
 /// What rows from before a column hold in it.
 fn missing_value(column: &ColumnMeta) -> Value {
     match &column.default {
-        Some(ColumnDefault::Literal(literal)) => {
-            Value::from_literal(literal, column.data_type).unwrap_or(Value::Null)
-        }
+        Some(ColumnDefault::Literal(literal)) => Value::from_literal(literal, column.data_type).unwrap_or(Value::Null),
         _ => Value::Null,
     }
 }

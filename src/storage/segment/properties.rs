@@ -53,7 +53,11 @@ pub(super) fn writer_properties(spec: &SegmentSpec, sample: &RecordBatch, rows: 
         Compression::None => Codec::UNCOMPRESSED,
     };
     // Every column has one Parquet leaf, vectors too.
-    let order = SortingColumn { column_idx: i32::try_from(table.columns.len()).unwrap_or(i32::MAX), descending: false, nulls_first: false };
+    let order = SortingColumn {
+        column_idx: i32::try_from(table.columns.len()).unwrap_or(i32::MAX),
+        descending: false,
+        nulls_first: false,
+    };
     let mut properties = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_1_0)
         .set_created_by(format!("inboxdb {}", env!("CARGO_PKG_VERSION")))

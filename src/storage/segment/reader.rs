@@ -83,7 +83,7 @@ impl SegmentReader {
         let end = pages.starts.get(page + 1).copied().unwrap_or(self.entry().meta.rows);
         let mask = ProjectionMask::roots(footer.file().file_metadata().schema_descr(), [footer.seq_column()]);
         let mut position = *start;
-        let mut batches = self.open(footer, Opening::of(mask), &[*start..end])?;
+        let mut batches = self.open(footer, Opening::of(mask), std::slice::from_ref(&(*start..end)))?;
         while let Some(batch) = batches.try_next().await.map_err(|e| self.input.fault(e))? {
             let seqs: &Int64Array = batch.column(0).as_primitive::<Int64Type>();
             let below = seqs.values().partition_point(|other| *other < seq.get());
@@ -170,17 +170,12 @@ pub(super) fn stored_rows(table: &TableMeta, read: &SegmentBatch) -> Result<Vec<
         return Err(Error::internal("stored rows need their insert's position and their own"));
     };
     let own = table.columns.len();
-    let (seqs, deleted) =
-        (read.batch.column(own).as_primitive::<Int64Type>(), read.batch.column(own + 1).as_boolean());
+    let (seqs, deleted) = (read.batch.column(own).as_primitive::<Int64Type>(), read.batch.column(own + 1).as_boolean());
     let seq = |raw: i64| Seq::new(raw).ok_or_else(|| Error::internal(format!("{raw} is no position")));
     let mut rows = Vec::with_capacity(positions.len());
     for (i, row) in encode_rows(table, &read.batch)?.into_iter().enumerate() {
-        let stored = StoredRow {
-            seq: seq(seqs.value(i))?,
-            created: seq(created.value(i))?,
-            deleted: deleted.value(i),
-            row,
-        };
+        let stored =
+            StoredRow { seq: seq(seqs.value(i))?, created: seq(created.value(i))?, deleted: deleted.value(i), row };
         rows.push((positions[i], stored));
     }
     Ok(rows)
@@ -193,16 +188,17 @@ mod tests {
     #[test]
     fn ranges_are_counted_within_the_row_groups_that_have_them() {
         let groups = [0..10, 10..20, 20..30, 30..35];
-        let cases: &[(&[Range<u32>], (Vec<usize>, usize, Vec<Range<usize>>))] = &[
-            (&[0..35], (vec![0, 1, 2, 3], 35, vec![0..10, 10..20, 20..30, 30..35])),
-            (&[3..5, 22..23], (vec![0, 2], 20, vec![3..5, 12..13])),
-            (&[8..12], (vec![0, 1], 20, vec![8..10, 10..12])),
-            (&[9..21, 34..35], (vec![0, 1, 2, 3], 35, vec![9..10, 10..20, 20..21, 34..35])),
-            (&[30..31, 33..34], (vec![3], 5, vec![0..1, 3..4])),
-            (&[], (vec![], 0, vec![])),
-        ];
-        for (ranges, expected) in cases {
-            assert_eq!(in_row_groups(&groups, ranges), *expected, "{ranges:?}");
-        }
+        let of = |ranges: &[(u32, u32)]| {
+            let ranges: Vec<Range<u32>> = ranges.iter().map(|(start, end)| *start..*end).collect();
+            let (numbers, rows, chosen) = in_row_groups(&groups, &ranges);
+            (numbers, rows, chosen.into_iter().map(|range| (range.start, range.end)).collect::<Vec<_>>())
+        };
+        assert_eq!(of(&[(0, 35)]), (vec![0, 1, 2, 3], 35, vec![(0, 10), (10, 20), (20, 30), (30, 35)]));
+        assert_eq!(of(&[(3, 5), (22, 23)]), (vec![0, 2], 20, vec![(3, 5), (12, 13)]));
+        assert_eq!(of(&[(8, 12)]), (vec![0, 1], 20, vec![(8, 10), (10, 12)]));
+        let across = vec![(9, 10), (10, 20), (20, 21), (34, 35)];
+        assert_eq!(of(&[(9, 21), (34, 35)]), (vec![0, 1, 2, 3], 35, across));
+        assert_eq!(of(&[(30, 31), (33, 34)]), (vec![3], 5, vec![(0, 1), (3, 4)]));
+        assert_eq!(of(&[]), (vec![], 0, vec![]));
     }
 }

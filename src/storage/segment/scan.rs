@@ -101,8 +101,17 @@ pub(super) async fn run(reader: &SegmentReader, scan: SegmentScan) -> Result<Box
     }
     let stretches = Stretches::new(rows, &scan);
     let left = scan.limit;
-    let running =
-        Running { reader: reader.clone(), footer, scan, projection, filters, stretches, left, open: None, ready: vec![] };
+    let running = Running {
+        reader: reader.clone(),
+        footer,
+        scan,
+        projection,
+        filters,
+        stretches,
+        left,
+        open: None,
+        ready: vec![],
+    };
     let step = |mut running: Running| async move { Ok(running.next().await?.map(|batch| (batch, running))) };
     Ok(stream::try_unfold(running, step).boxed())
 }
@@ -203,11 +212,18 @@ impl Running {
 fn turned(batch: &SegmentBatch) -> Result<SegmentBatch> {
     let order = UInt64Array::from_iter_values((0..batch.batch.num_rows() as u64).rev());
     let created = match &batch.created {
-        Some(created) => Some(take(created, &order, None).map_err(Error::internal)?.as_primitive::<Int64Type>().clone()),
+        Some(created) => {
+            Some(take(created, &order, None).map_err(Error::internal)?.as_primitive::<Int64Type>().clone())
+        }
         None => None,
     };
+    let turned = match batch.batch.num_columns() {
+        // Rows without columns, which only count, have no order.
+        0 => batch.batch.clone(),
+        _ => take_record_batch(&batch.batch, &order).map_err(Error::internal)?,
+    };
     Ok(SegmentBatch {
-        batch: take_record_batch(&batch.batch, &order).map_err(Error::internal)?,
+        batch: turned,
         created,
         positions: batch.positions.as_ref().map(|positions| positions.iter().rev().copied().collect()),
     })

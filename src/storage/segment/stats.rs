@@ -58,7 +58,9 @@ impl TryFrom<Written> for ColumnStats {
         let ty = written.data_type;
         let read = |json: Option<Json>| match json {
             None => Ok(None),
-            Some(json) => from_json(ty, &json).map(Some).ok_or_else(|| format!("{json} is no bound of a column of type {ty}")),
+            Some(json) => {
+                from_json(ty, &json).map(Some).ok_or_else(|| format!("{json} is no bound of a column of type {ty}"))
+            }
         };
         Ok(Self { data_type: ty, min: read(written.min)?, max: read(written.max)?, nulls: written.nulls })
     }

@@ -2,7 +2,13 @@
 
 use std::sync::Arc;
 
-use futures_util::TryStreamExt;
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult,
+};
 use proptest::prelude::*;
 
 use super::{SegmentCache, SegmentId, SegmentReader, SegmentScan, SegmentSpec, SegmentTarget, SegmentWriter};
@@ -33,6 +39,58 @@ pub const ALL: &[DataType] = &[
     DataType::File,
 ];
 
+/// A storage that does not answer.
+#[derive(Debug)]
+pub struct Away;
+
+impl std::fmt::Display for Away {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Away")
+    }
+}
+
+fn away<T>() -> object_store::Result<T> {
+    Err(object_store::Error::Generic { store: "Away", source: "connection refused".into() })
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for Away {
+    async fn put_opts(&self, _: &Path, _: PutPayload, _: PutOptions) -> object_store::Result<PutResult> {
+        away()
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        _: &Path,
+        _: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        away()
+    }
+
+    async fn get_opts(&self, _: &Path, _: GetOptions) -> object_store::Result<GetResult> {
+        away()
+    }
+
+    fn delete_stream(
+        &self,
+        _: BoxStream<'static, object_store::Result<Path>>,
+    ) -> BoxStream<'static, object_store::Result<Path>> {
+        futures_util::stream::iter([away()]).boxed()
+    }
+
+    fn list(&self, _: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        futures_util::stream::iter([away()]).boxed()
+    }
+
+    async fn list_with_delimiter(&self, _: Option<&Path>) -> object_store::Result<ListResult> {
+        away()
+    }
+
+    async fn copy_opts(&self, _: &Path, _: &Path, _: CopyOptions) -> object_store::Result<()> {
+        away()
+    }
+}
+
 pub fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
@@ -53,10 +111,21 @@ pub fn small(rows: u32) -> SegmentTarget {
 /// Values of any row of a table, with NULLs where they may be.
 pub fn any_values(types: &[DataType], primary_key: &[usize]) -> impl Strategy<Value = Vec<Value>> + use<> {
     let of = |(i, ty): (usize, &DataType)| match primary_key.contains(&i) {
-        true => value_of(*ty),
+        true => column_value(*ty),
         false => prop_oneof![1 => Just(Value::Null), 3 => long(*ty)].boxed(),
     };
     types.iter().enumerate().map(of).collect::<Vec<_>>()
+}
+
+/// Any value that a column can hold: a decimal within its precision.
+pub fn column_value(ty: DataType) -> BoxedStrategy<Value> {
+    match ty {
+        DataType::Decimal { precision, .. } => {
+            let least = 10i128.pow(precision.into());
+            (1 - least..least).prop_map(Value::Decimal).boxed()
+        }
+        ty => value_of(ty),
+    }
 }
 
 /// Now and then a text that no bound can hold.
@@ -74,15 +143,12 @@ fn long(ty: DataType) -> BoxedStrategy<Value> {
             1 => proptest::collection::vec(Just(255u8), 60..70).prop_map(Value::Bytes),
         ]
         .boxed(),
-        ty => value_of(ty),
+        ty => column_value(ty),
     }
 }
 
 /// Rows of these values at increasing positions, some of them tombstones, some not at their first version.
-pub fn rows_of(
-    table: &TableMeta,
-    values: Vec<(Vec<Value>, i64, bool, bool)>,
-) -> Vec<StoredRow> {
+pub fn rows_of(table: &TableMeta, values: Vec<(Vec<Value>, i64, bool, bool)>) -> Vec<StoredRow> {
     let mut at = 0;
     let mut rows = Vec::new();
     for (values, gap, deleted, inserted) in values {

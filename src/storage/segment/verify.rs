@@ -35,7 +35,7 @@ impl SegmentReader {
         while at < blocks {
             // Not through the cache: what is on the disk now is the question.
             let end = (at + STEP).min(blocks);
-            self.input.read_blocks(&[at..end]).await?.iter().for_each(|bytes| sums.update(bytes));
+            self.input.read_blocks(std::slice::from_ref(&(at..end))).await?.iter().for_each(|bytes| sums.update(bytes));
             at = end;
         }
         let (_, checksum, _) = sums.finish();
@@ -49,7 +49,8 @@ impl SegmentReader {
         let footer = self.footer().await?;
         let mut rows = RowSums::new(footer.columns());
         let mut last = None;
-        let mut batches = self.open(&footer, Opening::of(ProjectionMask::all()), &[0..self.entry().meta.rows])?;
+        let all = 0..self.entry().meta.rows;
+        let mut batches = self.open(&footer, Opening::of(ProjectionMask::all()), std::slice::from_ref(&all))?;
         while let Some(batch) = batches.try_next().await.map_err(|e| self.input.fault(e))? {
             if !rows.update(&batch) {
                 return Err(self.input.damaged("it has a column of a type that no table has"));

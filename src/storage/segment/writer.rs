@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch};
-use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::datatypes::{Decimal128Type, Int64Type, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 
@@ -20,7 +20,7 @@ use super::key_filter::KeyFilterBuilder;
 use super::properties::{Label, PAGE_ROWS, ROW_GROUP_ROWS, file_schema, writer_properties};
 use super::stats::column_stats;
 use crate::error::{Error, Result};
-use crate::model::{Compression, Owner, PkBytes, Seq, StoredRow, TableMeta};
+use crate::model::{Compression, DataType, Owner, PkBytes, Seq, StoredRow, TableMeta};
 use crate::storage::cold_store::{ColdStore, Draft, unavailable};
 use crate::storage::row_codec::BatchBuilder;
 
@@ -122,9 +122,8 @@ impl<'a> SegmentWriter<'a> {
         let room = self.spec.target.rows.saturating_sub(self.open.as_ref().map_or(0, |open| open.tally.rows)) as usize;
         if self.batch.builder.len() >= BATCH_ROWS.min(room.max(1)) || self.batch.bytes >= BATCH_BYTES {
             self.encode(false)?;
-            let full = |open: &OpenSegment| {
-                open.tally.rows >= self.spec.target.rows || open.bytes() >= self.spec.target.bytes
-            };
+            let full =
+                |open: &OpenSegment| open.tally.rows >= self.spec.target.rows || open.bytes() >= self.spec.target.bytes;
             if self.open.as_ref().is_some_and(full) {
                 self.close()?;
             }
@@ -229,6 +228,7 @@ impl OpenSegment {
     }
 
     fn write(&mut self, table: &TableMeta, batch: &RecordBatch) -> Result<()> {
+        check_decimals(table, batch)?;
         self.tally.add(table, batch, &mut self.filter)?;
         if !self.sums.update(batch) {
             return Err(Error::internal("a column of a type that has no checksum"));
@@ -272,6 +272,17 @@ impl OpenSegment {
         };
         Ok(DraftSegment { entry: SegmentEntry { meta, filter: self.filter.finish(), blocks }, draft })
     }
+}
+
+/// Parquet keeps a decimal of few digits in 4 or 8 bytes, and would cut a value that has more digits than its column.
+fn check_decimals(table: &TableMeta, batch: &RecordBatch) -> Result<()> {
+    for (column, array) in table.columns.iter().zip(batch.columns()) {
+        if let DataType::Decimal { precision, .. } = column.data_type {
+            let decimals = array.as_primitive::<Decimal128Type>();
+            decimals.validate_decimal_precision(precision).map_err(Error::internal)?;
+        }
+    }
+    Ok(())
 }
 
 impl Tally {
