@@ -125,6 +125,10 @@ pub enum Error {
     Aborted,
     #[error("Storage is unavailable; the server stops and recovers")]
     StorageUnavailable,
+    #[error("Cold segment '{path}' is damaged: {fault}")]
+    SegmentDamaged { path: String, fault: String },
+    #[error("Cold storage can not be used at '{path}': {fault}")]
+    ColdUnavailable { path: String, fault: String },
     #[error("Internal error; the server's log says more")]
     Internal(#[source] Arc<dyn std::error::Error + Send + Sync>),
 
@@ -221,6 +225,8 @@ impl Error {
             Error::ShuttingDown => ErrorCode::ShuttingDown,
             Error::Aborted => ErrorCode::Aborted,
             Error::StorageUnavailable => ErrorCode::StorageUnavailable,
+            Error::SegmentDamaged { .. } => ErrorCode::SegmentDamaged,
+            Error::ColdUnavailable { .. } => ErrorCode::ColdUnavailable,
             Error::Internal(_) => ErrorCode::Internal,
             Error::Subscription(fault) => fault.code(),
         }
@@ -338,6 +344,8 @@ error_codes! {
     ShuttingDown "SHUTTING_DOWN" 503 "57P01" true "SHUTTING_DOWN";
     Aborted "ABORTED" 503 "57P01" true "SUBSCRIPTION_FAILED";
     StorageUnavailable "STORAGE_UNAVAILABLE" 503 "58030" true "SUBSCRIPTION_FAILED";
+    SegmentDamaged "SEGMENT_DAMAGED" 500 "XX001" false "SUBSCRIPTION_FAILED";
+    ColdUnavailable "COLD_STORAGE_UNAVAILABLE" 503 "58030" true "SUBSCRIPTION_FAILED";
     Internal "INTERNAL_ERROR" 500 "XX000" false "SUBSCRIPTION_FAILED";
     SlowConsumer "SLOW_CONSUMER" 400 "53400" true "SLOW_CONSUMER";
     PositionLost "POSITION_LOST" 400 "55000" false "POSITION_LOST";
@@ -369,8 +377,12 @@ impl ErrorCode {
 
     pub fn log_level(self) -> Level {
         match self {
-            ErrorCode::Internal | ErrorCode::StorageUnavailable => Level::ERROR,
-            ErrorCode::Busy | ErrorCode::OutOfMemory | ErrorCode::SlowConsumer | ErrorCode::Aborted => Level::WARN,
+            ErrorCode::Internal | ErrorCode::StorageUnavailable | ErrorCode::SegmentDamaged => Level::ERROR,
+            ErrorCode::ColdUnavailable
+            | ErrorCode::Busy
+            | ErrorCode::OutOfMemory
+            | ErrorCode::SlowConsumer
+            | ErrorCode::Aborted => Level::WARN,
             _ => Level::DEBUG,
         }
     }

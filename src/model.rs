@@ -7,6 +7,7 @@
 pub mod catalog;
 pub mod change;
 pub mod command;
+pub mod compression;
 pub mod datatype;
 pub mod name;
 pub mod param;
@@ -19,6 +20,7 @@ pub mod value;
 pub use catalog::{Catalog, NamespaceMeta};
 pub use change::{Change, ChangeKind, CommittedChanges, PkBytes, RowBytes, RowPlace, StoredRow};
 pub use command::{Assignment, WriteAck, WriteCommand, WriteOp};
+pub use compression::Compression;
 pub use datatype::DataType;
 pub use name::{ColumnName, NamespaceName, Owner, PartitionKey, TableId, TableName, UserId};
 pub use param::Param;

@@ -1,22 +1,29 @@
 //! The only code that knows bytes on disk.
 //!
-//! Owns keys, the row codec, the committer's log, the read view and recovery. `docs/on-disk-format.md` documents the
-//! layout.
+//! Owns keys, the row codec, the committer's log, the read view, recovery, and the files of cold rows.
+//! `docs/on-disk-format.md` documents the layout.
 //! Never knows SQL, sockets or roles.
 
+pub mod cold_store;
 pub mod commit_log;
 pub mod erase;
 pub mod keys;
+pub mod manifest;
+pub mod path_template;
 pub mod read_view;
 pub mod records;
 mod row_block;
 pub mod row_codec;
 mod row_scan;
+pub mod segment;
 pub mod store;
 mod varint;
 
+pub use cold_store::ColdStore;
 pub use commit_log::{CommitEntry, CommitLog, CommitReceipt, FjallLog};
 pub use erase::{EraseScope, ErasedKeys, Eraser};
+pub use manifest::PartitionManifest;
+pub use path_template::PathTemplate;
 pub use read_view::{FeedScan, ReadView};
 pub use records::{RecordKind, RecordWrite};
 pub use row_codec::BatchBuilder;

@@ -97,6 +97,20 @@ impl Value {
         matches!(self, Value::Null)
     }
 
+    /// The cell without copying it. A vector has no bytes to refer to: its cell is NULL.
+    pub fn as_cell(&self) -> ValueRef<'_> {
+        match self {
+            Value::Null | Value::Vector(_) => ValueRef::Null,
+            Value::Bool(v) => ValueRef::Bool(*v),
+            Value::Int(v) => ValueRef::Int(*v),
+            Value::Float(v) => ValueRef::Float(*v),
+            Value::Text(v) => ValueRef::Text(v),
+            Value::Bytes(v) => ValueRef::Bytes(v),
+            Value::Uuid(v) => ValueRef::Uuid(v),
+            Value::Decimal(v) => ValueRef::Decimal(*v),
+        }
+    }
+
     /// Converts a boolean literal or parameter.
     pub fn from_bool(v: bool, to: DataType) -> Converted {
         match to {
@@ -222,6 +236,18 @@ impl Value {
                 Ok(v) => Self::from_floats(v, n),
                 Err(_) => mismatch(text, expected_form(to)),
             },
+        }
+    }
+
+    /// Converts a literal as `ColumnDefault::Literal` keeps it: quoted text, TRUE, FALSE or a number.
+    pub fn from_literal(literal: &str, to: DataType) -> Converted {
+        if let Some(text) = literal.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\'')) {
+            return Value::from_text(text.replace("''", "'"), to);
+        }
+        match literal {
+            "TRUE" => Value::from_bool(true, to),
+            "FALSE" => Value::from_bool(false, to),
+            number => Value::from_number(number, to),
         }
     }
 

@@ -10,7 +10,7 @@ use arrow::datatypes::{Decimal128Type, DecimalType};
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
-use crate::model::{DataType, Owner, PartitionKey, PkBytes, Seq, SeqRange, TableId, TableMeta, Value};
+use crate::model::{DataType, Owner, PartitionKey, PkBytes, Seq, SeqRange, TableId, TableMeta, Value, ValueRef};
 use crate::storage::records::RecordKind;
 
 /// The longest encoded primary key.
@@ -69,6 +69,12 @@ pub(crate) fn gone(key: &PartitionKey, seq: Seq) -> Vec<u8> {
     bytes
 }
 
+/// The position that a key of `manifest` ends with.
+pub(crate) fn seq_at_end(key: &[u8]) -> Option<Seq> {
+    let tail = key.len().checked_sub(8)?;
+    Seq::new(i64::from_be_bytes(key[tail..].try_into().ok()?))
+}
+
 /// What a key of `rows` is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RowKey {
@@ -121,6 +127,37 @@ pub(crate) fn parse_feed(key: &[u8], value: &[u8]) -> Option<(SeqRange, Owner)> 
     Some((SeqRange { first, last }, owner))
 }
 
+/// `manifest`: table ∥ owner ∥ first position of a segment. Position 0, which no change has, is the partition's head.
+pub fn manifest(key: &PartitionKey, first: Seq) -> Vec<u8> {
+    row(key, first)
+}
+
+/// All `manifest` keys of a partition.
+pub fn manifest_prefix(key: &PartitionKey) -> Vec<u8> {
+    table_owner(key.table, &key.owner, 0)
+}
+
+/// `deletions`: table ∥ segment ∥ row position in the segment.
+pub fn deletion(table: TableId, segment: u64, position: u32) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..12].copy_from_slice(&deletions_prefix(table, segment));
+    bytes[12..].copy_from_slice(&position.to_be_bytes());
+    bytes
+}
+
+/// All `deletions` keys of a segment.
+pub fn deletions_prefix(table: TableId, segment: u64) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    bytes[..4].copy_from_slice(&table.0.to_be_bytes());
+    bytes[4..].copy_from_slice(&segment.to_be_bytes());
+    bytes
+}
+
+/// The row position in a `deletions` key.
+pub fn position_of_deletion(key: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(key.get(12..16)?.try_into().ok()?))
+}
+
 /// `records`: kind ∥ name.
 pub(crate) fn record(kind: RecordKind, name: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1 + name.len());
@@ -153,7 +190,7 @@ pub fn encode_key_values<'v>(
         if value.is_null() {
             return Err(Error::NotNull { column: column.name.to_string(), row });
         }
-        encode_key_value(&mut out, column.data_type, value);
+        encode_key_cell(&mut out, column.data_type, value.as_cell());
     }
     if out.len() > PK_MAX {
         let columns: Vec<&str> = table.primary_key.iter().map(|i| table.columns[*i].name.as_str()).collect();
@@ -166,30 +203,31 @@ pub fn encode_key_values<'v>(
     Ok(PkBytes(Bytes::from(out)))
 }
 
-fn encode_key_value(out: &mut Vec<u8>, ty: DataType, value: &Value) {
-    match value {
+/// Appends one key column's part of [`encode_pk`].
+pub(super) fn encode_key_cell(out: &mut Vec<u8>, ty: DataType, cell: ValueRef<'_>) {
+    match cell {
         // Refused by the caller, and by `DataType::can_be_key` when the table was made.
-        Value::Null | Value::Vector(_) => {}
-        Value::Bool(v) => out.push(u8::from(*v)),
-        Value::Int(v) => {
+        ValueRef::Null | ValueRef::Vector(_) => {}
+        ValueRef::Bool(v) => out.push(u8::from(v)),
+        ValueRef::Int(v) => {
             // Flipping the sign bit makes negative numbers sort before positive ones.
-            let bytes = (*v ^ i64::MIN).to_be_bytes();
+            let bytes = (v ^ i64::MIN).to_be_bytes();
             match ty {
-                DataType::SmallInt => out.extend_from_slice(&((*v as i16) ^ i16::MIN).to_be_bytes()),
-                DataType::Int | DataType::Date => out.extend_from_slice(&((*v as i32) ^ i32::MIN).to_be_bytes()),
+                DataType::SmallInt => out.extend_from_slice(&((v as i16) ^ i16::MIN).to_be_bytes()),
+                DataType::Int | DataType::Date => out.extend_from_slice(&((v as i32) ^ i32::MIN).to_be_bytes()),
                 _ => out.extend_from_slice(&bytes),
             }
         }
-        Value::Float(v) => {
+        ValueRef::Float(v) => {
             // One zero; then the usual trick: flip all bits of negatives, the sign bit of the others.
-            let bits = (if *v == 0.0 { 0.0 } else { *v }).to_bits();
+            let bits = (if v == 0.0 { 0.0 } else { v }).to_bits();
             let ordered = if bits >> 63 == 1 { !bits } else { bits | (1 << 63) };
             out.extend_from_slice(&ordered.to_be_bytes());
         }
-        Value::Text(v) => encode_key_bytes(out, v.as_bytes()),
-        Value::Bytes(v) => encode_key_bytes(out, v),
-        Value::Uuid(v) => out.extend_from_slice(v),
-        Value::Decimal(v) => out.extend_from_slice(&(*v ^ i128::MIN).to_be_bytes()),
+        ValueRef::Text(v) => encode_key_bytes(out, v.as_bytes()),
+        ValueRef::Bytes(v) => encode_key_bytes(out, v),
+        ValueRef::Uuid(v) => out.extend_from_slice(v),
+        ValueRef::Decimal(v) => out.extend_from_slice(&(v ^ i128::MIN).to_be_bytes()),
     }
 }
 
@@ -391,6 +429,19 @@ mod tests {
         for (prefix, end) in cases {
             assert_eq!(prefix_end(prefix), end);
         }
+    }
+
+    #[test]
+    fn keys_of_the_cold_half_sort_as_what_they_name() {
+        let key = PartitionKey { table: TableId(7), owner: Owner::from_stored("al").unwrap() };
+        assert_eq!(manifest(&key, Seq::ZERO)[..], *b"\0\0\0\x07al\0\0\0\0\0\0\0\0\0");
+        assert!(manifest(&key, Seq::ZERO).starts_with(&manifest_prefix(&key)));
+        assert!(manifest(&key, Seq::ZERO) < manifest(&key, Seq::new(1).unwrap()));
+        let deleted = deletion(TableId(7), 258, 5);
+        assert_eq!(deleted, *b"\0\0\0\x07\0\0\0\0\0\0\x01\x02\0\0\0\x05");
+        assert!(deleted.starts_with(&deletions_prefix(TableId(7), 258)) && deleted < deletion(TableId(7), 258, 256));
+        assert_eq!(position_of_deletion(&deleted), Some(5));
+        assert_eq!(position_of_deletion(&deleted[..14]), None);
     }
 
     #[test]

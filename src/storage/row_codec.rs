@@ -24,6 +24,10 @@ use crate::model::{Assignment, ColumnMeta, DataType, Owner, RowBytes, StoredRow,
 
 mod older;
 
+mod arrow_cells;
+
+pub(super) use arrow_cells::{ArrowCells, encode_rows, repeat};
+
 /// Encodes one row: `values` are one per column of `table`, in order, each of which [`Value::fits`] its column.
 pub fn encode(table: &TableMeta, values: &[Value]) -> RowBytes {
     debug_assert!(values.len() == table.columns.len());
@@ -36,7 +40,10 @@ pub fn encode(table: &TableMeta, values: &[Value]) -> RowBytes {
         if value.is_null() {
             out[bitmap + i / 8] |= 1 << (i % 8);
         } else {
-            put_cell(&mut out, column.data_type, value);
+            match value {
+                Value::Vector(v) => v.iter().for_each(|x| out.extend_from_slice(&x.to_le_bytes())),
+                value => put_cell(&mut out, column.data_type, value.as_cell()),
+            }
         }
     }
     RowBytes(Bytes::from(out))
@@ -52,21 +59,21 @@ fn size_hint(value: &Value) -> usize {
     }
 }
 
-fn put_cell(out: &mut Vec<u8>, ty: DataType, value: &Value) {
-    match value {
-        Value::Null => {}
-        Value::Bool(v) => out.push(u8::from(*v)),
-        Value::Int(v) => {
+fn put_cell(out: &mut Vec<u8>, ty: DataType, cell: ValueRef<'_>) {
+    match cell {
+        ValueRef::Null => {}
+        ValueRef::Bool(v) => out.push(u8::from(v)),
+        ValueRef::Int(v) => {
             let width = ty.fixed_width().unwrap_or(8);
             out.extend_from_slice(&v.to_le_bytes()[..width]);
         }
-        Value::Float(v) if ty == DataType::Float => out.extend_from_slice(&(*v as f32).to_le_bytes()),
-        Value::Float(v) => out.extend_from_slice(&v.to_le_bytes()),
-        Value::Text(v) => put_bytes(out, v.as_bytes()),
-        Value::Bytes(v) => put_bytes(out, v),
-        Value::Uuid(v) => out.extend_from_slice(v),
-        Value::Decimal(v) => out.extend_from_slice(&v.to_le_bytes()),
-        Value::Vector(v) => v.iter().for_each(|x| out.extend_from_slice(&x.to_le_bytes())),
+        ValueRef::Float(v) if ty == DataType::Float => out.extend_from_slice(&(v as f32).to_le_bytes()),
+        ValueRef::Float(v) => out.extend_from_slice(&v.to_le_bytes()),
+        ValueRef::Text(v) => put_bytes(out, v.as_bytes()),
+        ValueRef::Bytes(v) => put_bytes(out, v),
+        ValueRef::Uuid(v) => out.extend_from_slice(v),
+        ValueRef::Decimal(v) => out.extend_from_slice(&v.to_le_bytes()),
+        ValueRef::Vector(v) => out.extend_from_slice(v),
     }
 }
 

@@ -43,14 +43,7 @@ pub(super) fn column_default(expr: &Expr, column: &str, ty: DataType) -> Result<
 /// # Errors
 /// Where the text is no value of the type; never for a literal that [`column_default`] made for it.
 pub(crate) fn default_value(literal: &str, ty: DataType) -> Result<Value, ConvertFault> {
-    if let Some(text) = literal.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\'')) {
-        return Value::from_text(text.replace("''", "'"), ty);
-    }
-    match literal {
-        "TRUE" => Value::from_bool(true, ty),
-        "FALSE" => Value::from_bool(false, ty),
-        number => Value::from_number(number, ty),
-    }
+    Value::from_literal(literal, ty)
 }
 
 fn literal_text(given: Given<'_>) -> String {

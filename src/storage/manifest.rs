@@ -1,0 +1,262 @@
+//! A partition's cold half: which segments it has, and up to which position its rows are in them.
+//!
+//! Owns the order of segments (disjoint ranges, ascending), which of them a read has to ask, the form of the `manifest`
+//! keyspace's entries, and the copy of it all that lies beside the files for people and other tools.
+//! Never decides what is flushed; never reads the copy back: the keyspace is the truth.
+//! Invariants: SG-2 (an entry's file is there), held by whoever publishes the file before committing the entry.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::cold_store::ColdStore;
+use super::keys;
+use super::segment::{SegmentEntry, SegmentMeta};
+use crate::error::{Error, Result};
+use crate::model::{Owner, PartitionKey, PkBytes, Seq, TableId, TableMeta};
+
+/// The name of the copy beside the segments.
+pub const MANIFEST_FILE: &str = "manifest.json";
+
+#[derive(Debug, Clone, Default)]
+pub struct PartitionManifest {
+    /// All rows up to here are in segments, or gone.
+    pub flushed_up_to: Seq,
+    segments: Vec<Arc<SegmentEntry>>,
+}
+
+impl PartitionManifest {
+    /// # Errors
+    /// `INTERNAL` where the segments' ranges are not disjoint and ascending, or pass `flushed_up_to`.
+    pub fn new(flushed_up_to: Seq, segments: Vec<Arc<SegmentEntry>>) -> Result<Self> {
+        let mut last = Seq::ZERO;
+        for segment in &segments {
+            let meta = &segment.meta;
+            if meta.first_seq <= last || meta.last_seq < meta.first_seq {
+                let (id, first, end) = (meta.id.0, meta.first_seq, meta.last_seq);
+                return Err(Error::internal(format!("segment {id} ({first} to {end}) does not lie behind {last}")));
+            }
+            last = meta.last_seq;
+        }
+        if last > flushed_up_to {
+            return Err(Error::internal(format!(
+                "a segment reaches to {last}, and rows are flushed up to {flushed_up_to}"
+            )));
+        }
+        Ok(Self { flushed_up_to, segments })
+    }
+
+    /// Ascending.
+    pub fn segments(&self) -> &[Arc<SegmentEntry>] {
+        &self.segments
+    }
+
+    /// Segments that may have rows in this range of positions, ascending.
+    pub fn in_range(&self, range: &RangeInclusive<Seq>) -> &[Arc<SegmentEntry>] {
+        let from = self.segments.partition_point(|segment| segment.meta.last_seq < *range.start());
+        let to = self.segments.partition_point(|segment| segment.meta.first_seq <= *range.end());
+        self.segments.get(from..to).unwrap_or_default()
+    }
+
+    /// Segments that may have a row with this key, the latest first: no file is opened for it.
+    pub fn may_hold<'m>(&'m self, key: &'m PkBytes) -> impl Iterator<Item = &'m Arc<SegmentEntry>> {
+        self.segments.iter().rev().filter(|segment| segment.may_hold(key))
+    }
+
+    /// The entries of the `manifest` keyspace that say this: keys and values.
+    ///
+    /// # Errors
+    /// `INTERNAL`.
+    pub fn entries(&self, key: &PartitionKey) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let mut entries = vec![(keys::manifest(key, Seq::ZERO), head_value(self.flushed_up_to))];
+        for segment in &self.segments {
+            entries.push(segment_entry(key, segment)?);
+        }
+        Ok(entries)
+    }
+
+    /// What the entries of one partition say, in the order of their keys.
+    ///
+    /// # Errors
+    /// `INTERNAL` where an entry is damaged.
+    pub fn from_entries<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        entries: impl IntoIterator<Item = Result<(K, V)>>,
+    ) -> Result<Self> {
+        let mut flushed_up_to = Seq::ZERO;
+        let mut segments = Vec::new();
+        for entry in entries {
+            let (key, value) = entry?;
+            let (key, value) = (key.as_ref(), value.as_ref());
+            let damaged = || Error::internal("a damaged manifest entry");
+            let first = keys::seq_at_end(key).ok_or_else(damaged)?;
+            if first == Seq::ZERO {
+                let raw = value.try_into().map(i64::from_be_bytes).map_err(|_| damaged())?;
+                flushed_up_to = Seq::new(raw).ok_or_else(damaged)?;
+                continue;
+            }
+            let segment = SegmentEntry::from_bytes(value).ok_or_else(damaged)?;
+            if segment.meta.first_seq != first {
+                return Err(damaged());
+            }
+            segments.push(Arc::new(segment));
+        }
+        Self::new(flushed_up_to, segments)
+    }
+
+    /// Writes the copy for people and other tools into the partition's folder, in place of the one before.
+    ///
+    /// # Errors
+    /// `COLD_STORAGE_UNAVAILABLE`: the copy is old then, which concerns nobody but its reader.
+    pub async fn write_copy(&self, store: &ColdStore, folder: &str, table: &TableMeta, owner: &Owner) -> Result<()> {
+        let copy = Copy {
+            table_id: table.id,
+            table: table.name.to_string(),
+            user_id: match owner {
+                Owner::Shared => None,
+                Owner::User(user) => Some(user.as_str()),
+            },
+            flushed_up_to: self.flushed_up_to,
+            segments: self.segments.iter().map(|segment| &segment.meta).collect(),
+        };
+        let mut text = serde_json::to_vec_pretty(&copy).map_err(Error::internal)?;
+        text.push(b'\n');
+        store.replace(&format!("{folder}/{MANIFEST_FILE}"), &text).await
+    }
+}
+
+#[derive(Serialize)]
+struct Copy<'a> {
+    table_id: TableId,
+    table: String,
+    /// Absent for the rows of a SHARED table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<&'a str>,
+    flushed_up_to: Seq,
+    segments: Vec<&'a SegmentMeta>,
+}
+
+/// The value of a partition's first entry, whose key is [`keys::manifest`] with position 0.
+pub(crate) fn head_value(flushed_up_to: Seq) -> Vec<u8> {
+    flushed_up_to.get().to_be_bytes().to_vec()
+}
+
+/// Key and value of a segment's entry.
+///
+/// # Errors
+/// `INTERNAL`.
+pub(crate) fn segment_entry(key: &PartitionKey, segment: &SegmentEntry) -> Result<(Vec<u8>, Vec<u8>)> {
+    Ok((keys::manifest(key, segment.meta.first_seq), segment.to_bytes().map_err(Error::internal)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorCode;
+    use crate::model::{DataType, RowPlace, StoredRow, Value};
+    use crate::storage::row_codec::{self, tests::table_with};
+    use crate::storage::segment::testing::{Fixture, alice, run, seq, small};
+
+    /// Three segments of ten rows: ids 0 to 29 at positions 1 to 30.
+    fn fixture() -> (Fixture, PartitionManifest) {
+        let fixture = Fixture::new(table_with(&[DataType::BigInt, DataType::Text], &[0]));
+        let row = |i: i64| {
+            let values = [Value::Int(i), Value::Text(format!("row {i}"))];
+            let row = row_codec::encode(&fixture.table, &values);
+            StoredRow { seq: seq(i + 1), created: seq(i + 1), deleted: false, row, place: RowPlace::Own }
+        };
+        let rows: Vec<StoredRow> = (0..30).map(row).collect();
+        let readers = fixture.write(fixture.spec(small(10)), &rows).unwrap();
+        let segments = readers.iter().map(|reader| reader.entry().clone()).collect();
+        let manifest = PartitionManifest::new(seq(40), segments).unwrap();
+        (fixture, manifest)
+    }
+
+    fn ids<'m>(segments: impl IntoIterator<Item = &'m Arc<SegmentEntry>>) -> Vec<u64> {
+        segments.into_iter().map(|segment| segment.meta.id.0).collect()
+    }
+
+    #[test]
+    fn only_what_may_have_the_rows_is_asked() {
+        let (fixture, manifest) = fixture();
+        let cases = [
+            (0, 0, vec![]),
+            (1, 30, vec![1, 2, 3]),
+            (10, 11, vec![1, 2]),
+            (11, 20, vec![2]),
+            (31, 99, vec![]),
+            (25, 5, vec![]),
+        ];
+        for (from, to, expected) in cases {
+            assert_eq!(ids(manifest.in_range(&(seq(from)..=seq(to)))), expected, "{from} to {to}");
+        }
+        let key = |i: i64| keys::encode_pk(&fixture.table, &[Value::Int(i), Value::Null], 1).unwrap();
+        assert_eq!(ids(manifest.may_hold(&key(15))), [2]);
+        assert_eq!(ids(manifest.may_hold(&key(30))), Vec::<u64>::new(), "above all keys");
+    }
+
+    #[test]
+    fn comes_back_from_its_entries() {
+        let (fixture, manifest) = fixture();
+        let key = PartitionKey { table: fixture.table.id, owner: alice() };
+        let entries = manifest.entries(&key).unwrap();
+        assert!(entries.is_sorted(), "the keyspace gives them in this order");
+        assert!(entries.iter().all(|(entry, _)| entry.starts_with(&keys::manifest_prefix(&key))));
+        let back = PartitionManifest::from_entries(entries.iter().cloned().map(Ok)).unwrap();
+        assert_eq!(back.flushed_up_to, manifest.flushed_up_to);
+        for (segment, other) in back.segments().iter().zip(manifest.segments()) {
+            assert_eq!(segment.meta, other.meta);
+            assert_eq!(segment.filter.to_bytes(), other.filter.to_bytes());
+            assert_eq!(segment.blocks, other.blocks);
+        }
+        let none: Vec<Result<(Vec<u8>, Vec<u8>)>> = Vec::new();
+        assert_eq!(PartitionManifest::from_entries(none).unwrap().flushed_up_to, Seq::ZERO);
+    }
+
+    #[test]
+    fn damaged_entries_are_told() {
+        let (fixture, manifest) = fixture();
+        let key = PartitionKey { table: fixture.table.id, owner: alice() };
+        let entries = manifest.entries(&key).unwrap();
+        let refused = |entries: Vec<(Vec<u8>, Vec<u8>)>| {
+            let error = PartitionManifest::from_entries(entries.into_iter().map(Ok)).unwrap_err();
+            assert_eq!(error.code(), ErrorCode::Internal);
+        };
+        let mut cut = entries.clone();
+        let length = cut[1].1.len();
+        cut[1].1.truncate(length - 1);
+        refused(cut);
+        let mut head = entries.clone();
+        head[0].1.pop();
+        refused(head);
+        let mut moved = entries.clone();
+        moved[1].0 = keys::manifest(&key, seq(2));
+        refused(moved);
+        let mut twice = entries.clone();
+        twice.insert(1, entries[1].clone());
+        refused(twice);
+        let mut low = entries;
+        low[0].1 = head_value(seq(29));
+        refused(low);
+    }
+
+    #[test]
+    fn the_copy_is_for_people() {
+        let (fixture, manifest) = fixture();
+        let first = PartitionManifest::new(seq(40), manifest.segments()[..1].to_vec()).unwrap();
+        for manifest in [&manifest, &first] {
+            run(manifest.write_copy(&fixture.store, "t/t/alice", &fixture.table, &alice())).unwrap();
+        }
+        let copy = run(fixture.store.content("t/t/alice/manifest.json")).unwrap().unwrap();
+        let copy: serde_json::Value = serde_json::from_slice(&copy).unwrap();
+        assert_eq!(copy["table"], "t.t");
+        assert_eq!(copy["user_id"], "alice");
+        assert_eq!(copy["flushed_up_to"], 40);
+        assert_eq!(copy["segments"].as_array().unwrap().len(), 1);
+        assert_eq!(copy["segments"][0]["path"], "t/t/alice/1-0000000000000001.parquet");
+        assert_eq!(copy["segments"][0]["stats"]["1"]["max"], "9");
+        run(first.write_copy(&fixture.store, "t/t", &fixture.table, &Owner::Shared)).unwrap();
+        let shared = run(fixture.store.content("t/t/manifest.json")).unwrap().unwrap();
+        assert!(!String::from_utf8(shared.to_vec()).unwrap().contains("user_id"));
+    }
+}

@@ -1,0 +1,38 @@
+//! Cold segments: a partition's rows of one range of positions in one immutable Parquet file.
+//!
+//! Owns the file's form, its manifest entry, and reading it: by range of positions, by key, as a whole to check it.
+//! Never decides what is flushed, merged or deleted, and never changes a file: rows that went are in `deletions`.
+//! Invariants: rows strictly increase by `_seq` within a file, so file order is `_seq` order; nothing is answered from bytes
+//! whose checksum is not the entry's.
+//! Start at [`SegmentWriter`] and [`SegmentReader`]. The form is in `docs/on-disk-format.md`.
+
+mod checksum;
+mod entry;
+mod footer;
+mod input;
+mod key_columns;
+mod key_filter;
+mod lookup;
+mod projection;
+mod properties;
+mod reader;
+mod scan;
+mod stats;
+mod verify;
+mod writer;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use checksum::{BlockSums, Checksum};
+pub use entry::{SegmentEntry, SegmentId, SegmentMeta, parse_file_name};
+pub use input::SegmentCache;
+pub use key_filter::KeyFilter;
+pub use lookup::FoundRow;
+pub use projection::{Evaluate, RowPredicate};
+pub use reader::SegmentReader;
+pub use scan::{SegmentBatch, SegmentScan};
+pub use stats::{BOUND_MAX, ColumnStats};
+pub use writer::{DraftSegment, SegmentSpec, SegmentTarget, SegmentWriter};
