@@ -18,6 +18,7 @@
 //! A panic in a partition, a table, the jobs' actor or the committer ends the process ([`fatal`]): their state is memory of what is on
 //! disk, and recovery is the tested path.
 
+mod awake;
 pub mod committer;
 pub mod fatal;
 pub(crate) mod feed;

@@ -17,7 +17,7 @@ pub mod seq;
 pub mod value;
 
 pub use catalog::{Catalog, NamespaceMeta};
-pub use change::{Change, ChangeKind, CommittedChanges, PkBytes, RowBytes, StoredRow};
+pub use change::{Change, ChangeKind, CommittedChanges, PkBytes, RowBytes, RowPlace, StoredRow};
 pub use command::{Assignment, WriteAck, WriteCommand, WriteOp};
 pub use datatype::DataType;
 pub use name::{ColumnName, NamespaceName, Owner, PartitionKey, TableId, TableName, UserId};

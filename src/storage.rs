@@ -9,12 +9,16 @@ pub mod erase;
 pub mod keys;
 pub mod read_view;
 pub mod records;
+mod row_block;
 pub mod row_codec;
+mod row_scan;
 pub mod store;
+mod varint;
 
 pub use commit_log::{CommitEntry, CommitLog, CommitReceipt, FjallLog};
 pub use erase::{EraseScope, ErasedKeys, Eraser};
-pub use read_view::{FeedScan, Order, ReadView, RowScan};
+pub use read_view::{FeedScan, ReadView};
 pub use records::{RecordKind, RecordWrite};
 pub use row_codec::BatchBuilder;
+pub use row_scan::{Order, RowScan};
 pub use store::{OpenError, Recovered, Store};

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use actix::Addr;
 use tokio::sync::oneshot;
 
+use super::awake;
 use super::fatal::{Fatal, PanicGuard};
 use super::inbox;
 use super::table::{CommitFailed, Committed, TableActor};
@@ -24,11 +25,6 @@ pub const CHANNEL_CAPACITY: usize = 8192;
 
 /// One batch takes at most this many entries: bounds the memory and the time of one journal write.
 const BATCH_ENTRIES: usize = 1024;
-
-/// How long the thread looks for the next entry before it sleeps, behind a commit of few. A lone writer's next insert comes
-/// within this time, and waking a sleeping core would cost it a quarter of what it waits for the disk. Every look yields
-/// the core to whoever is ready to run; an idle server does not look at all.
-const LOOK_OUT: Duration = Duration::from_micros(200);
 
 /// Behind a larger commit the next entries are there already, or a sleep costs each of them little.
 const FEW: usize = 4;
@@ -252,7 +248,7 @@ impl<L: CommitLog> Loop<L> {
             (Err(_), _) => {}
         }
         tell(thens, &outcome);
-        self.look_out_until = few.then(|| Instant::now() + LOOK_OUT);
+        self.look_out_until = few.then(|| Instant::now() + awake::FOR_ENTRY);
         if outcome.is_err() {
             self.fatal.raise("a commit failed");
         }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::error::Result;
 use crate::live::{ChangeBatch, LiveQuery, QueryRegistry, Subscriber};
-use crate::model::{ChangeKind, CommittedChanges, Seq, StoredRow};
+use crate::model::{ChangeKind, CommittedChanges, RowPlace, Seq, StoredRow};
 use crate::storage::BatchBuilder;
 
 /// A live query to register. Its session counted it, so it needs no credit.
@@ -62,6 +62,7 @@ fn change_batch(committed: &CommittedChanges, all_owners: bool) -> Result<Change
             created: change.created(*seq),
             deleted: kind == ChangeKind::Delete,
             row: change.row.clone(),
+            place: RowPlace::Own,
         };
         new.push(&committed.owner, &row)?;
         if let Some(replaced) = &change.replaces {

@@ -84,8 +84,8 @@ impl PartitionActor {
 
     fn start(&mut self, append: Append, ctx: &Context<Self>) {
         let Append { command, reply, credit } = append;
-        let prepared =
-            self.read_found(&command).and_then(|found| self.core.prepare(&command, found, &Editor(&self.meta)));
+        let found = self.read_found(&command);
+        let prepared = found.and_then(|found| self.core.prepare(&command, found, &Editor(&self.meta)));
         match prepared {
             // Nobody waits any more: nothing to do.
             Err(error) => drop(reply.send(Err(error))),
@@ -110,9 +110,14 @@ impl PartitionActor {
         }
     }
 
-    /// The live row of each operation's key. An INSERT of a new key costs one look into the key index, no row.
-    fn read_found(&self, command: &WriteCommand) -> Result<Vec<Option<StoredRow>>> {
+    /// The live row of each operation's key. An INSERT of a key beyond all others costs nothing, of another new key one
+    /// look into the key index, no row.
+    fn read_found(&mut self, command: &WriteCommand) -> Result<Vec<Option<StoredRow>>> {
+        if !self.core.knows_greatest() {
+            self.core.learn_greatest(self.store.greatest_key(&self.key)?);
+        }
         let read = |op: &WriteOp| match op {
+            WriteOp::Insert { pk, .. } if self.core.is_beyond(pk) => Ok(None),
             WriteOp::Insert { pk, .. } if !self.store.contains_key(&self.key, pk)? => Ok(None),
             op => self.store.live_row(&self.key, op.pk()),
         };

@@ -16,6 +16,7 @@ use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Arbiter, ArbiterHandle, Context, Handler, Message};
 use tokio::sync::{Semaphore, oneshot};
 
+use super::awake;
 use super::committer::CommitterHandle;
 use super::fatal::Fatal;
 use super::feed::Attach;
@@ -190,8 +191,10 @@ impl Router {
         let (reply, answer) = oneshot::channel();
         let meta = command.table.clone();
         let key = PartitionKey { table: meta.id, owner: command.owner.clone() };
+        let alone = self.writes.available_permits() == WRITES_MAX - 1;
         self.send_of(&principal, &key, &meta, Append { command, reply, credit })?;
-        answer.await.unwrap_or_else(|_| Err(self.lost_answer()))
+        let answer = if alone { awake::answer(answer).await } else { answer.await };
+        answer.unwrap_or_else(|_| Err(self.lost_answer()))
     }
 
     fn lost_answer(&self) -> Error {

@@ -15,12 +15,13 @@ use super::request::Outcome;
 use crate::error::{Error, Result};
 use crate::model::{WriteAck, WriteCommand};
 use crate::sql::bind::{self, BindContext, BoundChange, BoundInsert, ComputedChange};
+use crate::sql::statement::Insert;
 
 /// Times that a computed UPDATE or DELETE is computed anew when its rows changed in between, before `CONFLICT`.
 const ATTEMPTS: usize = 8;
 
 impl Database {
-    pub(super) async fn insert(&self, scope: &Scope<'_>, insert: &ast::Insert) -> Result<Outcome> {
+    pub(super) async fn insert(&self, scope: &Scope<'_>, insert: &Insert) -> Result<Outcome> {
         let catalog = self.catalog.current();
         let ctx = self.bind_context(scope, &catalog);
         let command = match bind::bind_insert(&ctx, insert)? {

@@ -23,6 +23,16 @@ pub struct StoredRow {
     /// A tombstone: the row's last cells, kept so that a resumed subscriber can be told what went.
     pub deleted: bool,
     pub row: RowBytes,
+    pub place: RowPlace,
+}
+
+/// Where a version is stored: what has to be known to take it away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowPlace {
+    /// Under its own position.
+    Own,
+    /// With other rows of its INSERT, under the position of the block's first.
+    Block(Seq),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -54,7 +54,12 @@ pub struct PartitionCore<W> {
     held: HashSet<PkBytes>,
     waiting: HashMap<PkBytes, usize>,
     parked: VecDeque<W>,
+    /// No row has a greater key, nor has a pending write; `None`: not known.
+    greatest: Option<GreatestKey>,
 }
+
+/// The greatest key of a partition's rows; `None` where it has none.
+type GreatestKey = Option<PkBytes>;
 
 impl<W: AsRef<WriteCommand>> Default for PartitionCore<W> {
     fn default() -> Self {
@@ -64,11 +69,31 @@ impl<W: AsRef<WriteCommand>> Default for PartitionCore<W> {
             held: HashSet::new(),
             waiting: HashMap::new(),
             parked: VecDeque::new(),
+            greatest: None,
         }
     }
 }
 
 impl<W: AsRef<WriteCommand>> PartitionCore<W> {
+    /// Has [`PartitionCore::learn_greatest`] been called?
+    pub fn knows_greatest(&self) -> bool {
+        self.greatest.is_some()
+    }
+
+    /// Takes the greatest key among the rows that are stored.
+    pub fn learn_greatest(&mut self, key: Option<PkBytes>) {
+        self.greatest = Some(key);
+    }
+
+    /// Is it certain that no row has this key? Keys that grow, as most do, need no look at the store then.
+    pub fn is_beyond(&self, pk: &PkBytes) -> bool {
+        match &self.greatest {
+            None => false,
+            Some(None) => true,
+            Some(Some(greatest)) => pk > greatest,
+        }
+    }
+
     /// Takes a write in. The router's credits bound how many can be parked.
     pub fn admit(&mut self, write: W) -> Admission<W> {
         let free = |op: &WriteOp| !self.held.contains(op.pk()) && !self.waiting.contains_key(op.pk());
@@ -105,6 +130,11 @@ impl<W: AsRef<WriteCommand>> PartitionCore<W> {
         self.next_ticket += 1;
         if !changes.is_empty() {
             let keys: Vec<PkBytes> = changes.iter().map(|c| c.pk.clone()).collect();
+            if let (Some(greatest), Some(most)) = (&mut self.greatest, keys.iter().max())
+                && greatest.as_ref().is_none_or(|greatest| most > greatest)
+            {
+                *greatest = Some(most.clone());
+            }
             self.held.extend(keys.iter().cloned());
             self.pending.insert(ticket, keys);
         }
@@ -202,8 +232,8 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        AccessLevel, ColumnMeta, ColumnName, DataType, Durability, NamespaceName, Owner, Seq, TableId, TableKind,
-        TableMeta, TableName,
+        AccessLevel, ColumnMeta, ColumnName, DataType, Durability, NamespaceName, Owner, RowPlace, Seq, TableId,
+        TableKind, TableMeta, TableName,
     };
 
     fn table() -> Arc<TableMeta> {
@@ -258,7 +288,7 @@ mod tests {
 
     fn live(text: &'static str, seq: i64) -> Option<StoredRow> {
         let seq = Seq::new(seq).unwrap();
-        Some(StoredRow { seq, created: seq, deleted: false, row: row(text) })
+        Some(StoredRow { seq, created: seq, deleted: false, row: row(text), place: RowPlace::Own })
     }
 
     fn write(name: &'static str, ops: Vec<WriteOp>) -> Write {
@@ -307,6 +337,18 @@ mod tests {
             assert_eq!(got, outcome, "{label}");
             assert_eq!(core.is_idle(), !matches!(outcome, Ok((1, _))), "{label}: only changes are pending");
         }
+    }
+
+    #[test]
+    fn only_keys_beyond_the_greatest_are_certain_to_be_new() {
+        let mut core = PartitionCore::default();
+        assert!(!core.is_beyond(&key("a")), "nothing is known yet");
+        core.learn_greatest(None);
+        assert!(core.is_beyond(&key("a")));
+        prepare(&mut core, vec![insert("m"), insert("c")], vec![None, None]).unwrap();
+        assert_eq!(["c", "m", "n"].map(|k| core.is_beyond(&key(k))), [false, false, true]);
+        prepare(&mut core, vec![insert("d")], vec![None]).unwrap();
+        assert_eq!(["m", "n"].map(|k| core.is_beyond(&key(k))), [false, true]);
     }
 
     #[test]

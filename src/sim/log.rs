@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::Result;
-use crate::model::{CommittedChanges, Durability, Owner, PkBytes, Seq, StoredRow};
+use crate::model::{CommittedChanges, Durability, Owner, PkBytes, RowPlace, Seq, StoredRow};
 use crate::storage::{CommitEntry, CommitLog, CommitReceipt};
 
 #[derive(Default)]
@@ -56,6 +56,7 @@ impl Log {
                 created: change.created(*seq),
                 deleted: change.deletes,
                 row: change.row.clone(),
+                place: RowPlace::Own,
             };
             if change.deletes {
                 self.tombstones.insert(*seq, (committed.owner.clone(), row));

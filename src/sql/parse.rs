@@ -21,6 +21,7 @@ mod live;
 mod refused;
 mod source;
 mod table;
+mod tuples;
 mod user;
 
 /// Statements in one request.
@@ -34,6 +35,14 @@ const RECURSION_MAX: usize = 50;
 /// # Errors
 /// `EMPTY_SQL`; `INVALID_SQL` with line and column where the text is no SQL, without where it is SQL that we refuse.
 pub fn parse(sql: &str) -> Result<Vec<ParsedStatement>> {
+    match tuples::parse_literal_insert(sql) {
+        Some(statements) => Ok(statements),
+        None => parse_whole(sql),
+    }
+}
+
+/// [`parse`] without its short way for batches of literals.
+pub(in crate::sql) fn parse_whole(sql: &str) -> Result<Vec<ParsedStatement>> {
     let source = Source::new(sql);
     let tokens = Tokenizer::new(&InboxDialect, sql)
         .tokenize_with_location()

@@ -8,10 +8,14 @@ use datafusion::sql::sqlparser::ast;
 
 use crate::model::{NamespaceName, Role, TableKind, UserId};
 
+pub use literal_rows::{Literal, LiteralCell, LiteralRows};
+
+mod literal_rows;
+
 /// One statement of a request with the text it was written as.
 #[derive(Debug, Clone)]
 pub struct ParsedStatement {
-    /// Without the separating semicolon.
+    /// Without the separating semicolon; of an INSERT of many literals, with its first row only.
     pub text: String,
     pub statement: Statement,
 }
@@ -64,7 +68,7 @@ pub enum Statement {
         target: ExecuteTarget,
         inner: Box<ParsedStatement>,
     },
-    Insert(Box<ast::Insert>),
+    Insert(Box<Insert>),
     Update(Box<ast::Update>),
     Delete(Box<ast::Delete>),
     Query(Box<ast::Query>),
@@ -77,6 +81,31 @@ pub enum Statement {
     KillJob {
         job_id: String,
     },
+}
+
+/// An INSERT as sqlparser read it, and the rows that it did not have to read.
+#[derive(Debug, Clone)]
+pub struct Insert {
+    pub statement: ast::Insert,
+    /// Rows behind those of the statement's VALUES; empty where `statement` is the whole.
+    pub more: LiteralRows,
+}
+
+impl Insert {
+    /// The rows of VALUES with nothing around it; `None` where the source is anything else.
+    pub fn parsed_rows(&self) -> Option<impl Iterator<Item = &[ast::Expr]> + Clone> {
+        let ast::Query { with: None, body, order_by: None, limit_clause: None, fetch: None, pipe_operators, .. } =
+            self.statement.source.as_deref()?
+        else {
+            return None;
+        };
+        match body.as_ref() {
+            ast::SetExpr::Values(values) if pipe_operators.is_empty() => {
+                Some(values.rows.iter().map(|row| row.content.as_slice()))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A table as a statement names it, in lower case.

@@ -12,11 +12,11 @@ use fjall::{OwnedWriteBatch as WriteBatch, PersistMode};
 
 use super::erase::ErasedKeys;
 use super::keys;
-use super::read_view::row_value;
 use super::records::{RecordKind, RecordWrite};
-use super::store::{COMMITS_RECORD, Recovered, Store, storage_error};
+use super::row_block;
+use super::store::{COMMITS_RECORD, Keyspaces, Recovered, Store, storage_error};
 use crate::error::{Error, Result};
-use crate::model::{Change, CommittedChanges, Durability, PartitionKey};
+use crate::model::{Change, CommittedChanges, Durability, PartitionKey, RowPlace, Seq};
 
 /// One thing to make durable.
 #[derive(Debug, Clone)]
@@ -82,16 +82,20 @@ impl FjallLog {
     fn put_changes(&self, batch: &mut WriteBatch, committed: &CommittedChanges) {
         let key = PartitionKey { table: committed.table.id, owner: committed.owner.clone() };
         let spaces = self.store.keyspaces();
-        for (seq, change) in committed.changes.iter() {
-            let Change { pk, row, replaces, deletes } = change;
-            batch.insert(&spaces.rows, keys::row(&key, *seq), row_value(*seq, change.created(*seq), *deletes, row));
-            if let Some(old) = replaces {
-                batch.remove(&spaces.rows, keys::row(&key, old.seq));
-            }
-            if *deletes {
-                batch.remove(&spaces.pk, keys::pk(&key, pk));
+        let mut rest = &committed.changes[..];
+        while let Some((seq, change)) = rest.first() {
+            let block = row_block::block_len(rest);
+            if block > 1 {
+                let (rows, behind) = rest.split_at(block);
+                batch.insert(&spaces.rows, keys::row(&key, *seq), row_block::block_value(rows));
+                for (row, change) in rows {
+                    let value = row_block::pk_value(*row, RowPlace::Block(*seq));
+                    batch.insert(&spaces.pk, keys::pk(&key, &change.pk), value);
+                }
+                rest = behind;
             } else {
-                batch.insert(&spaces.pk, keys::pk(&key, pk), seq.get().to_be_bytes());
+                put_change(batch, spaces, &key, (*seq, change));
+                rest = &rest[1..];
             }
         }
         // One entry for all rows of the statement.
@@ -121,6 +125,24 @@ impl FjallLog {
                 batch.remove(keyspace, key.clone());
             }
         }
+    }
+}
+
+fn put_change(batch: &mut WriteBatch, spaces: &Keyspaces, key: &PartitionKey, (seq, change): (Seq, &Change)) {
+    let Change { pk, row, replaces, deletes } = change;
+    batch.insert(&spaces.rows, keys::row(key, seq), row_block::row_value(seq, change.created(seq), *deletes, row));
+    match replaces.as_ref().map(|old| (old.seq, old.place)) {
+        None => {}
+        Some((old, RowPlace::Own)) => batch.remove(&spaces.rows, keys::row(key, old)),
+        // A block is written once: a mark behind it says which of its rows are gone.
+        Some((old, RowPlace::Block(first))) => {
+            batch.insert(&spaces.rows, keys::gone(key, old), row_block::gone_value(first));
+        }
+    }
+    if *deletes {
+        batch.remove(&spaces.pk, keys::pk(key, pk));
+    } else {
+        batch.insert(&spaces.pk, keys::pk(key, pk), row_block::pk_value(seq, RowPlace::Own));
     }
 }
 
@@ -169,7 +191,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{DataType, Owner, Seq, SeqGenerator, SeqRange, StoredRow, UserId, Value};
+    use crate::model::{DataType, Owner, SeqGenerator, SeqRange, StoredRow, UserId, Value};
     use crate::storage::row_codec::tests::table_with;
     use crate::storage::{EraseScope, Order, keys::encode_pk, row_codec};
 
@@ -272,6 +294,27 @@ mod tests {
         assert_eq!(recovered.lost_commits, 4);
     }
 
+    /// Single rows are stored as they were in format 1, byte for byte; only the number differs.
+    #[test]
+    fn a_folder_of_format_1_is_read_and_says_2_from_then_on() {
+        let mut f = fixture();
+        f.commit("a", vec![f.change(1, "one", None, false)]);
+        let record = |f: &Fixture| f.store.keyspaces().records.get(keys::record(RecordKind::Store, "format")).unwrap();
+        f.store.keyspaces().records.insert(keys::record(RecordKind::Store, "format"), 1u32.to_be_bytes()).unwrap();
+        let reopen = |f: Fixture| {
+            let Fixture { _folder, store, log, table, generator } = f;
+            drop((store, log));
+            let (store, recovered) = Store::open(_folder.path(), 1 << 20).unwrap();
+            let log = FjallLog::new(store.clone(), recovered);
+            Fixture { _folder, store, log, table, generator }
+        };
+        let mut f = reopen(f);
+        assert_eq!(record(&f).as_deref(), Some(&2u32.to_be_bytes()[..]));
+        f.commit("a", vec![f.change(2, "two", None, false), f.change(3, "three", None, false)]);
+        let f = reopen(f);
+        assert!((1..=3).all(|id| f.live("a", id).is_some()));
+    }
+
     #[test]
     fn a_second_opening_is_refused() {
         let f = fixture();
@@ -309,7 +352,8 @@ mod tests {
     fn a_table_is_erased_in_bounded_steps() {
         let mut f = fixture();
         f.commit("a", (0..10).map(|i| f.change(i, "x", None, false)).collect());
-        assert_eq!(f.erase(EraseScope::Table(f.table.id)), 3 + 3 + 1);
+        // Ten keys, a block, a feed entry.
+        assert_eq!(f.erase(EraseScope::Table(f.table.id)), 3 + 1 + 1);
         assert_eq!(f.store.read_view().feed_head(f.table.id).unwrap(), Seq::ZERO);
         assert!(f.live("a", 1).is_none());
         assert_eq!(f.erase(EraseScope::Table(f.table.id)), 0, "again finds nothing");
@@ -324,6 +368,8 @@ mod tests {
         }
         f.commit("a", (2..9).map(|i| f.change(i, "x", None, false)).collect());
         f.commit("al", vec![f.change(3, "x", None, false)]);
+        f.commit("a", vec![f.change(10, "x", None, false)]);
+        f.commit("a", vec![f.change(10, "y", f.live("a", 10), false)]);
         f.commit("a", vec![f.change(9, "last", None, false)]);
         let (head, entries) = (f.store.read_view().feed_head(f.table.id).unwrap(), f.feed_entries());
         f.erase(EraseScope::Partition(f.key("a")));
@@ -331,8 +377,8 @@ mod tests {
         assert_eq!(f.store.read_view().scan(&f.key("a"), Seq::ZERO..=Seq::MAX, Order::Ascending).count(), 0);
         assert!((0..30).all(|id| f.live("a", id).is_none()) && f.live("al", 3).is_some());
         assert_eq!(f.store.read_view().feed_head(f.table.id).unwrap(), head, "positions are not given twice");
-        // The newest entry, and the one whose rows were replaced before, are left, and show nothing.
-        assert_eq!((entries, f.feed_entries()), (6, 4));
+        // The newest entry, and the one whose only row was replaced before, are left, and show nothing.
+        assert_eq!((entries, f.feed_entries()), (8, 4));
         assert_eq!(f.erase(EraseScope::Partition(f.key("a"))), 0);
     }
 
@@ -349,6 +395,88 @@ mod tests {
         assert_eq!(before.feed(f.table.id, Seq::ZERO..=Seq::MAX, Order::Ascending).count(), 2);
         f.store.show(&b);
         assert_eq!(f.feed(), ["a", "b"]);
+    }
+
+    /// A statement of the model: rows inserted at once, or one row changed or deleted.
+    #[derive(Debug, Clone)]
+    enum Step {
+        Insert(usize),
+        Update(usize),
+        Delete(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => (1usize..150).prop_map(Step::Insert),
+            4 => any::<usize>().prop_map(Step::Update),
+            3 => any::<usize>().prop_map(Step::Delete),
+        ]
+    }
+
+    /// Applies the step to the store and to the model: each key's last version, tombstones included.
+    fn take_step(f: &mut Fixture, model: &mut Vec<(i64, StoredRow)>, step: &Step) {
+        let live: Vec<usize> = (0..model.len()).filter(|n| !model[*n].1.deleted).collect();
+        let changes = match step {
+            Step::Insert(rows) => (0..*rows).map(|n| f.change((model.len() + n) as i64, "new", None, false)).collect(),
+            Step::Update(n) | Step::Delete(n) if !live.is_empty() => {
+                let (id, _) = model[live[n % live.len()]];
+                let old = f.live("a", id);
+                assert_eq!(old.as_ref().map(|old| old.seq), Some(model[id as usize].1.seq));
+                vec![f.change(id, "changed", old, matches!(step, Step::Delete(_)))]
+            }
+            _ => return,
+        };
+        let range = f.commit("a", changes.clone());
+        let mut seq = range.first;
+        for change in changes {
+            let created = change.created(seq);
+            let row = StoredRow { seq, created, deleted: change.deletes, row: change.row, place: RowPlace::Own };
+            let id = match keys::decode_pk(&f.table, &change.pk).as_deref() {
+                Some([Value::Int(id)]) => *id,
+                other => panic!("{other:?}"),
+            };
+            match model.get_mut(id as usize) {
+                Some(slot) => slot.1 = row,
+                None => model.push((id, row)),
+            }
+            seq = seq.next();
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// Blocks and the marks behind them read as the rows they stand for, from anywhere, in both directions.
+        #[test]
+        fn blocks_read_as_rows(steps in proptest::collection::vec(step(), 1..16), cuts in (any::<usize>(), any::<usize>())) {
+            let mut f = fixture();
+            let mut model = Vec::new();
+            for step in &steps {
+                take_step(&mut f, &mut model, step);
+            }
+            let view = f.store.read_view();
+            let mut expected: Vec<StoredRow> = model.iter().map(|(_, row)| row.clone()).collect();
+            expected.sort_by_key(|row| row.seq);
+            prop_assert_eq!(view.head(&f.key("a")).unwrap(), expected.last().map_or(Seq::ZERO, |row| row.seq));
+            let at = |cut: usize| expected.get(cut % (expected.len() + 1)).map_or(Seq::MAX, |row| row.seq);
+            let (from, to) = (at(cuts.0), at(cuts.1));
+            for range in [Seq::ZERO..=Seq::MAX, from..=Seq::MAX, Seq::ZERO..=to, from..=to.max(from), from..=from] {
+                let within: Vec<StoredRow> = expected.iter().filter(|row| range.contains(&row.seq)).cloned().collect();
+                for order in [Order::Ascending, Order::Descending] {
+                    let as_own = |row: StoredRow| StoredRow { place: RowPlace::Own, ..row };
+                    let mut got: Vec<StoredRow> =
+                        view.scan(&f.key("a"), range.clone(), order).map(|row| as_own(row.unwrap())).collect();
+                    let mut fed: Vec<StoredRow> =
+                        view.feed(f.table.id, range.clone(), order).map(|row| as_own(row.unwrap().1)).collect();
+                    if order == Order::Descending {
+                        got.reverse();
+                        fed.reverse();
+                    }
+                    prop_assert_eq!(&got, &within);
+                    prop_assert_eq!(&fed, &within);
+                }
+            }
+        }
     }
 
     proptest! {

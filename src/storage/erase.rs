@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use fjall::{Keyspace, UserKey};
 
-use super::keys;
+use super::keys::{self, RowKey};
 use super::store::{Store, storage_error};
 use crate::error::{Error, Result};
 use crate::model::{PartitionKey, SeqRange, TableId};
@@ -138,7 +138,12 @@ impl Eraser {
         let mut found = Vec::new();
         let mut known: Option<SeqRange> = None;
         for row in rows {
-            let seq = keys::seq_of_row(row).ok_or_else(|| Error::internal("a rows key without a position"))?;
+            let seq = match keys::parse_row_key(key, row) {
+                Some(RowKey::At(seq)) => seq,
+                // Its block is of the same statement.
+                Some(RowKey::Gone(_)) => continue,
+                None => return Err(Error::internal("a rows key without a position")),
+            };
             if known.is_some_and(|range| range.first <= seq && seq <= range.last) {
                 continue;
             }

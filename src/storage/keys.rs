@@ -19,6 +19,9 @@ pub const PK_MAX: usize = 1024;
 /// Ends an owner in a key. No user id holds a control character, so no owner is a prefix of another.
 const OWNER_END: u8 = 0;
 
+/// Ends the mark of a row that is gone.
+const GONE: u8 = 0;
+
 fn table_owner(table: TableId, owner: &Owner, room: usize) -> Vec<u8> {
     let owner = owner.as_str().as_bytes();
     let mut key = Vec::with_capacity(4 + owner.len() + 1 + room);
@@ -57,10 +60,34 @@ pub(crate) fn row(key: &PartitionKey, seq: Seq) -> Vec<u8> {
     bytes
 }
 
-/// The position in a `rows` key.
-pub(crate) fn seq_of_row(key: &[u8]) -> Option<Seq> {
-    let tail = key.len().checked_sub(8)?;
-    Seq::new(i64::from_be_bytes(key[tail..].try_into().ok()?))
+/// `rows`: the mark that a row of a block was replaced or deleted. It sorts right behind the row's own position, so
+/// between its block and whatever follows the block.
+pub(crate) fn gone(key: &PartitionKey, seq: Seq) -> Vec<u8> {
+    let mut bytes = table_owner(key.table, &key.owner, 9);
+    bytes.extend_from_slice(&seq.get().to_be_bytes());
+    bytes.push(GONE);
+    bytes
+}
+
+/// What a key of `rows` is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RowKey {
+    /// A version or a block that begins here.
+    At(Seq),
+    /// The row of a block at this position is gone.
+    Gone(Seq),
+}
+
+/// Reads a key of `rows` of this partition.
+pub(crate) fn parse_row_key(key: &PartitionKey, bytes: &[u8]) -> Option<RowKey> {
+    let tail = bytes.get(4 + key.owner.as_str().len() + 1..)?;
+    let (seq, rest) = tail.split_first_chunk::<8>()?;
+    let seq = Seq::new(i64::from_be_bytes(*seq))?;
+    match rest {
+        [] => Some(RowKey::At(seq)),
+        [GONE] => Some(RowKey::Gone(seq)),
+        _ => None,
+    }
 }
 
 /// `pk`: table ∥ owner ∥ primary key.
@@ -348,7 +375,10 @@ mod tests {
         let a = row(&of("al"), Seq::MAX);
         let b = row(&of("alice"), Seq::ZERO);
         assert!(!b.starts_with(&a[..4 + 3]), "'al' must not be a prefix of 'alice'");
-        assert_eq!(seq_of_row(&a), Some(Seq::MAX));
+        assert_eq!(parse_row_key(&of("al"), &a), Some(RowKey::At(Seq::MAX)));
+        let mark = gone(&of("al"), Seq::ZERO);
+        assert_eq!(parse_row_key(&of("al"), &mark), Some(RowKey::Gone(Seq::ZERO)));
+        assert!(row(&of("al"), Seq::ZERO) < mark && mark < row(&of("al"), Seq::ZERO.after()));
     }
 
     #[test]

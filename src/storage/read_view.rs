@@ -9,17 +9,12 @@ use std::sync::Arc;
 
 use fjall::{Readable, Snapshot};
 
-use super::keys;
+use super::keys::{self, RowKey};
+use super::row_block::{self, RowValue};
+use super::row_scan::{Guards, Order, RowScan, ordered};
 use super::store::{Keyspaces, storage_error};
 use crate::error::{Error, Result};
-use crate::model::{Owner, PartitionKey, PkBytes, RowBytes, Seq, StoredRow, TableId, UserId};
-
-/// In which `_seq` order a scan goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    Ascending,
-    Descending,
-}
+use crate::model::{Owner, PartitionKey, PkBytes, RowPlace, Seq, StoredRow, TableId, UserId};
 
 /// A consistent snapshot of all rows. Cheap to make and to clone; while it lives, what it sees is kept on disk.
 #[derive(Clone)]
@@ -46,20 +41,34 @@ impl ReadView {
     /// # Errors
     /// `STORAGE_UNAVAILABLE`, `INTERNAL`.
     pub fn get(&self, key: &PartitionKey, pk: &PkBytes) -> Result<Option<StoredRow>> {
-        let Some(seq) = self.snapshot.get(&self.keyspaces.pk, keys::pk(key, pk)).map_err(storage_error)? else {
-            return Ok(None);
-        };
-        let seq = parse_pk_value(&seq)?;
-        let row = self.snapshot.get(&self.keyspaces.rows, keys::row(key, seq)).map_err(storage_error)?;
-        row.map(|value| parse_row(seq, value.into())).transpose()?.map_or_else(
-            || Err(Error::internal(format!("key index of {key} names a row at {seq} that is missing"))),
-            |r| Ok(Some(r)),
-        )
+        live_row(&self.snapshot, &self.keyspaces, key, pk)
     }
 
     /// The stored rows of a partition with `_seq` in `range`, tombstones included.
     pub fn scan(&self, key: &PartitionKey, range: RangeInclusive<Seq>, order: Order) -> RowScan {
-        RowScan { iter: ordered(self.rows(key, range), order) }
+        let from = self.block_begin(key, *range.start());
+        self.scan_from(key, from, range, order)
+    }
+
+    /// Like [`ReadView::scan`], where a block that holds the range's start begins at `from`, or none does.
+    fn scan_from(&self, key: &PartitionKey, from: Seq, range: RangeInclusive<Seq>, order: Order) -> RowScan {
+        let entries = self.snapshot.range(&self.keyspaces.rows, keys::row(key, from)..=keys::gone(key, *range.end()));
+        RowScan::new(key.clone(), range, order, entries)
+    }
+
+    /// Where the block begins that holds `start`, if one does; else anything from there to `start`.
+    fn block_begin(&self, key: &PartitionKey, start: Seq) -> Seq {
+        if start == Seq::ZERO {
+            return start;
+        }
+        let mut before = self.snapshot.range(&self.keyspaces.rows, keys::row(key, Seq::ZERO)..=keys::row(key, start));
+        // An error shows again when the scan meets it.
+        let Some((entry, value)) = before.next_back().and_then(|guard| guard.into_inner().ok()) else { return start };
+        match keys::parse_row_key(key, &entry) {
+            Some(RowKey::At(seq)) => seq,
+            Some(RowKey::Gone(_)) => row_block::parse_gone(&value).unwrap_or(start),
+            None => start,
+        }
     }
 
     /// The stored rows of all owners of a table with `_seq` in `range`, tombstones included, in `_seq` order. Those of
@@ -87,12 +96,21 @@ impl ReadView {
     /// # Errors
     /// `STORAGE_UNAVAILABLE`.
     pub fn head(&self, key: &PartitionKey) -> Result<Seq> {
-        match self.rows(key, Seq::ZERO..=Seq::MAX).next_back() {
-            None => Ok(Seq::ZERO),
-            Some(guard) => {
-                let key_bytes = guard.key().map_err(storage_error)?;
-                keys::seq_of_row(&key_bytes).ok_or_else(|| Error::internal("a rows key without a position"))
+        let range = keys::row(key, Seq::ZERO)..=keys::gone(key, Seq::MAX);
+        let Some(last) = self.snapshot.range(&self.keyspaces.rows, range).next_back() else { return Ok(Seq::ZERO) };
+        let (entry, value) = last.into_inner().map_err(storage_error)?;
+        let (first, value) = match keys::parse_row_key(key, &entry) {
+            Some(RowKey::At(seq)) => (seq, Some(value)),
+            Some(RowKey::Gone(_)) => {
+                let first = row_block::parse_gone(&value)?;
+                (first, self.snapshot.get(&self.keyspaces.rows, keys::row(key, first)).map_err(storage_error)?)
             }
+            None => return Err(Error::internal("a rows key without a position")),
+        };
+        let value = value.ok_or_else(|| Error::internal(format!("the block of {key} at {first} is missing")))?;
+        match row_block::parse(first, value.into())? {
+            RowValue::One(row) => Ok(row.seq),
+            RowValue::Block(block) => block.last(),
         }
     }
 
@@ -112,36 +130,26 @@ impl ReadView {
             }
         }
     }
-
-    fn rows(&self, key: &PartitionKey, range: RangeInclusive<Seq>) -> fjall::Iter {
-        self.snapshot.range(&self.keyspaces.rows, keys::row(key, *range.start())..=keys::row(key, *range.end()))
-    }
 }
 
-type Guards = Box<dyn Iterator<Item = fjall::Guard> + Send>;
-
-fn ordered(iter: fjall::Iter, order: Order) -> Guards {
-    match order {
-        Order::Ascending => Box::new(iter),
-        Order::Descending => Box::new(iter.rev()),
-    }
-}
-
-/// Rows of one partition. See [`ReadView::scan`].
-pub struct RowScan {
-    iter: Guards,
-}
-
-impl Iterator for RowScan {
-    type Item = Result<StoredRow>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let guard = self.iter.next()?;
-        Some(guard.into_inner().map_err(storage_error).and_then(|(key, value)| {
-            let seq = keys::seq_of_row(&key).ok_or_else(|| Error::internal("a rows key without a position"))?;
-            parse_row(seq, value.into())
-        }))
-    }
+/// The live row with this key in one moment of the store.
+pub(super) fn live_row(
+    moment: &impl Readable,
+    keyspaces: &Keyspaces,
+    key: &PartitionKey,
+    pk: &PkBytes,
+) -> Result<Option<StoredRow>> {
+    let Some(index) = moment.get(&keyspaces.pk, keys::pk(key, pk)).map_err(storage_error)? else { return Ok(None) };
+    let (seq, place) = row_block::parse_pk_value(&index)?;
+    let at = match place {
+        RowPlace::Own => seq,
+        RowPlace::Block(first) => first,
+    };
+    let value = moment.get(&keyspaces.rows, keys::row(key, at)).map_err(storage_error)?;
+    let row = value.map(|value| row_block::parse(at, value.into())).transpose()?;
+    let row = row.map(|value| row_block::pick(value, seq)).transpose()?.flatten();
+    let missing = || Error::internal(format!("key index of {key} names a row at {seq} that is missing"));
+    row.map(Some).ok_or_else(missing)
 }
 
 /// Rows of all owners. See [`ReadView::feed`].
@@ -178,42 +186,8 @@ impl Iterator for FeedScan {
             let (first, last) = (range.first.max(*self.range.start()), range.last.min(*self.range.end()));
             if first <= last {
                 let key = PartitionKey { table: self.table, owner: owner.clone() };
-                self.current = Some((owner, self.view.scan(&key, first..=last, self.order)));
+                self.current = Some((owner, self.view.scan_from(&key, range.first, first..=last, self.order)));
             }
         }
     }
-}
-
-/// The value of a `pk` entry: the position of the live row.
-pub(super) fn parse_pk_value(value: &[u8]) -> Result<Seq> {
-    let raw = value.try_into().map(i64::from_be_bytes).map_err(|_| Error::internal("a damaged key index entry"))?;
-    Seq::new(raw).ok_or_else(|| Error::internal("a damaged key index entry"))
-}
-
-const DELETED: u8 = 1;
-const CREATED_BEFORE: u8 = 2;
-
-/// The value of a `rows` entry: flags, the position of the row's insert where it is another, the row.
-pub(super) fn row_value(seq: Seq, created: Seq, deleted: bool, row: &RowBytes) -> Vec<u8> {
-    let mut value = Vec::with_capacity(9 + row.0.len());
-    let before = if created == seq { 0 } else { CREATED_BEFORE };
-    value.push(before | if deleted { DELETED } else { 0 });
-    if created != seq {
-        value.extend_from_slice(&created.get().to_be_bytes());
-    }
-    value.extend_from_slice(&row.0);
-    value
-}
-
-pub(super) fn parse_row(seq: Seq, value: bytes::Bytes) -> Result<StoredRow> {
-    let damaged = || Error::internal(format!("the row stored at {seq} is damaged"));
-    let flags = *value.first().ok_or_else(damaged)?;
-    let mut body = 1;
-    let mut created = seq;
-    if flags & CREATED_BEFORE != 0 {
-        let raw = value.get(1..9).and_then(|b| b.try_into().ok()).ok_or_else(damaged)?;
-        created = Seq::new(i64::from_be_bytes(raw)).ok_or_else(damaged)?;
-        body = 9;
-    }
-    Ok(StoredRow { seq, created, deleted: flags & DELETED != 0, row: RowBytes(value.slice(body..)) })
 }

@@ -14,6 +14,7 @@ use arrow::array::{
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use bytes::Bytes;
 
+use super::varint;
 use crate::error::{Error, Result};
 use crate::model::schema::LOCAL_STORAGE;
 use crate::model::{Assignment, DataType, Owner, RowBytes, StoredRow, TableMeta, Value, ValueRef};
@@ -22,7 +23,7 @@ use crate::model::{Assignment, DataType, Owner, RowBytes, StoredRow, TableMeta, 
 pub fn encode(table: &TableMeta, values: &[Value]) -> RowBytes {
     debug_assert!(values.len() == table.columns.len());
     let mut out = Vec::with_capacity(16 + values.iter().map(size_hint).sum::<usize>());
-    put_varint(&mut out, u64::from(table.schema_version));
+    varint::put(&mut out, u64::from(table.schema_version));
     let bitmap = out.len();
     out.resize(bitmap + table.columns.len().div_ceil(8), 0);
     for (i, (value, column)) in values.iter().zip(&table.columns).enumerate() {
@@ -65,29 +66,8 @@ fn put_cell(out: &mut Vec<u8>, ty: DataType, value: &Value) {
 }
 
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_varint(out, bytes.len() as u64);
+    varint::put(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
-}
-
-fn put_varint(out: &mut Vec<u8>, mut v: u64) {
-    while v >= 0x80 {
-        out.push((v as u8) | 0x80);
-        v >>= 7;
-    }
-    out.push(v as u8);
-}
-
-fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut v = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        v |= u64::from(byte & 0x7F) << shift;
-        if byte & 0x80 == 0 {
-            return Some(v);
-        }
-    }
-    None
 }
 
 /// Walks the cells of one row in column order.
@@ -100,7 +80,7 @@ struct Cells<'a> {
 impl<'a> Cells<'a> {
     fn open(table: &TableMeta, bytes: &'a [u8]) -> Option<Self> {
         let mut rest = bytes;
-        let version = take_varint(&mut rest)?;
+        let version = varint::take(&mut rest)?;
         if version != u64::from(table.schema_version) {
             return None;
         }
@@ -116,7 +96,7 @@ impl<'a> Cells<'a> {
         }
         let width = match ty.fixed_width() {
             Some(width) => width,
-            None => usize::try_from(take_varint(&mut self.rest)?).ok()?,
+            None => usize::try_from(varint::take(&mut self.rest)?).ok()?,
         };
         let (cell, rest) = self.rest.split_at_checked(width)?;
         self.rest = rest;
@@ -438,7 +418,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::model::{
-        AccessLevel, ColumnMeta, ColumnName, NamespaceName, Seq, TableId, TableKind, TableName, UserId,
+        AccessLevel, ColumnMeta, ColumnName, NamespaceName, RowPlace, Seq, TableId, TableKind, TableName, UserId,
     };
 
     /// A table `t.t` with columns `c0`, `c1`, … of these types.
@@ -524,7 +504,7 @@ pub(crate) mod tests {
             let table = table_with(ALL, &[0]);
             let row = encode(&table, &values);
             prop_assert_eq!(decode(&table, &row).unwrap(), values.clone());
-            let stored = StoredRow { seq: Seq::ZERO, created: Seq::ZERO, deleted: false, row };
+            let stored = StoredRow { seq: Seq::ZERO, created: Seq::ZERO, deleted: false, row, place: RowPlace::Own };
             let mut builder = BatchBuilder::new(Arc::new(table), None);
             builder.push(&Owner::Shared, &stored).unwrap();
             let batch = builder.finish().unwrap();
@@ -544,7 +524,13 @@ pub(crate) mod tests {
     fn projects_repeats_and_adds_the_system_columns() {
         let table = Arc::new(table_with(&[DataType::BigInt, DataType::Text, DataType::Timestamp], &[0]));
         let row = encode(&table, &[Value::Int(7), Value::Text("hi".into()), Value::Int(99)]);
-        let stored = StoredRow { seq: Seq::new(5).unwrap(), created: Seq::new(5).unwrap(), deleted: true, row };
+        let stored = StoredRow {
+            seq: Seq::new(5).unwrap(),
+            created: Seq::new(5).unwrap(),
+            deleted: true,
+            row,
+            place: RowPlace::Own,
+        };
         let owner = Owner::User(UserId::parse("alice").unwrap());
 
         // c2, _seq, c0, c0, _user_id

@@ -15,10 +15,10 @@ use super::keys;
 use super::read_view::{self, ReadView};
 use super::records::RecordKind;
 use crate::error::{Error, Result};
-use crate::model::{PartitionKey, PkBytes, Seq, StoredRow, UserId};
+use crate::model::{PartitionKey, PkBytes, StoredRow, UserId};
 
 /// The layout that this program writes: see docs/on-disk-format.md.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 const FORMAT_RECORD: &str = "format";
 pub(super) const COMMITS_RECORD: &str = "commits";
@@ -79,7 +79,10 @@ impl Store {
             fjall::Error::Io(source) => OpenError::Folder { path: data.to_owned(), source },
             source => OpenError::Engine { path: data.to_owned(), source },
         };
-        let db = fjall::Database::builder(data.join("hot")).cache_size(cache_bytes).open().map_err(engine)?;
+        // One worker: where fjall has several, its first one turns in a circle, a whole core, for as long as another
+        // compacts and a further compaction waits.
+        let db = fjall::Database::builder(data.join("hot"));
+        let db = db.cache_size(cache_bytes).worker_threads(1).open().map_err(engine)?;
         // Small memtables: what is not flushed must be replayed at the next start, and counts against memory.
         let keyspace = |name: &str, memtable: u64| {
             db.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(memtable)).map_err(engine)
@@ -100,21 +103,21 @@ impl Store {
         let key = keys::record(RecordKind::Store, FORMAT_RECORD);
         let damaged = |fault: &str| OpenError::Damaged { path: data.to_owned(), fault: fault.to_owned() };
         let stored = self.keyspaces.records.get(&key).map_err(|e| damaged(&e.to_string()))?;
-        match stored {
-            Some(bytes) => {
-                let found = bytes.as_ref().try_into().map(u32::from_be_bytes);
-                let found = found.map_err(|_| damaged("its format number is not readable"))?;
-                if found > FORMAT_VERSION {
-                    return Err(OpenError::NewerFormat { path: data.to_owned(), found });
-                }
-                Ok(())
+        if let Some(bytes) = stored {
+            let found = bytes.as_ref().try_into().map(u32::from_be_bytes);
+            let found = found.map_err(|_| damaged("its format number is not readable"))?;
+            if found > FORMAT_VERSION {
+                return Err(OpenError::NewerFormat { path: data.to_owned(), found });
             }
-            None => {
-                let mut batch = self.db.batch().durability(Some(PersistMode::SyncAll));
-                batch.insert(&self.keyspaces.records, key, FORMAT_VERSION.to_be_bytes());
-                batch.commit().map_err(|source| OpenError::Engine { path: data.to_owned(), source })
+            if found == FORMAT_VERSION {
+                return Ok(());
             }
+            // Every older format is one that this program reads as it is; what it writes from now on is newer.
+            tracing::info!(from = found, to = FORMAT_VERSION, "the data folder is taken to a newer format");
         }
+        let mut batch = self.db.batch().durability(Some(PersistMode::SyncAll));
+        batch.insert(&self.keyspaces.records, key, FORMAT_VERSION.to_be_bytes());
+        batch.commit().map_err(|source| OpenError::Engine { path: data.to_owned(), source })
     }
 
     /// fjall takes a damaged middle of the journal for its end. The commit counter in the store and the mark beside it,
@@ -174,12 +177,18 @@ impl Store {
     /// # Errors
     /// `STORAGE_UNAVAILABLE`, `INTERNAL`.
     pub fn live_row(&self, key: &PartitionKey, pk: &PkBytes) -> Result<Option<StoredRow>> {
-        let Some(value) = self.keyspaces.pk.get(keys::pk(key, pk)).map_err(storage_error)? else { return Ok(None) };
-        let seq: Seq = read_view::parse_pk_value(&value)?;
-        match self.keyspaces.rows.get(keys::row(key, seq)).map_err(storage_error)? {
-            Some(value) => read_view::parse_row(seq, value.into()).map(Some),
-            None => Err(Error::internal(format!("key index of {key} names a row at {seq} that is missing"))),
-        }
+        read_view::live_row(&self.db.snapshot(), &self.keyspaces, key, pk)
+    }
+
+    /// The greatest primary key among the live rows. For the partition's own actor, which is its only writer.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`.
+    pub fn greatest_key(&self, key: &PartitionKey) -> Result<Option<PkBytes>> {
+        let prefix = keys::pk(key, &PkBytes(bytes::Bytes::new()));
+        let Some(last) = self.keyspaces.pk.prefix(&prefix).next_back() else { return Ok(None) };
+        let entry: bytes::Bytes = last.key().map_err(storage_error)?.into();
+        Ok(Some(PkBytes(entry.slice(prefix.len()..))))
     }
 
     /// All records of a kind, by name.

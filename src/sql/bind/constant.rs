@@ -4,12 +4,15 @@
 
 use std::borrow::Cow;
 
-use datafusion::sql::sqlparser::ast::{CastKind, Expr, Function, FunctionArguments, UnaryOperator, Value as Literal};
+use datafusion::sql::sqlparser::ast::{
+    CastKind, Expr, Function, FunctionArguments, UnaryOperator, Value as SqlLiteral,
+};
 
 use super::given::Given;
 use crate::error::{Error, Result};
 use crate::model::{ColumnDefault, Param};
 use crate::sql::define::data_type;
+use crate::sql::statement::Literal;
 
 /// What a constant expression stands for.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,7 +51,7 @@ pub(crate) fn value<'a>(expr: &'a Expr, params: &'a [Param]) -> Result<Option<Gi
         Expr::UnaryOp { op: UnaryOperator::Plus, expr } => value(expr, params)?.filter(is_number),
         Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match expr.as_ref() {
             Expr::Value(literal) => match &literal.value {
-                Literal::Number(digits, _) => Some(negative(digits)),
+                SqlLiteral::Number(digits, _) => Some(negative(digits)),
                 _ => None,
             },
             _ => None,
@@ -73,6 +76,21 @@ pub(crate) fn value<'a>(expr: &'a Expr, params: &'a [Param]) -> Result<Option<Gi
     })
 }
 
+/// A literal of a batch: what [`constant`] makes of the same text.
+///
+/// # Errors
+/// As [`constant`].
+pub(super) fn literal_constant<'a>(literal: Literal<'a>, params: &'a [Param]) -> Result<Constant<'a>> {
+    Ok(Constant::Given(match literal {
+        Literal::Null => Given::Null,
+        Literal::Bool(v) => Given::Bool(v),
+        Literal::Number(text) => number(text),
+        Literal::Text(text) => Given::Text(text),
+        Literal::Param(name) => Given::of_param(param(name, params)?),
+        Literal::Default => return Ok(Constant::Default),
+    }))
+}
+
 /// The value of `$n`.
 ///
 /// # Errors
@@ -91,18 +109,18 @@ pub(crate) fn param<'a>(placeholder: &str, params: &'a [Param]) -> Result<&'a Pa
     })
 }
 
-fn given<'a>(literal: &'a Literal, params: &'a [Param]) -> Result<Option<Given<'a>>> {
+fn given<'a>(literal: &'a SqlLiteral, params: &'a [Param]) -> Result<Option<Given<'a>>> {
     Ok(match literal {
-        Literal::Number(digits, _) => Some(number(digits)),
-        Literal::SingleQuotedString(text)
-        | Literal::EscapedStringLiteral(text)
-        | Literal::UnicodeStringLiteral(text)
-        | Literal::NationalStringLiteral(text) => Some(Given::Text(Cow::Borrowed(text))),
-        Literal::DollarQuotedString(text) => Some(Given::Text(Cow::Borrowed(&text.value))),
-        Literal::Boolean(v) => Some(Given::Bool(*v)),
-        Literal::Null => Some(Given::Null),
-        Literal::Placeholder(name) => Some(Given::of_param(param(name, params)?)),
-        Literal::HexStringLiteral(digits) => hex(digits).map(|bytes| Given::Bytes(Cow::Owned(bytes))),
+        SqlLiteral::Number(digits, _) => Some(number(digits)),
+        SqlLiteral::SingleQuotedString(text)
+        | SqlLiteral::EscapedStringLiteral(text)
+        | SqlLiteral::UnicodeStringLiteral(text)
+        | SqlLiteral::NationalStringLiteral(text) => Some(Given::Text(Cow::Borrowed(text))),
+        SqlLiteral::DollarQuotedString(text) => Some(Given::Text(Cow::Borrowed(&text.value))),
+        SqlLiteral::Boolean(v) => Some(Given::Bool(*v)),
+        SqlLiteral::Null => Some(Given::Null),
+        SqlLiteral::Placeholder(name) => Some(Given::of_param(param(name, params)?)),
+        SqlLiteral::HexStringLiteral(digits) => hex(digits).map(|bytes| Given::Bytes(Cow::Owned(bytes))),
         _ => None,
     })
 }

@@ -3,35 +3,40 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use datafusion::sql::sqlparser::ast::{Expr, Insert, Query, SetExpr, TableObject};
+use datafusion::sql::sqlparser::ast::{self, Expr, TableObject};
 
 use super::cells::Cells;
-use super::constant::{Constant, constant};
+use super::constant::{Constant, constant, literal_constant};
 use super::name::{written_column, written_table};
 use super::row::{Fill, RowBuilder};
 use super::{BindContext, BoundInsert};
 use crate::error::{Error, Result};
 use crate::model::{TableMeta, WriteCommand, WriteOp};
+use crate::sql::statement::{Insert, LiteralRows};
 
 /// # Errors
 /// Whatever is wrong with the statement: names, number of values, types, NULLs, parameters.
 pub fn bind_insert(ctx: &BindContext<'_>, insert: &Insert) -> Result<BoundInsert> {
-    let TableObject::TableName(name) = &insert.table else {
-        return Err(Error::InvalidSql(format!("Cannot insert into '{}'; name a table", insert.table)));
+    let statement = &insert.statement;
+    let TableObject::TableName(name) = &statement.table else {
+        return Err(Error::InvalidSql(format!("Cannot insert into '{}'; name a table", statement.table)));
     };
     let table = written_table(ctx, name, "insert")?;
-    let Some(query) = &insert.source else {
+    let Some(query) = &statement.source else {
         // INSERT … DEFAULT VALUES.
         let mut builder = RowBuilder::new(ctx, table, &[])?;
         builder.begin()?;
         let (pk, row) = builder.end()?;
         return Ok(BoundInsert::Rows(ctx.command(table, vec![WriteOp::Insert { pk, row }])));
     };
-    let columns = insert_columns(table, insert)?;
-    if let Some(rows) = plain_values(query)
-        && let Some(ops) = bind_values(ctx, table, &columns, rows)?
-    {
-        return Ok(BoundInsert::Rows(ctx.command(table, ops)));
+    let columns = insert_columns(table, statement)?;
+    if let Some(rows) = insert.parsed_rows() {
+        let mut values =
+            Values { table, columns: &columns, builder: RowBuilder::new(ctx, table, &columns)?, ops: Vec::new() };
+        if values.take_parsed(ctx, rows)? {
+            values.take_literals(ctx, &insert.more)?;
+            return Ok(BoundInsert::Rows(ctx.command(table, values.ops)));
+        }
     }
     Ok(BoundInsert::FromQuery { table: Arc::clone(table), columns, query: query.clone() })
 }
@@ -64,7 +69,7 @@ pub fn bind_rows(
 }
 
 /// Positions of the columns that the values are for: all of the table's where none are named.
-fn insert_columns(table: &TableMeta, insert: &Insert) -> Result<Vec<usize>> {
+fn insert_columns(table: &TableMeta, insert: &ast::Insert) -> Result<Vec<usize>> {
     if insert.columns.is_empty() {
         return Ok((0..table.columns.len()).collect());
     }
@@ -79,46 +84,67 @@ fn insert_columns(table: &TableMeta, insert: &Insert) -> Result<Vec<usize>> {
     Ok(columns)
 }
 
-/// The rows of VALUES with nothing around it.
-fn plain_values(query: &Query) -> Option<impl Iterator<Item = &[Expr]> + Clone> {
-    let Query { with: None, body, order_by: None, limit_clause: None, fetch: None, pipe_operators, .. } = query else {
-        return None;
-    };
-    match body.as_ref() {
-        SetExpr::Values(values) if pipe_operators.is_empty() => {
-            Some(values.rows.iter().map(|row| row.content.as_slice()))
-        }
-        _ => None,
-    }
+/// The rows of one VALUES, bound one after the other.
+struct Values<'a> {
+    table: &'a TableMeta,
+    /// Positions in the table's columns, one per value of a row.
+    columns: &'a [usize],
+    builder: RowBuilder<'a>,
+    ops: Vec<WriteOp>,
 }
 
-/// `None` where a value is no constant.
-fn bind_values<'e>(
-    ctx: &BindContext<'_>,
-    table: &Arc<TableMeta>,
-    columns: &[usize],
-    rows: impl Iterator<Item = &'e [Expr]> + Clone,
-) -> Result<Option<Vec<WriteOp>>> {
-    let mut builder = RowBuilder::new(ctx, table, columns)?;
-    let mut ops = Vec::with_capacity(rows.size_hint().0);
-    for row in rows.clone() {
-        builder.begin()?;
-        check_count(row.len(), columns.len(), Some(builder.row()))?;
-        for (position, expr) in columns.iter().zip(row) {
-            match constant(expr, ctx.params)? {
-                Some(Constant::Given(given)) => builder.set(*position, given)?,
-                Some(Constant::Default) => builder.fill(*position, &Fill::default_of(&table.columns[*position])?)?,
-                Some(Constant::Generated(function)) => builder.fill(*position, &Fill::Generated(function))?,
-                None => {
+impl<'a> Values<'a> {
+    /// Whether all values were constants; where one is not, nothing was taken that may be kept.
+    fn take_parsed<'e>(
+        &mut self,
+        ctx: &BindContext<'_>,
+        rows: impl Iterator<Item = &'e [Expr]> + Clone,
+    ) -> Result<bool> {
+        self.ops.reserve(rows.size_hint().0);
+        for row in rows.clone() {
+            self.begin(row.len())?;
+            for (position, expr) in self.columns.iter().zip(row) {
+                let Some(constant) = constant(expr, ctx.params)? else {
                     check_no_default(ctx, rows)?;
-                    return Ok(None);
-                }
+                    return Ok(false);
+                };
+                self.place(*position, constant)?;
             }
+            self.end()?;
         }
-        let (pk, row) = builder.end()?;
-        ops.push(WriteOp::Insert { pk, row });
+        Ok(true)
     }
-    Ok(Some(ops))
+
+    fn take_literals(&mut self, ctx: &BindContext<'_>, rows: &LiteralRows) -> Result<()> {
+        self.ops.reserve(rows.rows().len());
+        for row in rows.rows() {
+            self.begin(row.len())?;
+            for (position, cell) in self.columns.iter().zip(row) {
+                self.place(*position, literal_constant(rows.literal(*cell), ctx.params)?)?;
+            }
+            self.end()?;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, values: usize) -> Result<()> {
+        self.builder.begin()?;
+        check_count(values, self.columns.len(), Some(self.builder.row()))
+    }
+
+    fn place(&mut self, position: usize, constant: Constant<'_>) -> Result<()> {
+        match constant {
+            Constant::Given(given) => self.builder.set(position, given),
+            Constant::Default => self.builder.fill(position, &Fill::default_of(&self.table.columns[position])?),
+            Constant::Generated(function) => self.builder.fill(position, &Fill::Generated(function)),
+        }
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let (pk, row) = self.builder.end()?;
+        self.ops.push(WriteOp::Insert { pk, row });
+        Ok(())
+    }
 }
 
 /// A query knows no DEFAULT.

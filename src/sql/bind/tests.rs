@@ -12,7 +12,8 @@ use super::*;
 use crate::error::{Error, Result};
 use crate::model::{Owner, PkBytes, Seq, Value};
 use crate::sql::define::tests::define;
-use crate::sql::parse::parse;
+use crate::sql::parse::{parse, parse_whole};
+use crate::sql::statement::ParsedStatement;
 use crate::sql::statement::Statement;
 use crate::storage::{keys, row_codec};
 
@@ -58,8 +59,12 @@ impl Fixture {
     }
 
     fn bind(&self, sql: &str, params: &[Param]) -> Result<Bound> {
+        self.bind_parsed(parse(sql)?, params)
+    }
+
+    fn bind_parsed(&self, mut statements: Vec<ParsedStatement>, params: &[Param]) -> Result<Bound> {
         let ctx = self.context(params);
-        let statement = parse(sql)?.remove(0).statement;
+        let statement = statements.remove(0).statement;
         Ok(match &statement {
             Statement::Insert(insert) => match bind_insert(&ctx, insert)? {
                 BoundInsert::Rows(command) => Bound::Command(command),
@@ -562,4 +567,55 @@ fn wrong_changes_are_refused() {
         ),
         ("DELETE FROM msgs WHERE id = $1", &[], "Parameter $1 invalid: the request has no parameters"),
     ]);
+}
+
+/// One value as a batch may hold it, and some that it may not.
+fn literal_text() -> impl proptest::strategy::Strategy<Value = String> {
+    use proptest::prelude::*;
+    prop_oneof![
+        6 => any::<i32>().prop_map(|n| n.to_string()),
+        4 => "[a-zé'\\\\\"$; ,()\n-]{0,12}".prop_map(|text| format!("'{}'", text.replace('\'', "''"))),
+        2 => (any::<i16>(), any::<u16>()).prop_map(|(a, b)| format!("{a}.{b}")),
+        1 => (any::<u8>(), -9..9).prop_map(|(a, b)| format!("{a}e{b}")),
+        1 => any::<u64>().prop_map(|n| n.to_string()),
+        4 => prop::sample::select(vec!["NULL", "null", "TRUE", "false", "DEFAULT", "default", "$1", "$2", "'2026-01-01'"])
+            .prop_map(str::to_owned),
+        1 => prop::sample::select(vec![
+            "1 + 1", "- 5", "(7)", "E'x\\n'", "N'x'", "X'00'", "1::text", "$3", "$x", "lower('A')", "NOW()", "'a' 'b'",
+            "--1", "/* c */ 1", "'a", "DATE '2026-01-01'", "1_0", ".5", "1.", "+1", "0x1F", "a", "",
+        ]).prop_map(str::to_owned),
+    ]
+}
+
+proptest::proptest! {
+    /// The shortcut for batches of literals means what the parser means, errors and their places included.
+    #[test]
+    fn a_batch_read_past_the_parser_binds_to_the_same(
+        rows in proptest::collection::vec(proptest::collection::vec(literal_text(), 1..4), 1..5),
+        space in proptest::sample::select(vec!["", " ", "\n\t", " -- c\n"]),
+        head in proptest::sample::select(vec![
+            "INSERT INTO msgs (id, body, n) VALUES", "insert into chat.msgs (body, \"id\") values", "INSERT INTO msgs VALUES ",
+            "INSERT INTO msgs (id) VALUES", "INSERT INTO nothing (id, body) VALUES", "INSERT INTO msgs (id, values) VALUES",
+            "INSERT INTO msgs SELECT * FROM (VALUES", "INSERT INTO msgs (id, body) (VALUES", "REPLACE INTO msgs VALUES",
+        ]),
+        tail in proptest::sample::select(vec![
+            "", ";", " ; ", " ON CONFLICT DO NOTHING", " RETURNING id", ") x", ",", " ORDER BY 1", " UNION VALUES (1, 'x')",
+            "; DELETE FROM msgs WHERE id = 1", " x",
+        ]),
+    ) {
+        let rows: Vec<String> =
+            rows.iter().map(|row| format!("({space}{})", row.join(&format!("{space},")))).collect();
+        let sql = format!("{head}{space}{}{tail}", rows.join(&format!("{space},{space}")));
+        let fixture = Fixture::new();
+        let params = [Param::Int(9), Param::Text("it's".into())];
+        let outcome = |parsed: Result<Vec<ParsedStatement>>| match parsed {
+            Ok(statements) if statements.len() > 1 => format!("{} statements", statements.len()),
+            parsed => match parsed.and_then(|statements| fixture.bind_parsed(statements, &params)) {
+                Ok(Bound::Insert(_, columns, query)) => format!("{columns:?} {query}"),
+                Ok(bound) => format!("{bound:?}"),
+                Err(error) => format!("{error:?}"),
+            },
+        };
+        proptest::prop_assert_eq!(outcome(parse(&sql)), outcome(parse_whole(&sql)), "{}", sql);
+    }
 }

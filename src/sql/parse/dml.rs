@@ -4,7 +4,7 @@ use datafusion::sql::sqlparser::ast;
 
 use super::{StatementParser, refused};
 use crate::error::{Error, Result};
-use crate::sql::statement::Statement;
+use crate::sql::statement::{Insert, LiteralRows, Statement};
 
 impl StatementParser<'_> {
     pub(super) fn query(&mut self) -> Result<Statement> {
@@ -23,7 +23,7 @@ impl StatementParser<'_> {
                 if let Some(source) = &insert.source {
                     refused::check_query(source)?;
                 }
-                Ok(Statement::Insert(Box::new(insert)))
+                Ok(Statement::Insert(Box::new(Insert { statement: insert, more: LiteralRows::default() })))
             }
             _ => Err(Error::Unsupported("INSERT into anything but a table is not supported".to_owned())),
         }

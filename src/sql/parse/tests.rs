@@ -17,7 +17,7 @@ fn outcome(sql: &str) -> String {
 /// Our own statements in full, sqlparser's as SQL.
 fn short(statement: &Statement) -> String {
     match statement {
-        Statement::Insert(insert) => format!("Insert({insert})"),
+        Statement::Insert(insert) => format!("Insert({})", insert.statement),
         Statement::Update(update) => format!("Update({update})"),
         Statement::Delete(delete) => format!("Delete({delete})"),
         Statement::Query(query) => format!("Query({query})"),
@@ -453,5 +453,26 @@ proptest! {
                 prop_assert_eq!(short(&again[0].statement), short(&statement.statement));
             }
         }
+    }
+}
+
+#[test]
+fn batches_of_literals_take_the_short_way() {
+    let short = [
+        "INSERT INTO t VALUES (1, 'a'), (-2.5e3, 'it''s'), ($1, NULL)",
+        "insert into ns.\"t\" (a, b)\nvalues (true,DEFAULT) ,\n( false , $2 ) ;",
+        "EXECUTE AS USER 'alice' (INSERT INTO t VALUES (1), (2))",
+    ];
+    let long = [
+        "INSERT INTO t VALUES (1, 'a')",
+        "INSERT INTO t VALUES (1, 'a'), (1 + 1, 'b')",
+        "INSERT INTO t VALUES (1, 'a'), (2)",
+        "INSERT INTO t VALUES (1), (2) ORDER BY 1",
+        "INSERT INTO t VALUES (1), (2); SELECT 1",
+        "/* c */ INSERT INTO t VALUES (1), (2)",
+    ];
+    assert!(short.iter().all(|sql| tuples::parse_literal_insert(sql).is_some()));
+    for sql in long {
+        assert!(tuples::parse_literal_insert(sql).is_none(), "{sql}");
     }
 }
