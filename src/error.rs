@@ -6,6 +6,7 @@
 //! provokes it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::Level;
 
@@ -103,8 +104,9 @@ pub enum Error {
     // What the server can not do now, or at all.
     #[error("The result exceeds limits.max_result_bytes ({max_bytes} bytes); add a LIMIT, or page with WHERE _seq > …")]
     ResultTooLarge { max_bytes: u64 },
-    #[error("The statement ran longer than {seconds} s and was stopped")]
-    StatementTimeout { seconds: u64 },
+    // As Rust writes durations: 30s, 250ms, 1.5s.
+    #[error("The statement ran longer than {limit:?} and was stopped")]
+    StatementTimeout { limit: Duration },
     #[error("The query needs more memory than datafusion.memory_limit allows: {0}")]
     OutOfMemory(String),
     #[error("The server is busy; try again")]

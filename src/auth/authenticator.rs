@@ -250,10 +250,7 @@ impl Authenticator {
     pub fn execute_as(&self, caller: &Principal, target: ActAs<'_>) -> Result<Principal> {
         let decided = match target {
             ActAs::All => Policy.may_execute_as(caller, ExecuteAs::All),
-            ActAs::User(user) => Policy.may_execute_as_others(caller, user).and_then(|()| {
-                let target = self.accounts.users().require(user)?.principal();
-                Policy.may_execute_as(caller, ExecuteAs::One(&target))
-            }),
+            ActAs::User(user) => self.may_act_for(caller, user),
         };
         let (actor, role) = (&caller.user, caller.role);
         match &decided {
@@ -261,6 +258,17 @@ impl Authenticator {
             Err(error) => info!(target: "audit", action = "EXECUTE_AS_USER_DENIED", %actor, %role, ?target, %error),
         }
         decided
+    }
+
+    /// May `caller` act for `user`, as both are now? Asked again while a subscription in that name goes on: nothing is
+    /// done, so nothing is audited.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED`; `USER_NOT_FOUND` for those who may act for others.
+    pub fn may_act_for(&self, caller: &Principal, user: &UserId) -> Result<Principal> {
+        Policy.may_execute_as_others(caller, user)?;
+        let target = self.accounts.users().require(user)?.principal();
+        Policy.may_execute_as(caller, ExecuteAs::One(&target))
     }
 
     /// Is the user whom a statement runs for still the one that it began for? Asked behind the opening of its view: if

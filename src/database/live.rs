@@ -16,7 +16,7 @@ use super::Database;
 use super::execute::Scope;
 use super::request::Outcome;
 use crate::auth::{AuthEvent, Authenticator};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SubscriptionFault};
 use crate::live::database::{AttachGuard, Attached, LiveDatabase, LiveLogin, LiveTarget};
 use crate::live::pages::{LiveReader, Page, PageJob, ScanOrder};
 use crate::live::{LiveDirectory, LiveQuery, StoredRows, Subscriber};
@@ -79,7 +79,8 @@ impl LiveDatabase for Database {
 
     async fn compile(&self, principal: &Principal, sql: &str) -> Result<LiveTarget> {
         let parsed = self.parsed.parse(sql, true)?;
-        let (query, principal, all_owners) = self.live_statement(principal, &parsed)?;
+        let caller = principal;
+        let (query, principal, all_owners) = self.live_statement(caller, &parsed)?;
         let scope = Scope {
             impersonates: false,
             all_owners,
@@ -94,10 +95,15 @@ impl LiveDatabase for Database {
         let query = self.engine.compile_live(self.query_context(&scope)?, &statement).await?;
         self.policy.may_subscribe(&scope.principal, query.table())?;
         let owner = (!query.all_owners()).then(|| query.table().owner_of(&scope.principal));
-        Ok(LiveTarget { query, owner, principal: scope.principal })
+        let actor = (caller.user != scope.principal.user).then(|| caller.clone());
+        Ok(LiveTarget { query, owner, reader: scope.principal, actor })
     }
 
     async fn attach(&self, target: &LiveTarget, subscriber: Subscriber) -> Result<Attached> {
+        // It is in the directory by now: whoever loses this right later is found there.
+        if let Some(actor) = &target.actor {
+            self.auth.may_act_for(actor, &target.reader.user)?;
+        }
         let key = subscriber.key;
         let owner = target.owner.clone().unwrap_or(Owner::Shared);
         let (router, query) = (self.router.clone(), target.query.clone());
@@ -108,14 +114,14 @@ impl LiveDatabase for Database {
         };
         let head = self.router.attach(&owner, query, subscriber).await?;
         // Who is dropped later is found by the erasure.
-        self.auth.check_holder(&target.principal)?;
+        self.auth.check_holder(&target.reader)?;
         Ok(Attached { head, guard })
     }
 
     async fn open_reader(&self, target: &LiveTarget) -> Result<Arc<dyn LiveReader>> {
         let view = self.store.read_view();
         // Behind the view: then it is not of one who has the name after a drop.
-        self.auth.check_holder(&target.principal)?;
+        self.auth.check_holder(&target.reader)?;
         let query = target.query.clone();
         let owner = target.owner.clone();
         self.engine
@@ -203,15 +209,23 @@ impl Iterator for Batches<'_> {
     }
 }
 
-/// Closes the sockets of users who lost their right to them, within moments (A15). Runs until the authenticator is gone.
+/// Closes the sockets of users who lost their right to them, within moments (A15), and ends subscriptions in the name of
+/// users whom their subscriber may not act for any more. Runs until the authenticator is gone.
 pub(super) async fn follow_rights(auth: Arc<Authenticator>, live: Arc<LiveDirectory>) {
     let mut changes = auth.changes();
     // Only the channel keeps it going: a task must not keep the authenticator alive.
     let auth = Arc::downgrade(&auth);
     loop {
-        match changes.recv().await {
+        let change = changes.recv().await;
+        let Some(auth) = auth.upgrade() else { return };
+        match change {
             Ok(AuthEvent::UserDropped(user) | AuthEvent::UserLocked(user) | AuthEvent::UserChanged(user)) => {
                 live.close_user(&user, &Error::InvalidCredentials);
+                let lost = |actor: &Principal| auth.may_act_for(actor, &user).is_err();
+                live.end(
+                    |s| s.reader.user == user && s.actor.as_ref().is_some_and(lost),
+                    &SubscriptionFault::RightRevoked.into(),
+                );
             }
             Ok(AuthEvent::SessionRevoked(sid)) => {
                 live.close_session(&sid.to_string(), &Error::InvalidCredentials);
@@ -221,9 +235,6 @@ pub(super) async fn follow_rights(auth: Arc<Authenticator>, live: Arc<LiveDirect
                 live.close(|_| true, &Error::Aborted);
             }
             Err(RecvError::Closed) => return,
-        }
-        if auth.strong_count() == 0 {
-            return;
         }
     }
 }

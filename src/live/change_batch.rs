@@ -1,7 +1,8 @@
 //! Committed changes, and what they are to a query: which events, with which rows.
 //!
 //! Owns A8 (an update across the edge of the filter is a delete or an insert) and A9 (what each kind of event carries),
-//! for changes as they happen and for changes read back by a resume.
+//! for changes as they happen and for changes read back by a resume. A query whose filter mentions `_deleted` sees a delete as
+//! the update that it is there.
 //! Never sends anything, never reads storage.
 //! Start at [`events`] and [`replayed_events`].
 
@@ -61,7 +62,8 @@ pub fn events(query: &dyn LiveQuery, batch: &ChangeBatch, formats: Formats) -> R
     let mut plan = Plan::default();
     let mut old_row = 0;
     for (row, kind) in batch.kinds.iter().enumerate() {
-        let is = *kind != ChangeKind::Delete && holds(&is, row);
+        let there = *kind != ChangeKind::Delete || query.sees_tombstones();
+        let is = there && holds(&is, row);
         let was = *kind != ChangeKind::Insert && was.as_ref().is_some_and(|was| holds(was, old_row));
         match (was, is) {
             (false, false) => {}
@@ -113,7 +115,8 @@ pub fn replayed_events(
     let mut plan = Plan::default();
     for (row, seq) in seqs.iter().enumerate() {
         let existed = stored.created[row] <= known;
-        match (existed, holds(&deleted, row), holds(&is, row)) {
+        let gone = holds(&deleted, row) && !query.sees_tombstones();
+        match (existed, gone, holds(&is, row)) {
             (false, false, true) => plan.insert(*seq, row),
             (true, false, true) => plan.update(*seq, row, row),
             (_, true, true) => plan.delete(*seq, row),

@@ -27,8 +27,10 @@ pub struct LiveTarget {
     pub query: Arc<dyn LiveQuery>,
     /// `None`: all owners of the table.
     pub owner: Option<Owner>,
-    /// For whom it runs.
-    pub principal: Principal,
+    /// Whose rights it was authorised with: inside `EXECUTE AS USER` the target's.
+    pub reader: Principal,
+    /// Who acts for the reader, where that is another.
+    pub actor: Option<Principal>,
 }
 
 /// A subscriber that hears every change committed after `head`.

@@ -10,10 +10,10 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::database::LiveLogin;
+use super::database::{LiveLogin, LiveTarget};
 use super::outbox::{Delivery, Outbox, SubscriptionKey};
 use crate::error::{Error, Result, SubscriptionFault};
-use crate::model::{TableMeta, UserId};
+use crate::model::{Principal, TableMeta, UserId};
 
 /// All connections and subscriptions of this server.
 #[derive(Debug, Default)]
@@ -85,6 +85,10 @@ pub struct LiveSubscription {
     pub subscription_id: String,
     pub table: Arc<TableMeta>,
     pub user: UserId,
+    /// Whose rights it was authorised with.
+    pub reader: Principal,
+    /// Who acts for the reader, where that is another.
+    pub actor: Option<Principal>,
     pub query: String,
     /// JSON text, as the client sent them.
     pub options: Option<String>,
@@ -208,7 +212,7 @@ impl LiveDirectory {
         self: &Arc<Self>,
         key: SubscriptionKey,
         (connection, user): (&Arc<LiveConnection>, &UserId),
-        (table, spec): (Arc<TableMeta>, SubscriptionSpec),
+        (target, spec): (&LiveTarget, SubscriptionSpec),
         max_per_user: usize,
         now_us: i64,
     ) -> Result<SubscriptionGuard> {
@@ -216,8 +220,10 @@ impl LiveDirectory {
             key,
             connection: connection.clone(),
             subscription_id: spec.subscription_id,
-            table,
+            table: target.query.table().clone(),
             user: user.clone(),
+            reader: target.reader.clone(),
+            actor: target.actor.clone(),
             query: spec.query,
             options: spec.options,
             created_at: now_us,
@@ -310,8 +316,8 @@ mod tests {
 
     use super::*;
     use crate::live::outbox::OutboxLimits;
-    use crate::live::testing::notes;
-    use crate::model::{Principal, Role};
+    use crate::live::testing::{ScoreQuery, notes};
+    use crate::model::Role;
 
     struct Peer {
         connection: ConnectionGuard,
@@ -331,7 +337,9 @@ mod tests {
     fn subscribe(directory: &Arc<LiveDirectory>, peer: &Peer, max: usize) -> Result<SubscriptionGuard> {
         let spec = SubscriptionSpec { subscription_id: "s".into(), query: "SELECT".into(), options: None };
         let whose = (peer.connection.connection(), &peer.user);
-        directory.subscribe(directory.next_key(), whose, (notes(), spec), max, 2)
+        let reader = Principal { user: peer.user.clone(), role: Role::User, generation: 0 };
+        let target = LiveTarget { query: Arc::new(ScoreQuery::all(None)), owner: None, reader, actor: None };
+        directory.subscribe(directory.next_key(), whose, (&target, spec), max, 2)
     }
 
     fn told(peer: &Peer) -> Vec<String> {

@@ -6,6 +6,8 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+
 use super::change_batch::{StoredRows, replayed_events};
 use super::encoding::{Formats, ListWriter, MapWriter, Tail, Wire};
 use super::rows::{LiveRows, holds, seqs, take, tombstones};
@@ -165,10 +167,7 @@ impl Scan<'_> {
 
     /// The first `max` rows that are there and match, projected.
     fn matching(&self, stored: &StoredRows, max: usize) -> Result<Option<(LiveRows, Vec<Seq>)>> {
-        // As SELECT does: the filter never meets a row that is gone.
-        let deleted = tombstones(&stored.rows)?;
-        let there: Vec<u32> = (0u32..).zip(deleted.values()).filter(|(_, gone)| !gone).map(|(row, _)| row).collect();
-        let rows = take(&stored.rows, &there)?;
+        let rows = if self.query.sees_tombstones() { stored.rows.clone() } else { there(&stored.rows)? };
         let answer = self.query.matches(&rows)?;
         let matching: Vec<u32> =
             (0u32..).take(rows.num_rows()).filter(|row| holds(&answer, *row as usize)).take(max).collect();
@@ -179,6 +178,13 @@ impl Scan<'_> {
         let seqs = seqs(&rows)?;
         Ok(Some((LiveRows::project(self.query, &rows)?, seqs)))
     }
+}
+
+/// As SELECT does: the filter never meets a row that is gone.
+fn there(rows: &RecordBatch) -> Result<RecordBatch> {
+    let deleted = tombstones(rows)?;
+    let there: Vec<u32> = (0u32..).zip(deleted.values()).filter(|(_, gone)| !gone).map(|(row, _)| row).collect();
+    take(rows, &there)
 }
 
 fn changes(
@@ -228,6 +234,15 @@ mod tests {
         let query = ScoreQuery::new(&[0], Some(5));
         let Page::Rows(page) = read_page(&query, &stored(), request, JSON).unwrap() else { panic!() };
         (rows_text(&page.rows), page.last.map(Seq::get), page.more)
+    }
+
+    #[test]
+    fn tombstones_are_rows_to_a_query_that_sees_them() {
+        let query = ScoreQuery::new(&[0], Some(5)).with_tombstones();
+        let request = PageRequest::Rows { after: seq(20), until: seq(40), limit: 9 };
+        let Page::Rows(page) = read_page(&query, &stored(), request, JSON).unwrap() else { panic!() };
+        let (three, four) = (r#"{"id":"3","_seq":"30","_deleted":true}"#, r#"{"id":"4","_seq":"40","_deleted":false}"#);
+        assert_eq!(rows_text(&page.rows), format!("[{three},{four}]"));
     }
 
     #[test]

@@ -15,8 +15,14 @@ pub trait LiveQuery: Send + Sync + std::fmt::Debug {
     /// Does it address the rows of all users in one go?
     fn all_owners(&self) -> bool;
 
+    /// Are deleted rows among its rows? So they are where its filter mentions `_deleted`, as with SELECT.
+    fn sees_tombstones(&self) -> bool;
+
     /// The columns that [`LiveQuery::project`] gives, in order.
     fn schema(&self) -> &ResultSchema;
+
+    /// Where each column of the table's primary key is in [`LiveQuery::project`]; `None`: it is not selected.
+    fn key_positions(&self) -> &[Option<usize>];
 
     /// For each row of `rows` (full schema of the table, or of all owners): does it match? NULL is no.
     ///

@@ -1,7 +1,7 @@
 //! Rows as a subscriber sees them: the selected columns, and what every live row carries beside them.
 //!
 //! Owns which columns that is: `_seq` always, the owner's columns where the query addresses all owners, `_deleted` where
-//! it is selected or the row is gone.
+//! it is selected, the query sees tombstones, or the row is gone.
 //! Never evaluates anything itself: the query does.
 
 use std::sync::Arc;
@@ -25,10 +25,9 @@ pub(crate) struct LiveRows {
     shown: Vec<usize>,
     /// Columns of a row that is gone: also `_deleted`.
     gone: Vec<usize>,
-    /// The primary key, where it is selected.
+    /// The primary key, selected or not.
     key: Vec<usize>,
     seq: usize,
-    selected: usize,
 }
 
 impl LiveRows {
@@ -52,6 +51,9 @@ impl LiveRows {
         if query.all_owners() {
             always.extend([USER_ID_COLUMN, STORAGE_ID_COLUMN]);
         }
+        if query.sees_tombstones() {
+            always.push(DELETED_COLUMN);
+        }
         for name in always {
             let at = add(name)?;
             if at >= selected {
@@ -61,14 +63,13 @@ impl LiveRows {
         let seq = add(SEQ_COLUMN)?;
         let deleted = add(DELETED_COLUMN)?;
         let mut gone = shown.clone();
-        if deleted >= selected {
+        if !gone.contains(&deleted) {
             gone.push(deleted);
         }
-        let flagged = query.schema().columns().iter().enumerate().filter(|(_, column)| column.flags.pk);
-        let key = flagged.map(|(at, _)| at).filter(|at| *at < selected).collect();
+        let key = key_columns(query, &projected, &mut add)?;
         let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(Error::internal)?;
         let cells = CellEncoders::new(&batch)?;
-        Ok(Self { batch, cells, shown, gone, key, seq, selected })
+        Ok(Self { batch, cells, shown, gone, key, seq })
     }
 
     pub(crate) fn shown(&self, row: usize) -> RowObject<'_> {
@@ -94,13 +95,30 @@ impl LiveRows {
             let (here, there) = (self.batch.column(at).slice(row, 1), other.batch.column(at).slice(other_row, 1));
             here.as_ref() != there.as_ref()
         };
-        let mut columns: Vec<usize> =
-            (0..self.selected).filter(|at| *at == self.seq || self.key.contains(at) || differs(*at)).collect();
-        if self.seq >= self.selected {
-            columns.push(self.seq);
-        }
-        columns
+        let told = |at: &usize| *at == self.seq || self.key.contains(at) || differs(*at);
+        let unseen_key = self.key.iter().copied().filter(|at| !self.shown.contains(at));
+        unseen_key.chain(self.shown.iter().copied().filter(told)).collect()
     }
+}
+
+/// The columns of the primary key. Those that are not selected are added under their own names, unless another column
+/// has taken the name: a row can not have two of them.
+fn key_columns(
+    query: &dyn LiveQuery,
+    projected: &RecordBatch,
+    add: &mut impl FnMut(&str) -> Result<usize>,
+) -> Result<Vec<usize>> {
+    let table = query.table();
+    let mut key = Vec::with_capacity(table.primary_key.len());
+    for (column, selected) in table.primary_key.iter().zip(query.key_positions()) {
+        let name = table.columns[*column].name.as_str();
+        match selected {
+            Some(at) => key.push(*at),
+            None if projected.schema().field_with_name(name).is_ok() => {}
+            None => key.push(add(name)?),
+        }
+    }
+    Ok(key)
 }
 
 /// `_seq` of each row.

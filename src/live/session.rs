@@ -237,7 +237,7 @@ impl SessionCore {
         match &self.state {
             State::Closing => return,
             State::Stranger if now_us - self.opened_at >= micros(self.limits.auth_timeout) => {
-                let seconds = self.limits.auth_timeout.as_secs();
+                let seconds = self.limits.auth_timeout.as_secs_f64();
                 let message = format!("Authentication timeout - no auth message received within {seconds} seconds");
                 return self.refuse(&message, "Authentication timeout");
             }

@@ -89,14 +89,17 @@ fn batch(notes: &[Note], schema: SchemaRef, owner_columns: Vec<ArrayRef>) -> Rec
     RecordBatch::try_new(schema, columns).unwrap()
 }
 
-/// `SELECT columns FROM notes WHERE score >= at_least`; a score of -1 can not be computed with.
+/// `SELECT columns FROM notes WHERE score >= at_least [AND _deleted = …]`; a score of -1 can not be computed with.
 #[derive(Debug)]
 pub(crate) struct ScoreQuery {
     table: Arc<TableMeta>,
     schema: ResultSchema,
     positions: Vec<usize>,
+    key: [Option<usize>; 1],
     at_least: Option<i32>,
     all_owners: bool,
+    tombstones: bool,
+    deleted: Option<bool>,
     identity: String,
 }
 
@@ -108,7 +111,17 @@ impl ScoreQuery {
         let names: Vec<String> = positions.iter().map(|at| names[*at].clone()).collect();
         let schema = ResultSchema::of_table_projection(&table, positions, &names);
         let identity = format!("{positions:?} {at_least:?}");
-        Self { table, schema, positions: positions.to_vec(), at_least, all_owners: false, identity }
+        Self {
+            table,
+            schema,
+            positions: positions.to_vec(),
+            key: [positions.iter().position(|at| *at == 0)],
+            at_least,
+            all_owners: false,
+            tombstones: false,
+            deleted: None,
+            identity,
+        }
     }
 
     /// `SELECT *`
@@ -118,6 +131,14 @@ impl ScoreQuery {
 
     pub(crate) fn over_all_owners(self) -> Self {
         Self { all_owners: true, ..self }
+    }
+
+    pub(crate) fn with_tombstones(self) -> Self {
+        Self { tombstones: true, ..self }
+    }
+
+    pub(crate) fn where_deleted(self, deleted: bool) -> Self {
+        Self { deleted: Some(deleted), ..self }
     }
 }
 
@@ -130,8 +151,16 @@ impl LiveQuery for ScoreQuery {
         self.all_owners
     }
 
+    fn sees_tombstones(&self) -> bool {
+        self.tombstones
+    }
+
     fn schema(&self) -> &ResultSchema {
         &self.schema
+    }
+
+    fn key_positions(&self) -> &[Option<usize>] {
+        &self.key
     }
 
     fn matches(&self, rows: &RecordBatch) -> Result<BooleanArray> {
@@ -139,10 +168,12 @@ impl LiveQuery for ScoreQuery {
         if scores.iter().any(|score| score == Some(-1)) {
             return Err(Error::Execution("a score of -1".into()));
         }
-        Ok(match self.at_least {
-            None => BooleanArray::from(vec![true; rows.num_rows()]),
-            Some(at_least) => scores.iter().map(|score| score.map(|score| score >= at_least)).collect(),
-        })
+        let deleted = rows.column(4).as_boolean();
+        let matches = scores.iter().zip(deleted).map(|(score, deleted)| {
+            let scores = self.at_least.map_or(Some(true), |at_least| score.map(|score| score >= at_least));
+            scores.map(|scores| scores && self.deleted.is_none_or(|wanted| deleted == Some(wanted)))
+        });
+        Ok(matches.collect())
     }
 
     fn project(&self, rows: &RecordBatch) -> Result<RecordBatch> {

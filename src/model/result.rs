@@ -59,7 +59,9 @@ impl ResultColumn {
     pub fn of_table(table: &TableMeta, position: usize) -> Option<ResultColumn> {
         if let Some(column) = table.columns.get(position) {
             let pk = table.is_key(position);
-            let flags = ColumnFlags { pk, nn: pk || !column.nullable, uq: pk };
+            // Of several key columns, none is unique by itself.
+            let uq = pk && table.primary_key.len() == 1;
+            let flags = ColumnFlags { pk, nn: pk || !column.nullable, uq };
             return Some(ResultColumn { name: column.name.as_str().to_owned(), data_type: column.data_type, flags });
         }
         let (name, data_type) = match position - table.columns.len() {
@@ -194,6 +196,15 @@ mod tests {
                 r#"{"name":"_deleted","data_type":"Boolean","index":4,"flags":["nn"]}]"#,
             )
         );
+    }
+
+    #[test]
+    fn a_column_of_a_composite_key_is_not_unique_by_itself() {
+        let table = TableMeta { primary_key: vec![0, 1], ..notes() };
+        let schema = ResultSchema::of_table(&table);
+        let flags: Vec<ColumnFlags> = schema.columns().iter().map(|column| column.flags).collect();
+        let of_key = ColumnFlags { pk: true, nn: true, uq: false };
+        assert_eq!(flags[..3], [of_key, of_key, ColumnFlags::NONE]);
     }
 
     #[test]

@@ -117,7 +117,8 @@ impl Value {
         }
     }
 
-    /// Converts a number as it was written, so that decimals stay exact.
+    /// Converts a number as it was written, so that decimals stay exact: a number with a fraction rounds half away from
+    /// zero into an integer, as PostgreSQL's numeric does.
     pub fn from_number(text: &str, to: DataType) -> Converted {
         match to {
             DataType::Decimal { precision, scale } => parse_decimal(text, precision, scale),
@@ -132,24 +133,32 @@ impl Value {
                 Err(_) => mismatch(text, "a number"),
             },
             DataType::Text => Ok(Value::Text(text.to_owned())),
-            _ => {
-                if let Ok(v) = text.parse::<i64>() {
-                    return Self::from_int(v, to);
+            DataType::SmallInt | DataType::Int | DataType::BigInt => match parse_decimal(text, 38, 0) {
+                Ok(Value::Decimal(v)) => {
+                    i64::try_from(v).map_or_else(|_| out_of_range(text), |v| Self::from_int(v, to))
                 }
-                let is_integer = matches!(to, DataType::SmallInt | DataType::Int | DataType::BigInt);
-                match text.parse::<f64>() {
-                    // PostgreSQL rounds a numeric literal into an integer column; half to even, as it does for doubles.
-                    Ok(v) if is_integer && v.is_finite() => {
-                        let rounded = v.round_ties_even();
-                        if rounded < -(2f64.powi(63)) || rounded >= 2f64.powi(63) {
-                            return out_of_range(text);
-                        }
-                        Self::from_int(rounded as i64, to)
-                    }
-                    Ok(v) if is_integer || !v.is_finite() => out_of_range(text),
-                    _ => mismatch(text, expected_form(to)),
+                Err(ConvertFault::OutOfRange { given }) => out_of_range(given),
+                Ok(_) | Err(ConvertFault::Mismatch { .. }) => mismatch(text, expected_form(to)),
+            },
+            _ => match text.parse::<i64>() {
+                Ok(v) => Self::from_int(v, to),
+                Err(_) => mismatch(text, expected_form(to)),
+            },
+        }
+    }
+
+    /// Converts a double: a parameter with a fraction, or what a query computed. It rounds half to even into an integer,
+    /// as PostgreSQL's double precision does.
+    pub fn from_double(v: f64, to: DataType) -> Converted {
+        match to {
+            DataType::SmallInt | DataType::Int | DataType::BigInt if v.is_finite() => {
+                let rounded = v.round_ties_even();
+                if rounded < -(2f64.powi(63)) || rounded >= 2f64.powi(63) {
+                    return out_of_range(v);
                 }
+                Self::from_int(rounded as i64, to)
             }
+            _ => Self::from_number(&v.to_string(), to),
         }
     }
 
@@ -280,8 +289,9 @@ fn parse_timestamp(text: &str) -> Option<i64> {
 fn parse_decimal(text: &str, precision: u8, scale: i8) -> Converted {
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => match exponent.parse::<i32>() {
-            Ok(exponent) if exponent.abs() <= 100 => (mantissa, exponent),
-            Ok(_) => return out_of_range(text),
+            // So many zeros behind are no number of ours; many zeros before it come to nothing.
+            Ok(exponent) if exponent > 100 => return out_of_range(text),
+            Ok(exponent) => (mantissa, exponent),
             Err(_) => return mismatch(text, "a number"),
         },
         None => (text, 0),
@@ -296,7 +306,7 @@ fn parse_decimal(text: &str, precision: u8, scale: i8) -> Converted {
         return mismatch(text, "a number");
     }
     // The value is `whole ∥ fraction` × 10^(exponent − fraction digits); shift it to `scale` fraction digits.
-    let shift = exponent - i32::try_from(fraction.len()).unwrap_or(i32::MAX / 2) + i32::from(scale);
+    let shift = i64::from(exponent) - i64::try_from(fraction.len()).unwrap_or(i64::from(i32::MAX)) + i64::from(scale);
     let mut kept: String = whole.chars().chain(fraction.chars()).collect();
     let mut round_up = false;
     if shift >= 0 {
@@ -348,9 +358,34 @@ mod tests {
     }
 
     #[test]
-    fn numbers_round_and_keep_their_range() {
-        assert_eq!(Value::from_number("2.5", DataType::Int), Ok(Value::Int(2)));
-        assert_eq!(Value::from_number("3.5", DataType::Int), Ok(Value::Int(4)));
+    fn numbers_round_into_integers() {
+        for (written, expected, of_double) in [
+            ("2.5", 3, 2),
+            ("3.5", 4, 4),
+            ("-2.5", -3, -2),
+            ("0.5", 1, 0),
+            ("2.4999", 2, 2),
+            ("25e-1", 3, 2),
+            ("1e3", 1000, 1000),
+            ("1e-200", 0, 0),
+        ] {
+            assert_eq!(Value::from_number(written, DataType::Int), Ok(Value::Int(expected)), "{written}");
+            let double = written.parse().unwrap();
+            assert_eq!(Value::from_double(double, DataType::Int), Ok(Value::Int(of_double)), "{written} as a double");
+        }
+        let most = Value::from_number("9223372036854775807.4", DataType::BigInt);
+        assert_eq!(most, Ok(Value::Int(i64::MAX)), "exact where a double is not");
+        for too_large in ["9223372036854775807.5", "1e300", "-1e19"] {
+            let got = Value::from_number(too_large, DataType::BigInt);
+            assert!(matches!(got, Err(ConvertFault::OutOfRange { .. })), "{too_large}: {got:?}");
+            let got = Value::from_double(too_large.parse().unwrap(), DataType::BigInt);
+            assert!(matches!(got, Err(ConvertFault::OutOfRange { .. })), "{too_large} as a double: {got:?}");
+        }
+        assert!(matches!(Value::from_double(f64::NAN, DataType::Int), Err(ConvertFault::Mismatch { .. })));
+    }
+
+    #[test]
+    fn numbers_keep_their_range() {
         assert!(matches!(Value::from_number("70000", DataType::SmallInt), Err(ConvertFault::OutOfRange { .. })));
         assert!(matches!(
             Value::from_number("9223372036854775808", DataType::BigInt),

@@ -8,13 +8,28 @@ use std::time::Duration;
 /// Long enough that a busy server keeps what it uses, short enough that an idle one is small soon.
 const ROUND: Duration = Duration::from_secs(5);
 
-/// Gives freed memory back to the system, now and then, for as long as it is polled.
+/// Gives freed memory back to the system once after each burst of work, for as long as it is polled. Never while there is
+/// work: it takes tens of milliseconds, and whatever allocates meanwhile waits.
 pub(super) async fn give_back() {
     let mut rounds = tokio::time::interval(ROUND);
+    let mut used_before = Duration::ZERO;
+    let mut worked = false;
     loop {
         rounds.tick().await;
-        collect();
+        let used = processor_time();
+        if used.saturating_sub(used_before) > ROUND / 100 {
+            worked = true;
+        } else if std::mem::take(&mut worked) {
+            collect();
+        }
+        used_before = processor_time();
     }
+}
+
+/// Of all threads of this process since its start.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 #[expect(unsafe_code, reason = "the allocator has no safe call for it")]

@@ -27,6 +27,7 @@ const JSON: Wire = Wire { format: Format::Json, compress: false };
 struct AllRows {
     table: Arc<TableMeta>,
     schema: ResultSchema,
+    key: Vec<Option<usize>>,
     all_owners: bool,
 }
 
@@ -39,8 +40,16 @@ impl LiveQuery for AllRows {
         self.all_owners
     }
 
+    fn sees_tombstones(&self) -> bool {
+        false
+    }
+
     fn schema(&self) -> &ResultSchema {
         &self.schema
+    }
+
+    fn key_positions(&self) -> &[Option<usize>] {
+        &self.key
     }
 
     fn matches(&self, rows: &RecordBatch) -> Result<BooleanArray> {
@@ -80,7 +89,8 @@ impl Reader {
     pub(super) fn new(table: &Arc<TableMeta>, of: Option<usize>) -> Self {
         let schema =
             if of.is_none() { ResultSchema::of_table_all_owners(table) } else { ResultSchema::of_table(table) };
-        let query = Arc::new(AllRows { table: table.clone(), schema, all_owners: of.is_none() });
+        let key = table.primary_key.iter().copied().map(Some).collect();
+        let query = Arc::new(AllRows { table: table.clone(), schema, key, all_owners: of.is_none() });
         Self { query, of, rows: Rows::new(), known: Seq::ZERO, attached: None }
     }
 

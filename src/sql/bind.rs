@@ -14,6 +14,7 @@ use crate::model::{Catalog, ColumnDefault, Durability, Param, TableMeta, UserId,
 pub use change::{bind_computed, bind_delete, bind_update};
 pub use ids::IdSource;
 pub use insert::{bind_insert, bind_rows};
+pub(crate) use select::plain_query;
 
 mod cells;
 mod change;

@@ -222,9 +222,8 @@ fn projection(items: &[SelectItem], target: &Target<'_>) -> Option<(Vec<usize>, 
             _ => return None,
         }
     }
-    // The engine refuses an empty list and two columns of one name.
-    let unique = names.iter().enumerate().all(|(n, name)| !names[..n].contains(name));
-    (unique && !names.is_empty()).then_some((positions, names))
+    // The engine refuses an empty list.
+    (!names.is_empty()).then_some((positions, names))
 }
 
 fn is_bare(options: &WildcardAdditionalOptions) -> bool {
@@ -284,6 +283,10 @@ mod tests {
                 "chat.msgs [1:body 0:key 0:Key] key 3",
             ),
             ("SELECT m.body, _seq FROM msgs m WHERE m.id = 7 LIMIT 1", "chat.msgs [1:body 4:_seq] key 7"),
+            (
+                "SELECT body, *, id FROM msgs WHERE id = 7",
+                "chat.msgs [1:body 0:id 1:body 2:n 3:at 4:_seq 5:_deleted 0:id] key 7",
+            ),
             ("SELECT c FROM pairs WHERE a = $2 AND b = 1", "chat.pairs [2:c] key 1, x"),
             ("SELECT id FROM msgs ORDER BY _seq DESC LIMIT 20", "chat.msgs [0:id] Descending after - limit 20"),
             ("SELECT id FROM msgs WHERE _seq > $1 ORDER BY _seq LIMIT 5", "chat.msgs [0:id] Ascending after 3 limit 5"),
@@ -313,8 +316,6 @@ mod tests {
             "SELECT body || 'x' FROM msgs WHERE id = 1",
             "SELECT upper(body) FROM msgs WHERE id = 1",
             "SELECT nothing FROM msgs WHERE id = 1",
-            "SELECT id, id FROM msgs WHERE id = 1",
-            "SELECT *, id FROM msgs WHERE id = 1",
             "SELECT m.* FROM msgs m WHERE id = 1",
             "SELECT * EXCLUDE (id) FROM msgs WHERE id = 1",
             "SELECT DISTINCT id FROM msgs WHERE id = 1",

@@ -9,9 +9,11 @@
 mod breathe;
 mod fault;
 mod literals;
+mod names;
 mod origin;
 mod plan;
 mod prepare;
+mod tombstones;
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -266,7 +268,7 @@ impl Deadline {
     }
 
     fn passed(self) -> Error {
-        Error::StatementTimeout { seconds: self.after.as_secs() }
+        Error::StatementTimeout { limit: self.after }
     }
 }
 
@@ -302,8 +304,7 @@ async fn start(
     ctx: &QueryContext,
     statement: ast::Statement,
 ) -> Result<(ResultSchema, SendableRecordBatchStream)> {
-    let plan = logical_plan(state, ctx, statement)?;
-    let schema = result_schema(&plan);
+    let (plan, schema) = names::plan_named(state, ctx, statement)?;
     let physical = state.create_physical_plan(&plan).await.map_err(from_datafusion)?;
     let batches = execute_stream(physical, state.task_ctx()).map_err(from_datafusion)?;
     Ok((schema, batches))

@@ -63,14 +63,25 @@ pub(crate) fn compile(
         // The same text means something else to each caller. No SQL text contains the separator.
         identity = format!("{identity}\0{}\0{}", ctx.principal.user, ctx.principal.role);
     }
-    Ok(Arc::new(CompiledQuery { table: parts.table, all_owners, schema, predicate, projection, identity }))
+    Ok(Arc::new(CompiledQuery {
+        key: parts.key_positions(),
+        table: parts.table,
+        all_owners,
+        sees_tombstones: parts.sees_tombstones,
+        schema,
+        predicate,
+        projection,
+        identity,
+    }))
 }
 
 #[derive(Debug)]
 struct CompiledQuery {
     table: Arc<TableMeta>,
     all_owners: bool,
+    sees_tombstones: bool,
     schema: ResultSchema,
+    key: Vec<Option<usize>>,
     predicate: Option<Arc<dyn PhysicalExpr>>,
     projection: Projection,
     identity: String,
@@ -85,8 +96,16 @@ impl LiveQuery for CompiledQuery {
         self.all_owners
     }
 
+    fn sees_tombstones(&self) -> bool {
+        self.sees_tombstones
+    }
+
     fn schema(&self) -> &ResultSchema {
         &self.schema
+    }
+
+    fn key_positions(&self) -> &[Option<usize>] {
+        &self.key
     }
 
     fn matches(&self, rows: &RecordBatch) -> Result<BooleanArray> {
@@ -150,6 +169,7 @@ impl Projection {
 /// The pieces of an analysed `SELECT … FROM table [WHERE …]`.
 struct Parts<'a> {
     table: Arc<TableMeta>,
+    sees_tombstones: bool,
     /// The table's rows under the names that the expressions use; its columns are the table's full schema.
     rows: &'a DFSchemaRef,
     predicate: Option<&'a Expr>,
@@ -175,11 +195,21 @@ impl<'a> Parts<'a> {
         };
         Ok(Parts {
             table: table.meta().clone(),
+            sees_tombstones: table.shows_tombstones(),
             rows: source.schema(),
             predicate,
             projection: &projection.expr,
             output: &projection.schema,
         })
+    }
+
+    fn key_positions(&self) -> Vec<Option<usize>> {
+        let names = self.table.primary_key.iter().map(|column| self.table.columns[*column].name.as_str());
+        let is = |expr: &Expr, name: &str| match expr.clone().unalias_nested().data {
+            Expr::Column(column) => column.name == name,
+            _ => false,
+        };
+        names.map(|name| self.projection.iter().position(|expr| is(expr, name))).collect()
     }
 }
 

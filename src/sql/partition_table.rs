@@ -1,7 +1,8 @@
 //! A table as DataFusion sees it: one partition of it, or all owners' rows.
 //!
-//! Owns which filters reach the store: `_seq` ranges, the whole primary key, and whether tombstones are shown.
-//! Never chooses an owner: [`PartitionTable`] is made for one, before planning.
+//! Owns which filters reach the store: `_seq` ranges and the whole primary key.
+//! Never chooses an owner: [`PartitionTable`] is made for one, before planning. Never decides whether tombstones are shown:
+//! that is told by the query as it was written.
 //! Invariants: LQ-3 (a scan reads the partition it was made for and no other), S7 (rows come in `_seq` order).
 
 mod bounds;
@@ -21,7 +22,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use crate::model::{Owner, TableMeta};
 use crate::storage::{Order, ReadView};
 
-use bounds::{ScanBounds, mentions_deleted};
+use bounds::ScanBounds;
 use scan::PartitionScan;
 pub(crate) use turn::TurnScans;
 
@@ -38,6 +39,7 @@ pub(crate) struct PartitionTable {
     scope: RowScope,
     view: ReadView,
     schema: SchemaRef,
+    tombstones: bool,
 }
 
 impl PartitionTable {
@@ -46,7 +48,22 @@ impl PartitionTable {
             RowScope::Partition(_) => meta.arrow_schema(),
             RowScope::AllOwners => meta.arrow_schema_all_owners(),
         };
-        Self { meta, scope, view, schema }
+        Self { meta, scope, view, schema, tombstones: false }
+    }
+
+    /// The same rows, and those that were deleted.
+    pub(crate) fn with_tombstones(&self) -> Self {
+        Self {
+            meta: self.meta.clone(),
+            scope: self.scope.clone(),
+            view: self.view.clone(),
+            schema: self.schema.clone(),
+            tombstones: true,
+        }
+    }
+
+    pub(crate) fn shows_tombstones(&self) -> bool {
+        self.tombstones
     }
 
     pub(crate) fn meta(&self) -> &Arc<TableMeta> {
@@ -57,7 +74,7 @@ impl PartitionTable {
         if bounds::seq_range(filter).is_some() {
             // The scan keeps to the range by itself, so that a LIMIT above may reach it as well.
             TableProviderFilterPushDown::Exact
-        } else if mentions_deleted(filter) || bounds::key_value(&self.meta, filter).is_some() {
+        } else if bounds::key_value(&self.meta, filter).is_some() {
             TableProviderFilterPushDown::Inexact
         } else {
             TableProviderFilterPushDown::Unsupported
@@ -92,7 +109,7 @@ impl TableProvider for PartitionTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let bounds = ScanBounds::of_filters(&self.meta, filters);
+        let bounds = ScanBounds::of_filters(&self.meta, filters, self.tombstones);
         let projection = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let source = scan::ScanSource {
             meta: self.meta.clone(),

@@ -138,11 +138,8 @@ impl Eraser {
         let mut found = Vec::new();
         let mut known: Option<SeqRange> = None;
         for row in rows {
-            let seq = match keys::parse_row_key(key, row) {
-                Some(RowKey::At(seq)) => seq,
-                // Its block is of the same statement.
-                Some(RowKey::Gone(_)) => continue,
-                None => return Err(Error::internal("a rows key without a position")),
+            let Some(RowKey::At(seq) | RowKey::Gone(seq)) = keys::parse_row_key(key, row) else {
+                return Err(Error::internal("a rows key without a position"));
             };
             if known.is_some_and(|range| range.first <= seq && seq <= range.last) {
                 continue;

@@ -100,14 +100,16 @@ impl ReadView {
         let Some(last) = self.snapshot.range(&self.keyspaces.rows, range).next_back() else { return Ok(Seq::ZERO) };
         let (entry, value) = last.into_inner().map_err(storage_error)?;
         let (first, value) = match keys::parse_row_key(key, &entry) {
-            Some(RowKey::At(seq)) => (seq, Some(value)),
-            Some(RowKey::Gone(_)) => {
+            Some(RowKey::At(seq)) => (seq, value),
+            Some(RowKey::Gone(gone)) => {
                 let first = row_block::parse_gone(&value)?;
-                (first, self.snapshot.get(&self.keyspaces.rows, keys::row(key, first)).map_err(storage_error)?)
+                let block = self.snapshot.get(&self.keyspaces.rows, keys::row(key, first)).map_err(storage_error)?;
+                // An erasure under way takes blocks before their marks.
+                let Some(block) = block else { return Ok(gone) };
+                (first, block)
             }
             None => return Err(Error::internal("a rows key without a position")),
         };
-        let value = value.ok_or_else(|| Error::internal(format!("the block of {key} at {first} is missing")))?;
         match row_block::parse(first, value.into())? {
             RowValue::One(row) => Ok(row.seq),
             RowValue::Block(block) => block.last(),

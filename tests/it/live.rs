@@ -28,6 +28,7 @@ impl World {
         for sql in [
             "CREATE NAMESPACE w",
             "CREATE USER TABLE w.mail (id BIGINT PRIMARY KEY, body TEXT, n INT) WITH (DURABILITY = 'buffered')",
+            "CREATE USER TABLE w.pairs (a INT, b INT, v TEXT, PRIMARY KEY (a, b))",
             "CREATE SHARED TABLE w.pub (id BIGINT PRIMARY KEY, body TEXT) WITH (ACCESS_LEVEL = 'PUBLIC')",
             "CREATE SHARED TABLE w.priv (id BIGINT PRIMARY KEY, body TEXT)",
         ] {

@@ -22,8 +22,8 @@ use crate::report::{Measure, Turn};
 const USERS: usize = 16;
 /// Each session of PostgreSQL is a process: a thousand would measure how it swaps.
 const MOST_POSTGRES_SESSIONS: usize = 200;
-/// Long enough for a server to ask whether the sockets are alive.
-const HOLD_FOR: Duration = Duration::from_secs(3);
+/// Long enough for a server to give back what its set-up took, and to ask whether sockets are alive.
+const SETTLE: Duration = Duration::from_secs(12);
 
 pub(super) async fn run(options: &Options) -> Result<bool> {
     let mut bench =
@@ -46,6 +46,7 @@ pub(super) async fn run(options: &Options) -> Result<bool> {
 /// Measures the one server that runs.
 async fn one_server(bench: &mut Bench<'_>, round: u32, sockets: usize) -> Result<()> {
     let began = Snapshot::take()?;
+    tokio::time::sleep(SETTLE).await;
     bench.wait_until_idle().await?;
     let idle = bench.memory(0)?;
     let (kind, sockets) = match bench.peer(0).kind() {
@@ -53,7 +54,7 @@ async fn one_server(bench: &mut Bench<'_>, round: u32, sockets: usize) -> Result
         other => (other, sockets),
     };
     let mut held = subscribe(bench.peer(0), sockets).await?;
-    tokio::time::sleep(HOLD_FOR).await;
+    tokio::time::sleep(SETTLE).await;
     bench.wait_until_idle().await?;
     let with_sockets = bench.memory(0)?;
     ensure!(held.try_join_next().is_none(), "a socket did not stay open");

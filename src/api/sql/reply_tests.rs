@@ -1,6 +1,7 @@
 //! Answers as their bytes, whole and streamed, good and broken off.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::body::{self, BodySize, MessageBody as _};
 use arrow::array::{Float64Array, Int64Array, RecordBatch, StringArray};
@@ -110,7 +111,11 @@ async fn a_long_answer_is_streamed_and_is_the_same() {
 
 #[actix::test]
 async fn an_early_failure_has_its_status() {
-    let answer = answer(vec![rows(vec![Ok(batch(0, 10)), Err(Error::StatementTimeout { seconds: 30 })])], ENOUGH).await;
+    let answer = answer(
+        vec![rows(vec![Ok(batch(0, 10)), Err(Error::StatementTimeout { limit: Duration::from_secs(30) })])],
+        ENOUGH,
+    )
+    .await;
     assert_eq!(answer.status, 400);
     let json = answer.json();
     assert_eq!((&json["status"], &json["results"]), (&json!("error"), &json!([])));
@@ -120,7 +125,7 @@ async fn an_early_failure_has_its_status() {
 #[actix::test]
 async fn a_late_failure_ends_the_rows_and_is_told() {
     let mut batches: Vec<_> = (0..40).map(|n| Ok(batch(n * 1_000, 1_000))).collect();
-    batches.push(Err(Error::StatementTimeout { seconds: 30 }));
+    batches.push(Err(Error::StatementTimeout { limit: Duration::from_secs(30) }));
     let answer = answer(vec![rows(batches), done(1, "never said")], ENOUGH).await;
     assert_eq!((answer.status, answer.streamed), (200, true));
     let json = answer.json();

@@ -82,8 +82,8 @@ fn with_a_projection_only_those_columns_and_seq() {
         ),
         [
             r#""insert","rows":[{"body":"b1","_seq":"10"}]"#,
-            r#""update","rows":[{"body":"b2","_seq":"11"}],"old_values":[{"body":"b1","_seq":"10"}]"#,
-            r#""update","rows":[{"body":"b2","_seq":"12"}],"old_values":[{"_seq":"11"}]"#,
+            r#""update","rows":[{"body":"b2","_seq":"11"}],"old_values":[{"id":"1","body":"b1","_seq":"10"}]"#,
+            r#""update","rows":[{"body":"b2","_seq":"12"}],"old_values":[{"id":"1","_seq":"11"}]"#,
             r#""delete","old_values":[{"body":"b2","_seq":"13","_deleted":true}]"#,
         ]
     );
@@ -158,6 +158,31 @@ fn rows_of_all_owners_say_whose_they_are() {
 }
 
 #[test]
+fn where_tombstones_are_seen_a_delete_is_an_update() {
+    let told = |query: &ScoreQuery, change| told(query, &[change]);
+    let all = ScoreQuery::new(&[0, 2], Some(5)).with_tombstones();
+    assert_eq!(
+        told(&all, Delete(note(1, 1, 6, 10), 11)),
+        [
+            r#""update","rows":[{"id":"1","score":6,"_seq":"11","_deleted":true}],"old_values":[{"id":"1","_seq":"10","_deleted":false}]"#
+        ]
+    );
+    assert_eq!(told(&all, Delete(note(1, 1, 4, 10), 11)), [""; 0]);
+    // `NOT _deleted`: out of the filter. `_deleted`: into it.
+    let living = ScoreQuery::new(&[0], None).with_tombstones().where_deleted(false);
+    assert_eq!(
+        told(&living, Delete(note(1, 1, 6, 10), 11)),
+        [r#""delete","old_values":[{"id":"1","_seq":"11","_deleted":true}]"#]
+    );
+    let gone = ScoreQuery::new(&[0], None).with_tombstones().where_deleted(true);
+    assert_eq!(told(&gone, Insert(note(1, 1, 6, 10))), [""; 0]);
+    assert_eq!(
+        told(&gone, Delete(note(1, 1, 6, 10), 11)),
+        [r#""insert","rows":[{"id":"1","_seq":"11","_deleted":true}]"#]
+    );
+}
+
+#[test]
 fn what_can_not_be_computed_is_an_error_not_silence() {
     let query = ScoreQuery::all(Some(5));
     let changes = batch(&[Insert(note(1, 1, 9, 10)), Insert(note(2, 1, -1, 11))], rows);
@@ -218,6 +243,28 @@ fn a_replayed_row_is_told_by_what_the_subscriber_knows() {
     for (row, created, expected) in cases {
         assert_eq!(replayed(&query, &[(row, created)], 100), Vec::from_iter(expected), "{row:?} created at {created}");
     }
+}
+
+#[test]
+fn where_tombstones_are_seen_a_replayed_one_is_a_row() {
+    let insert = r#""insert","rows":[{"id":"1","_seq":"120","_deleted":true}]"#;
+    let update = r#""update","rows":[{"id":"1","_seq":"120","_deleted":true}],"old_values":[{"id":"1"}]"#;
+    let delete = r#""delete","old_values":[{"id":"1","_seq":"120","_deleted":true}]"#;
+    let tombstone = note(1, 1, 9, 120).deleted();
+    let query = || ScoreQuery::new(&[0], None).with_tombstones();
+    assert_eq!(replayed(&query(), &[(tombstone, 110)], 100), [insert]);
+    assert_eq!(replayed(&query(), &[(tombstone, 90)], 100), [update]);
+    assert_eq!(replayed(&query().where_deleted(false), &[(tombstone, 90)], 100), [delete]);
+    assert_eq!(replayed(&query().where_deleted(false), &[(tombstone, 110)], 100), [""; 0]);
+}
+
+#[test]
+fn an_update_names_the_row_by_its_key_whatever_is_selected() {
+    let stored = [(note(4, 1, 9, 101), 50)];
+    assert_eq!(
+        replayed(&ScoreQuery::new(&[2], None), &stored, 100),
+        [r#""update","rows":[{"score":9,"_seq":"101"}],"old_values":[{"id":"4"}]"#]
+    );
 }
 
 #[test]

@@ -72,7 +72,7 @@ impl<'a> Given<'a> {
             Given::Bool(v) => Value::from_bool(v, to),
             Given::Int(v) => Value::from_int(v, to),
             Given::Number(v) => Value::from_number(&v, to),
-            Given::Float(v) => Value::from_number(&v.to_string(), to),
+            Given::Float(v) => Value::from_double(v, to),
             Given::Text(v) => Value::from_text(v.into_owned(), to),
             Given::Bytes(v) if to == DataType::Bytes => Ok(Value::Bytes(v.into_owned())),
             Given::Uuid(v) if to == DataType::Uuid => Ok(Value::Uuid(v)),
@@ -153,6 +153,8 @@ mod tests {
             (Given::Bytes(Cow::Borrowed(b"hi")), DataType::Text, Value::Text("aGk=".into())),
             (Given::Float(2.5), money, Value::Decimal(250)),
             (Given::Float(1e3), DataType::Int, Value::Int(1000)),
+            (Given::Float(2.5), DataType::Int, Value::Int(2)),
+            (Given::Number("2.5".into()), DataType::Int, Value::Int(3)),
             (Given::Vector(vec![1.0, 2.5]), DataType::Json, Value::Text("[1,2.5]".into())),
             (Given::of_value(Value::Decimal(-5), money), DataType::Text, Value::Text("-0.05".into())),
         ];

@@ -1,4 +1,4 @@
-//! The query that finds the rows of an UPDATE or DELETE.
+//! Queries that the server writes itself, such as the one that finds the rows of an UPDATE or DELETE.
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
@@ -16,6 +16,11 @@ pub(super) fn row_select(columns: impl Iterator<Item = Expr>, from: &TableWithJo
         .chain(columns)
         .enumerate()
         .map(|(n, expr)| SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', format!("__{n}")) });
+    plain_query(projection.collect(), vec![from.clone()], Some(filter.clone()))
+}
+
+/// `SELECT projection FROM from [WHERE selection]`.
+pub(crate) fn plain_query(projection: Vec<SelectItem>, from: Vec<TableWithJoins>, selection: Option<Expr>) -> Query {
     let select = Select {
         select_token: AttachedToken::empty(),
         optimizer_hints: Vec::new(),
@@ -23,13 +28,13 @@ pub(super) fn row_select(columns: impl Iterator<Item = Expr>, from: &TableWithJo
         select_modifiers: None,
         top: None,
         top_before_distinct: false,
-        projection: projection.collect(),
+        projection,
         exclude: None,
         into: None,
-        from: vec![from.clone()],
+        from,
         lateral_views: Vec::new(),
         prewhere: None,
-        selection: Some(filter.clone()),
+        selection,
         connect_by: Vec::new(),
         group_by: GroupByExpr::Expressions(Vec::new(), Vec::new()),
         cluster_by: Vec::new(),

@@ -6,7 +6,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 
-use super::{QueryContext, from_datafusion};
+use super::{QueryContext, from_datafusion, tombstones};
 use crate::error::{Error, Result};
 use crate::sql::caller_catalog::CallerCatalog;
 
@@ -20,7 +20,7 @@ pub(crate) fn logical_plan(state: &SessionState, ctx: &QueryContext, statement: 
     let planner = SqlToRel::new_with_options(&catalog, options);
     let plan = planner.sql_statement_to_plan(statement).map_err(from_datafusion)?;
     check_reads_only(&plan)?;
-    Ok(plan)
+    tombstones::show_where_mentioned(plan).map_err(from_datafusion)
 }
 
 /// A write may hide in a WITH, in SELECT INTO or under EXPLAIN.

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 
-use crate::model::schema::{DELETED_COLUMN, SEQ_COLUMN};
+use crate::model::schema::SEQ_COLUMN;
 use crate::model::{PkBytes, Seq, TableMeta, Value};
 use crate::storage::keys;
 
@@ -21,10 +21,9 @@ pub(super) struct ScanBounds {
 }
 
 impl ScanBounds {
-    pub(super) fn of_filters(table: &TableMeta, filters: &[Expr]) -> ScanBounds {
+    pub(super) fn of_filters(table: &TableMeta, filters: &[Expr], tombstones: bool) -> ScanBounds {
         let mut seqs = Seq::ZERO..=Seq::MAX;
         let mut key: Vec<Option<Value>> = vec![None; table.primary_key.len()];
-        let mut tombstones = false;
         for filter in filters {
             if let Some(range) = seq_range(filter) {
                 seqs = (*seqs.start()).max(*range.start())..=(*seqs.end()).min(*range.end());
@@ -33,7 +32,6 @@ impl ScanBounds {
             {
                 key[part] = Some(value);
             }
-            tombstones |= mentions_deleted(filter);
         }
         // A tombstone is not under its key any more: those who ask for tombstones scan.
         let key = if tombstones { None } else { key.into_iter().collect::<Option<Vec<_>>>() };
@@ -75,10 +73,6 @@ pub(super) fn key_value(table: &TableMeta, filter: &Expr) -> Option<(usize, Valu
     let Expr::Literal(scalar, _) = literal else { return None };
     let value = (op == Operator::Eq).then(|| value_of(scalar))??;
     value.fits(table.columns[column].data_type).then_some((column, value))
-}
-
-pub(super) fn mentions_deleted(filter: &Expr) -> bool {
-    filter.column_refs().iter().any(|column| column.name == DELETED_COLUMN)
 }
 
 /// `column op literal`, turned round where it is written the other way.
@@ -149,16 +143,16 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_key_is_a_point_and_tombstones_are_asked_for() {
+    fn a_whole_key_is_a_point_unless_tombstones_are_asked_for() {
         let table = notes();
-        let bounds = ScanBounds::of_filters(&table, &[col("id").eq(lit(5i64)), col("_seq").gt(lit(7i64))]);
+        let bounds = ScanBounds::of_filters(&table, &[col("id").eq(lit(5i64)), col("_seq").gt(lit(7i64))], false);
         assert!(bounds.key.is_some() && !bounds.tombstones);
         assert_eq!(bounds.seqs, seqs(8, i64::MAX));
 
-        let bounds = ScanBounds::of_filters(&table, &[col("id").eq(lit(5i64)), col("_deleted").is_not_null()]);
+        let bounds = ScanBounds::of_filters(&table, &[col("id").eq(lit(5i64))], true);
         assert!(bounds.key.is_none() && bounds.tombstones, "a tombstone is not found under its key");
 
-        let bounds = ScanBounds::of_filters(&table, &[col("id").gt(lit(5i64))]);
+        let bounds = ScanBounds::of_filters(&table, &[col("id").gt(lit(5i64))], false);
         assert!(bounds.key.is_none());
     }
 }

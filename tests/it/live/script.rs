@@ -30,6 +30,7 @@ macro_rules! scripts {
 }
 
 scripts! {
+    acting_for
     all_owners
     authenticate
     changes
@@ -40,6 +41,7 @@ scripts! {
     resume
     shared
     subscriptions
+    tombstones
     worked_session
 }
 

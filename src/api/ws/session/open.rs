@@ -28,7 +28,7 @@ pub(super) async fn open(
     let entry = endpoint.directory.subscribe(
         key,
         (&connection, &principal.user),
-        (target.query.table().clone(), spec),
+        (&target, spec),
         endpoint.limits.max_subscriptions_per_user,
         endpoint.clock.now_us(),
     )?;
