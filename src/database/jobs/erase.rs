@@ -24,9 +24,9 @@ impl Bodies {
         Ok(JobDone::Completed(format!("{keys} keys removed")))
     }
 
-    /// 1. The record says that nothing brings the user back; 2. their sockets are closed, writes under way are durable,
-    /// new ones refused; 3. keys go; 4. the record says that the mailbox is gone: the name is free. A crash before 4
-    /// leaves a mailbox that nobody can read, and a record that has this begin anew.
+    /// The record says that nothing brings the user back; their sockets are closed, writes under way are durable, later
+    /// ones refused; keys go; the record says that the mailbox is gone, and the name is free. A crash before that leaves
+    /// a mailbox that nobody can read, and a record that has all this begin anew.
     pub(super) async fn erase_mailbox(&self, user: &UserId, generation: u32, control: &JobControl) -> Result<JobDone> {
         if !self.auth.begin_erasure(user.clone(), generation).await? {
             return Ok(JobDone::Skipped(format!("user '{user}' has no mailbox to erase")));

@@ -420,7 +420,10 @@ async fn system_tables_are_for_admins() {
         ("SELECT count(*) FROM system.live", r#"["0"]"#),
         (
             "SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema = 'system' ORDER BY 2",
-            r#"["system","columns"] ["system","live"] ["system","namespaces"] ["system","schemas"] ["system","tables"] ["system","users"]"#,
+            concat!(
+                r#"["system","columns"] ["system","job_nodes"] ["system","jobs"] ["system","live"] "#,
+                r#"["system","namespaces"] ["system","schemas"] ["system","tables"] ["system","users"]"#
+            ),
         ),
     ];
     for (sql, expected) in cases {
