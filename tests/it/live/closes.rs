@@ -158,7 +158,7 @@ fn who_follows_a_dropped_user_is_told() {
     agent.follow("hers", "EXECUTE AS USER 'alice' (SELECT id FROM w.mail)");
     agent.follow("all", "EXECUTE AS USER '*' (SELECT id FROM w.mail)");
     world.admin.sql("DROP USER alice");
-    assert_eq!(error_of(&agent.json()), ("hers", "NOT_FOUND"));
+    assert_eq!(error_of(&agent.json()), ("hers", "RIGHT_REVOKED"));
     insert(&mut world.bob, 3..4);
     assert_eq!(told(&agent.json()), "insert 3", "the feed goes on");
 }
