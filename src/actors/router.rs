@@ -405,14 +405,6 @@ impl Router {
         }
     }
 
-    /// Ends the subscriptions to a mailbox.
-    pub fn end_owner(&self, user: &UserId, error: &Error) {
-        let own = Owner::User(user.clone());
-        for partition in self.map.chosen(|key| key.owner == own) {
-            inbox::send(&partition, EndSubscribers(error.clone()));
-        }
-    }
-
     /// Stops the actors of partitions that nobody used for [`PASSIVATE_AFTER`].
     pub fn passivate_idle(&self) {
         self.map.for_each_idle(PASSIVATE_AFTER.as_secs(), |addr| inbox::send(addr, Passivate));

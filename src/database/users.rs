@@ -14,7 +14,7 @@ use crate::actors::CommitterHandle;
 use crate::auth::Secret;
 use crate::auth::{AuthLog, AuthRecord};
 use crate::auth::{NewUser, UserAck, UserChange};
-use crate::error::{Error, Result, SubscriptionFault};
+use crate::error::{Error, Result};
 use crate::model::{Principal, UserId};
 use crate::sql::statement::{self, Statement, UserSecret};
 use crate::storage::{CommitEntry, RecordKind, RecordWrite, Store};
@@ -110,11 +110,10 @@ impl Database {
 
     async fn drop_user(&self, actor: &Principal, user: &UserId, if_exists: bool) -> Result<UserAck> {
         let ack = self.auth.drop_user(actor, user.clone(), if_exists).await?;
-        if let (UserAck::Dropped(_), Some(dropped)) = (&ack, self.auth.leaving(user)) {
-            self.router.end_owner(user, &SubscriptionFault::RightRevoked.into());
-            if self.options.deletion_grace_period.is_zero() {
-                self.jobs.submit_owed(erasure_of(&dropped)).await;
-            }
+        if let (UserAck::Dropped(_), Some(dropped)) = (&ack, self.auth.leaving(user))
+            && self.options.deletion_grace_period.is_zero()
+        {
+            self.jobs.submit_owed(erasure_of(&dropped)).await;
         }
         Ok(ack)
     }

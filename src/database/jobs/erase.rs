@@ -5,7 +5,7 @@
 
 use super::Bodies;
 use crate::actors::jobs::{JobControl, JobDone};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SubscriptionFault};
 use crate::model::{Durability, Owner, PartitionKey, TableId, TableKind, UserId};
 use crate::storage::{CommitEntry, EraseScope};
 
@@ -32,7 +32,7 @@ impl Bodies {
             return Ok(JobDone::Skipped(format!("user '{user}' has no mailbox to erase")));
         }
         self.live.close_user(user, &Error::InvalidCredentials);
-        let gone = Error::UserNotFound(user.to_string());
+        let gone = Error::from(SubscriptionFault::RightRevoked);
         self.router.retire_owner(user, generation.saturating_add(1), &gone).await;
         let mut keys = 0;
         // A table that is made from here on gets no row of this user.
