@@ -113,7 +113,8 @@ impl PartitionActor {
     /// The live row of each operation's key. An INSERT of a key beyond all others costs nothing, of another new key one
     /// look into the key index, no row.
     fn read_found(&mut self, command: &WriteCommand) -> Result<Vec<Option<StoredRow>>> {
-        if !self.core.knows_greatest() {
+        let inserts = command.ops.iter().any(|op| matches!(op, WriteOp::Insert { .. }));
+        if inserts && !self.core.knows_greatest() {
             self.core.learn_greatest(self.store.greatest_key(&self.key)?);
         }
         let read = |op: &WriteOp| match op {

@@ -4,6 +4,8 @@
 //! batch share one. Rows of a block are all inserts; what becomes of one of them later stands beside the block, never
 //! in it: blocks are written once.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::varint;
@@ -89,31 +91,54 @@ pub(super) fn parse(seq: Seq, value: Bytes) -> Result<RowValue> {
 impl Block {
     /// The rows in `_seq` order, those included that were changed later.
     pub(super) fn rows(&self) -> Result<Vec<StoredRow>> {
-        let mut rows = Vec::new();
-        let (mut seq, mut rest) = (self.first, self.rows.clone());
-        while !rest.is_empty() {
-            let (next, row, behind) = self.split(seq, &rest).ok_or_else(|| damaged(self.first))?;
-            let place = RowPlace::Block(self.first);
-            rows.push(StoredRow { seq: next, created: next, deleted: false, row: RowBytes(row), place });
-            (seq, rest) = (next, behind);
+        self.places().map(|place| place.map(|(seq, bytes)| self.row_in(seq, bytes))).collect()
+    }
+
+    /// The row at `seq`; the others are passed over.
+    pub(super) fn row(&self, seq: Seq) -> Result<Option<StoredRow>> {
+        for place in self.places() {
+            let (at, bytes) = place?;
+            if at == seq {
+                return Ok(Some(self.row_in(at, bytes)));
+            }
         }
-        Ok(rows)
+        Ok(None)
     }
 
     /// Position of the last row.
     pub(super) fn last(&self) -> Result<Seq> {
-        Ok(self.rows()?.last().map_or(self.first, |row| row.seq))
+        self.places().last().map_or(Ok(self.first), |place| place.map(|(seq, _)| seq))
     }
 
-    fn split(&self, seq: Seq, rest: &Bytes) -> Option<(Seq, Bytes, Bytes)> {
-        let mut header: &[u8] = rest;
-        let distance = varint::take(&mut header)?;
-        let len = usize::try_from(varint::take(&mut header)?).ok()?;
-        let start = rest.len() - header.len();
-        let end = start.checked_add(len).filter(|end| *end <= rest.len())?;
-        let seq = Seq::new(seq.get().checked_add_unsigned(distance)?)?;
-        Some((seq, rest.slice(start..end), rest.slice(end..)))
+    fn row_in(&self, seq: Seq, bytes: Range<usize>) -> StoredRow {
+        let place = RowPlace::Block(self.first);
+        StoredRow { seq, created: seq, deleted: false, row: RowBytes(self.rows.slice(bytes)), place }
     }
+
+    /// Each row's position, and where its bytes are. Ends behind an error.
+    fn places(&self) -> impl Iterator<Item = Result<(Seq, Range<usize>)>> {
+        let (mut seq, mut at) = (self.first, 0);
+        std::iter::from_fn(move || {
+            let rest = self.rows.get(at..).filter(|rest| !rest.is_empty())?;
+            let Some((next, bytes)) = split(rest, at, seq) else {
+                at = self.rows.len();
+                return Some(Err(damaged(self.first)));
+            };
+            (seq, at) = (next, bytes.end);
+            Some(Ok((seq, bytes)))
+        })
+    }
+}
+
+/// The row that `rest`, the block from `at` on, begins with: its position and where its bytes are. `before`: the position
+/// of the row before it.
+fn split(rest: &[u8], at: usize, before: Seq) -> Option<(Seq, Range<usize>)> {
+    let mut header = rest;
+    let distance = varint::take(&mut header)?;
+    let len = usize::try_from(varint::take(&mut header)?).ok()?;
+    let start = at + rest.len() - header.len();
+    let seq = Seq::new(before.get().checked_add_unsigned(distance)?)?;
+    (len <= header.len()).then_some((seq, start..start + len))
 }
 
 fn damaged(seq: Seq) -> Error {
@@ -158,7 +183,7 @@ pub(super) fn parse_gone(value: &[u8]) -> Result<Seq> {
 pub(super) fn pick(value: RowValue, seq: Seq) -> Result<Option<StoredRow>> {
     match value {
         RowValue::One(row) => Ok(Some(row).filter(|row| row.seq == seq)),
-        RowValue::Block(block) => Ok(block.rows()?.into_iter().find(|row| row.seq == seq)),
+        RowValue::Block(block) => block.row(seq),
     }
 }
 
