@@ -534,7 +534,8 @@ pub(crate) mod tests {
         }
     }
 
-    const ALL: &[DataType] = &[
+    /// One column of each type, and a second DECIMAL.
+    pub(crate) const ALL: &[DataType] = &[
         DataType::BigInt,
         DataType::Boolean,
         DataType::SmallInt,
@@ -549,8 +550,10 @@ pub(crate) mod tests {
         DataType::DateTime,
         DataType::Uuid,
         DataType::Decimal { precision: 20, scale: 2 },
+        DataType::Decimal { precision: 38, scale: 0 },
         DataType::Json,
         DataType::Embedding(3),
+        DataType::File,
     ];
 
     fn any_row() -> impl Strategy<Value = Vec<Value>> {

@@ -17,27 +17,7 @@ use crate::model::{Compression, DataType, Owner, RowPlace, Seq, StoredRow, Table
 use crate::storage::cold_store::ColdStore;
 use crate::storage::row_codec::{self, tests::value_of};
 
-/// One column of each type; the first seventeen can be keys, but for the last three.
-pub const ALL: &[DataType] = &[
-    DataType::BigInt,
-    DataType::Boolean,
-    DataType::SmallInt,
-    DataType::Int,
-    DataType::Float,
-    DataType::Double,
-    DataType::Text,
-    DataType::Bytes,
-    DataType::Date,
-    DataType::Time,
-    DataType::Timestamp,
-    DataType::DateTime,
-    DataType::Uuid,
-    DataType::Decimal { precision: 20, scale: 2 },
-    DataType::Decimal { precision: 38, scale: 0 },
-    DataType::Json,
-    DataType::Embedding(3),
-    DataType::File,
-];
+pub(crate) use crate::storage::row_codec::tests::ALL;
 
 /// A storage that does not answer.
 #[derive(Debug)]
