@@ -28,6 +28,7 @@ mod inbox;
 pub mod jobs;
 mod partition;
 pub mod router;
+mod syncer;
 mod table;
 
 pub use committer::{Committer, CommitterHandle};

@@ -126,7 +126,8 @@ impl Database {
             tracing::error!(lost = recovered.lost_commits, "durable commits are missing: the journal was damaged");
         }
         let log = FjallLog::new(store.clone(), recovered);
-        let (committer, handle) = Committer::spawn(log, options.buffered_sync_interval, fatal.clone())?;
+        let sync = log.journal_sync();
+        let (committer, handle) = Committer::spawn(log, sync, options.buffered_sync_interval, fatal.clone())?;
         let catalog = Arc::new(CatalogStore::open(&store, handle.clone(), clock.now_us()).await?);
         let auth_log = Arc::new(users::CommittedAuth { committer: handle.clone(), store: store.clone() });
         let users = users::stored(&store)?;

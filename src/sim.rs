@@ -218,7 +218,7 @@ impl World {
     /// One batch, at the highest level that one of its entries needs; sometimes a sync of what was only buffered.
     fn committer_step(&mut self) {
         if self.random.one_in(6) {
-            self.log.sync().unwrap();
+            self.log.sync();
         }
         let count = self.process.submitted.len().min(1 + self.random.below(4) as usize);
         let batch: Vec<_> = self.process.submitted.drain(..count).collect();

@@ -7,6 +7,7 @@
 pub mod cold_store;
 pub mod commit_log;
 pub mod erase;
+pub mod journal_sync;
 pub mod keys;
 pub mod manifest;
 pub mod path_template;
@@ -22,6 +23,7 @@ mod varint;
 pub use cold_store::ColdStore;
 pub use commit_log::{CommitEntry, CommitLog, CommitReceipt, FjallLog};
 pub use erase::{EraseScope, ErasedKeys, Eraser};
+pub use journal_sync::{JournalSync, LogSync};
 pub use manifest::PartitionManifest;
 pub use path_template::PathTemplate;
 pub use read_view::{FeedScan, ReadView};

@@ -1,11 +1,11 @@
 //! The Committer: one thread that makes everything durable, in batches that fill by themselves.
 //!
-//! Owns the channel to the log and the timing of its fdatasyncs. While one runs, the next batch gathers; no timer
-//! delays a commit. Buffered commits are synced every `buffered_sync_interval`, and before the thread ends.
+//! Owns the channel to the log. While a commit runs, the next batch gathers; no timer delays one. What was only
+//! buffered is synced beside it ([`super::syncer`]).
 //! Never decides what is written.
 //! Invariants: PT-2, LQ-2 (an entry is told only when its batch is durable at its level); one log, one thread.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,10 +15,11 @@ use tokio::sync::oneshot;
 use super::awake;
 use super::fatal::{Fatal, PanicGuard};
 use super::inbox;
+use super::syncer::{self, Owed};
 use super::table::{CommitFailed, Committed, TableActor};
 use crate::error::{Error, Result};
 use crate::model::{Durability, WriteAck};
-use crate::storage::{CommitEntry, CommitLog, CommitReceipt};
+use crate::storage::{CommitEntry, CommitLog, CommitReceipt, LogSync};
 
 /// More than the router's credits plus whatever DDL and jobs can have under way, so that `try_send` never fails.
 pub const CHANNEL_CAPACITY: usize = 8192;
@@ -117,46 +118,43 @@ impl CommitterHandle {
 /// The running thread.
 pub struct Committer {
     thread: JoinHandle<()>,
+    syncer: JoinHandle<()>,
     sender: SyncSender<Message>,
 }
 
 impl Committer {
-    /// Spawns the thread over a log.
+    /// Spawns the threads: of the log, and of its sync, which buffered commits get within `sync_interval`.
     ///
     /// # Errors
     /// `INTERNAL` where the operating system gives no thread.
     pub fn spawn(
         log: impl CommitLog + 'static,
+        sync: impl LogSync + 'static,
         sync_interval: Duration,
         fatal: Fatal,
     ) -> Result<(Self, CommitterHandle)> {
         let (sender, receiver) = sync_channel(CHANNEL_CAPACITY);
+        let (syncer, owed) = syncer::spawn(sync, sync_interval, fatal.clone())?;
         let thread = std::thread::Builder::new()
             .name("committer".to_owned())
             .spawn(move || {
                 let _guard = PanicGuard { fatal: fatal.clone(), what: "the committer panicked" };
-                Loop {
-                    log,
-                    receiver,
-                    stopped: false,
-                    sync_interval,
-                    unsynced_since: None,
-                    look_out_until: None,
-                    fatal,
-                }
-                .run();
+                Loop { log, receiver, stopped: false, owed, look_out_until: None, fatal }.run();
             })
             .map_err(Error::internal)?;
-        Ok((Self { thread, sender: sender.clone() }, CommitterHandle { sender }))
+        Ok((Self { thread, syncer, sender: sender.clone() }, CommitterHandle { sender }))
     }
 
-    /// Waits until everything submitted so far is durable and the thread has ended. Later submissions answer
+    /// Waits until everything submitted so far is durable and the threads have ended. Later submissions answer
     /// `SHUTTING_DOWN`.
     pub fn stop(self) {
         // Gone already: that is what was asked for.
         let _ = self.sender.send(Message::Stop);
-        if self.thread.join().is_err() {
-            tracing::error!("the committer had panicked");
+        // In this order: the syncer ends when nothing more can be owed.
+        for (thread, name) in [(self.thread, "committer"), (self.syncer, "syncer")] {
+            if thread.join().is_err() {
+                tracing::error!("the {name} had panicked");
+            }
         }
     }
 }
@@ -165,9 +163,7 @@ struct Loop<L> {
     log: L,
     receiver: Receiver<Message>,
     stopped: bool,
-    sync_interval: Duration,
-    /// When the oldest commit that is not yet synced was made.
-    unsynced_since: Option<Instant>,
+    owed: Owed,
     /// Behind a commit of few entries: until when to wait awake.
     look_out_until: Option<Instant>,
     fatal: Fatal,
@@ -177,32 +173,16 @@ impl<L: CommitLog> Loop<L> {
     fn run(mut self) {
         let mut batch: Vec<Submission> = Vec::new();
         while self.gather(&mut batch) {
-            if batch.is_empty() {
-                self.sync();
-            } else {
-                self.commit(&mut batch);
-            }
+            self.commit(&mut batch);
         }
-        self.sync();
     }
 
-    /// Waits for the first submission, or until a sync is due (then the batch stays empty); takes what is there
-    /// already. `false`: nothing more will come.
+    /// Waits for the first submission; takes what is there already. `false`: nothing more will come.
     fn gather(&mut self, batch: &mut Vec<Submission>) -> bool {
         if self.stopped {
             return false;
         }
-        let first = self.look_out();
-        let first = match (first, self.unsynced_since) {
-            (Some(first), _) => Ok(first),
-            (None, None) => self.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            (None, Some(since)) => self.receiver.recv_timeout(self.sync_interval.saturating_sub(since.elapsed())),
-        };
-        let mut next = match first {
-            Ok(first) => Some(first),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return false,
-        };
+        let mut next = self.look_out().or_else(|| self.receiver.recv().ok());
         while let Some(message) = next {
             match message {
                 Message::Submit(submission) => batch.push(submission),
@@ -211,7 +191,7 @@ impl<L: CommitLog> Loop<L> {
             let more = batch.len() < BATCH_ENTRIES && !self.stopped;
             next = if more { self.receiver.try_recv().ok() } else { None };
         }
-        true
+        !batch.is_empty()
     }
 
     /// The next message, if it comes while it is worth waiting awake.
@@ -229,8 +209,6 @@ impl<L: CommitLog> Loop<L> {
     fn commit(&mut self, batch: &mut Vec<Submission>) {
         // One fdatasync serves all who need one; buffered entries in the same batch get it for free.
         let durability = batch.iter().map(|s| s.durability).max().unwrap_or_default();
-        let overdue = self.unsynced_since.is_some_and(|since| since.elapsed() >= self.sync_interval);
-        let durability = if overdue { Durability::Sync } else { durability };
         let few = batch.len() <= FEW;
         let mut entries = Vec::with_capacity(batch.len());
         let mut thens = Vec::with_capacity(batch.len());
@@ -240,23 +218,13 @@ impl<L: CommitLog> Loop<L> {
         }
         let outcome =
             if self.fatal.is_raised() { Err(Error::StorageUnavailable) } else { self.log.append(&entries, durability) };
-        match (&outcome, durability) {
-            (Ok(_), Durability::Sync) => self.unsynced_since = None,
-            (Ok(_), Durability::Buffered) => {
-                self.unsynced_since.get_or_insert_with(Instant::now);
-            }
-            (Err(_), _) => {}
+        if outcome.is_ok() && durability == Durability::Buffered {
+            self.owed.add();
         }
         tell(thens, &outcome);
         self.look_out_until = few.then(|| Instant::now() + awake::FOR_ENTRY);
         if outcome.is_err() {
             self.fatal.raise("a commit failed");
-        }
-    }
-
-    fn sync(&mut self) {
-        if self.unsynced_since.take().is_some() && self.log.sync().is_err() {
-            self.fatal.raise("fdatasync failed");
         }
     }
 }

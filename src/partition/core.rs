@@ -8,6 +8,8 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use foldhash::fast::RandomState;
+
 use crate::error::{Error, Result};
 use crate::model::{Assignment, Change, PkBytes, RowBytes, StoredRow, WriteCommand, WriteOp};
 
@@ -57,8 +59,8 @@ pub struct PartitionCore<W> {
     next_ticket: u64,
     pending: HashMap<Ticket, Vec<PkBytes>>,
     /// Keys of pending writes, and how many parked writes wait for each key.
-    held: HashSet<PkBytes>,
-    waiting: HashMap<PkBytes, usize>,
+    held: HashSet<PkBytes, RandomState>,
+    waiting: HashMap<PkBytes, usize, RandomState>,
     parked: VecDeque<W>,
     /// No row has a greater key, nor has a pending write; `None`: not known.
     greatest: Option<GreatestKey>,
@@ -72,8 +74,8 @@ impl<W: AsRef<WriteCommand>> Default for PartitionCore<W> {
         Self {
             next_ticket: 0,
             pending: HashMap::new(),
-            held: HashSet::new(),
-            waiting: HashMap::new(),
+            held: HashSet::default(),
+            waiting: HashMap::default(),
             parked: VecDeque::new(),
             greatest: None,
         }
@@ -125,11 +127,13 @@ impl<W: AsRef<WriteCommand>> PartitionCore<W> {
         found: Vec<Option<StoredRow>>,
         editor: &impl RowEditor,
     ) -> Result<Prepared> {
-        let mut seen: HashSet<&PkBytes> = HashSet::with_capacity(command.ops.len());
+        // Keys in ascending order, as most batches have them, are all different.
+        let ascending = command.ops.is_sorted_by(|a, b| a.pk() < b.pk());
+        let mut seen: HashSet<&PkBytes, RandomState> = HashSet::default();
         let mut changes = Vec::with_capacity(command.ops.len());
         let mut rows = 0;
         for (op, live) in command.ops.iter().zip(found) {
-            let first = command.ops.len() == 1 || seen.insert(op.pk());
+            let first = ascending || seen.insert(op.pk());
             rows += u64::from(apply(op, live, first, editor, &mut changes)?);
         }
         let ticket = Ticket(self.next_ticket);

@@ -4,18 +4,17 @@
 //! Never called by two threads: the Committer has the only one (fjall has one journal under one lock).
 //! Invariants: PT-2, LQ-2; a failed append poisons the store and is never retried.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use fjall::{OwnedWriteBatch as WriteBatch, PersistMode};
 
 use super::erase::ErasedKeys;
+use super::journal_sync::{JournalSync, Progress};
 use super::keys;
 use super::records::{RecordKind, RecordWrite};
 use super::row_block;
 use super::store::{COMMITS_RECORD, Keyspaces, Recovered, Store, storage_error};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::{Change, CommittedChanges, Durability, PartitionKey, RowPlace, Seq};
 
 /// One thing to make durable.
@@ -42,20 +41,13 @@ pub trait CommitLog: Send {
     /// # Errors
     /// `STORAGE_UNAVAILABLE`: nothing may be appended any more; the process has to stop and recover.
     fn append(&mut self, entries: &[CommitEntry], durability: Durability) -> Result<CommitReceipt>;
-
-    /// Makes every earlier append durable at [`Durability::Sync`].
-    ///
-    /// # Errors
-    /// `STORAGE_UNAVAILABLE`, as [`CommitLog::append`].
-    fn sync(&mut self) -> Result<()>;
 }
 
 /// The log in fjall's journal.
 pub struct FjallLog {
     store: Arc<Store>,
     commits: u64,
-    /// Holds the number of the last commit known to be durable. A hint: it is written without fsync, always late.
-    mark: Option<File>,
+    progress: Arc<Progress>,
     marked: u64,
 }
 
@@ -64,19 +56,15 @@ const MARK_EVERY: u64 = 64;
 
 impl FjallLog {
     pub fn new(store: Arc<Store>, recovered: Recovered) -> Self {
-        let mark = OpenOptions::new().create(true).truncate(false).write(true).open(store.mark_path());
-        let mark = mark.inspect_err(|error| tracing::warn!(%error, "commits.mark can not be written")).ok();
         // After a loss the count goes on above the mark, so that the same loss is not told twice.
         let commits = recovered.commits + recovered.lost_commits;
-        Self { store, commits, mark, marked: commits }
+        let progress = Arc::new(Progress::new(commits, store.mark_path()));
+        Self { store, commits, progress, marked: commits }
     }
 
-    fn write_mark(&mut self) {
-        if let Some(mark) = &self.mark
-            && mark.write_all_at(&self.commits.to_be_bytes(), 0).is_ok()
-        {
-            self.marked = self.commits;
-        }
+    /// What makes its buffered appends durable.
+    pub fn journal_sync(&self) -> JournalSync {
+        JournalSync::new(self.store.journal_folder().to_owned(), self.progress.clone())
     }
 
     fn put_changes(&self, batch: &mut WriteBatch, committed: &CommittedChanges) {
@@ -170,19 +158,14 @@ impl CommitLog for FjallLog {
         // leaves a torn batch, which recovery drops whole; after it, the finished state. PT-2, LQ-2.
         batch.commit().map_err(storage_error)?;
         self.commits = commit;
-        if durability == Durability::Sync && commit - self.marked >= MARK_EVERY {
-            self.write_mark();
+        self.progress.append(commit);
+        if durability == Durability::Sync {
+            self.progress.sync(commit);
+            if commit - self.marked >= MARK_EVERY && self.progress.write_mark() {
+                self.marked = commit;
+            }
         }
         Ok(CommitReceipt { commit })
-    }
-
-    fn sync(&mut self) -> Result<()> {
-        self.store.db().persist(PersistMode::SyncData).map_err(|error| {
-            tracing::error!(%error, "fdatasync failed");
-            Error::StorageUnavailable
-        })?;
-        self.write_mark();
-        Ok(())
     }
 }
 
@@ -192,6 +175,7 @@ mod tests {
 
     use super::*;
     use crate::model::{DataType, Owner, SeqGenerator, SeqRange, StoredRow, UserId, Value};
+    use crate::storage::LogSync;
     use crate::storage::row_codec::tests::table_with;
     use crate::storage::{EraseScope, Order, keys::encode_pk, row_codec};
 
@@ -282,7 +266,7 @@ mod tests {
     fn reopening_finds_the_same_and_counts_what_is_lost() {
         let mut f = fixture();
         f.commit("a", vec![f.change(1, "one", None, false)]);
-        f.log.sync().unwrap();
+        f.log.journal_sync().sync().unwrap();
         let Fixture { _folder: folder, store, log, table, .. } = f;
         drop((store, log));
         let (store, recovered) = Store::open(folder.path(), 1 << 20).unwrap();

@@ -8,7 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use fjall::{Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::compaction::Leveled;
+use fjall::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry};
+use fjall::{CompressionType, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use super::erase::{EraseScope, Eraser};
 use super::keys;
@@ -35,6 +37,7 @@ pub(super) struct Keyspaces {
 pub struct Store {
     db: fjall::Database,
     keyspaces: Arc<Keyspaces>,
+    journal_folder: PathBuf,
     mark_path: PathBuf,
     /// Dropped users whose rows are still there: no feed shows them.
     hidden: RwLock<Arc<HashSet<UserId>>>,
@@ -81,11 +84,20 @@ impl Store {
         };
         // One worker: where fjall has several, its first one turns in a circle, a whole core, for as long as another
         // compacts and a further compaction waits.
-        let db = fjall::Database::builder(data.join("hot"));
+        let journal_folder = data.join("hot");
+        let db = fjall::Database::builder(&journal_folder);
+        // Rows are compressed when they are compacted; a journal lives for seconds, and the committer has no time for it.
+        let db = db.journal_compression(CompressionType::None);
         let db = db.cache_size(cache_bytes).worker_threads(1).open().map_err(engine)?;
-        // Small memtables: what is not flushed must be replayed at the next start, and counts against memory.
+        // Small memtables: what is not flushed must be replayed at the next start, and counts against memory. Many of
+        // their files wait for one compaction: each row is rewritten less often, and a look at a key asks the filters
+        // of more files, of which all but one say no.
         let keyspace = |name: &str, memtable: u64| {
-            db.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(memtable)).map_err(engine)
+            let compaction = Leveled::default().with_l0_threshold(8);
+            let filter = FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0)));
+            let options = KeyspaceCreateOptions::default().max_memtable_size(memtable);
+            let options = options.compaction_strategy(Arc::new(compaction)).filter_policy(filter);
+            db.keyspace(name, || options).map_err(engine)
         };
         let keyspaces = Arc::new(Keyspaces {
             rows: keyspace("rows", 32 << 20)?,
@@ -93,7 +105,8 @@ impl Store {
             feed: keyspace("feed", 8 << 20)?,
             records: keyspace("records", 4 << 20)?,
         });
-        let store = Store { db, keyspaces, mark_path: data.join("commits.mark"), hidden: RwLock::default() };
+        let mark_path = data.join("commits.mark");
+        let store = Store { db, keyspaces, journal_folder, mark_path, hidden: RwLock::default() };
         store.check_format(data)?;
         let recovered = store.recover(data)?;
         Ok((Arc::new(store), recovered))
@@ -213,6 +226,10 @@ impl Store {
 
     pub(super) fn keyspaces(&self) -> &Arc<Keyspaces> {
         &self.keyspaces
+    }
+
+    pub(super) fn journal_folder(&self) -> &Path {
+        &self.journal_folder
     }
 
     pub(super) fn mark_path(&self) -> &Path {

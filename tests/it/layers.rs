@@ -55,6 +55,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("governor", &["auth"]),
     ("sha2", &["auth"]),
     ("moka", &["auth", "sql", "database", "storage"]),
+    ("foldhash", &["partition"]),
     ("parquet", &["storage"]),
     ("object_store", &["storage"]),
     ("xxhash_rust", &["storage"]),

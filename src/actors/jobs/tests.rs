@@ -50,7 +50,8 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let (store, recovered) = Store::open(folder.path(), 1 << 20).unwrap();
         let log = FjallLog::new(store.clone(), recovered);
-        let (committer, handle) = Committer::spawn(log, Duration::from_secs(1), fatal()).unwrap();
+        let sync = log.journal_sync();
+        let (committer, handle) = Committer::spawn(log, sync, Duration::from_secs(1), fatal()).unwrap();
         let config = JobsConfig { retry_backoff: Duration::from_micros(1), max_retries: 2, ..JobsConfig::default() };
         Self { store, committer: Some(committer), handle, config, _folder: folder }
     }
