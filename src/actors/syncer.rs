@@ -72,15 +72,13 @@ impl<S: LogSync> Syncer<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU64;
-    use std::sync::mpsc::channel;
-
     use super::*;
+    use std::sync::atomic::AtomicU64;
 
     /// Sends how far the commits were at each sync.
     struct Log {
         appended: Arc<AtomicU64>,
-        synced: std::sync::mpsc::Sender<u64>,
+        synced: SyncSender<u64>,
         fails: bool,
     }
 
@@ -94,7 +92,7 @@ mod tests {
     #[test]
     fn every_buffered_commit_is_synced_also_those_of_the_end() {
         let appended = Arc::new(AtomicU64::new(0));
-        let (synced, seen) = channel();
+        let (synced, seen) = sync_channel(2000);
         let fatal = Fatal::new(|reason| panic!("{reason}"));
         let log = Log { appended: appended.clone(), synced, fails: false };
         let (thread, owed) = spawn(log, Duration::from_millis(1), fatal).unwrap();
@@ -114,12 +112,11 @@ mod tests {
 
     #[test]
     fn a_sync_that_fails_is_fatal() {
-        let (told, reason) = channel();
-        let told = std::sync::Mutex::new(told);
-        let fatal = Fatal::new(move |reason| told.lock().unwrap().send(reason.to_owned()).unwrap());
-        let log = Log { appended: Arc::default(), synced: channel().0, fails: true };
-        let (synced, _seen) = channel();
-        let (thread, owed) = spawn(Log { synced, ..log }, Duration::from_millis(1), fatal).unwrap();
+        let (told, reason) = sync_channel(1);
+        let fatal = Fatal::new(move |reason| told.send(reason.to_owned()).unwrap());
+        let (synced, _seen) = sync_channel(1);
+        let log = Log { appended: Arc::default(), synced, fails: true };
+        let (thread, owed) = spawn(log, Duration::from_millis(1), fatal).unwrap();
         owed.add();
         assert_eq!(reason.recv().unwrap(), "fdatasync failed");
         thread.join().unwrap();
