@@ -35,4 +35,5 @@ pub use committer::{Committer, CommitterHandle};
 pub use fatal::Fatal;
 pub use gate::ClosedGate;
 pub use jobs::Jobs;
+pub use partition::cold::{ColdChange, ColdSwap};
 pub use router::Router;

@@ -8,6 +8,7 @@ mod alter;
 mod catalog;
 mod define;
 mod execute;
+mod flush;
 mod jobs;
 mod live;
 mod parsed;
@@ -29,7 +30,7 @@ use crate::actors::{Committer, Fatal, Jobs, Router};
 use crate::auth::AuthConfig;
 use crate::auth::Authenticator;
 use crate::auth::Policy;
-use crate::config::{JobsConfig, UserManagementConfig};
+use crate::config::{FlushConfig, JobsConfig, UserManagementConfig};
 use crate::error::{Error, Result};
 use crate::live::LiveDirectory;
 use crate::model::{Durability, Seq};
@@ -61,6 +62,7 @@ pub struct DatabaseOptions {
     pub row_limits: RowLimits,
     pub engine: EngineConfig,
     pub auth: AuthConfig,
+    pub flush: FlushConfig,
     pub jobs: JobsConfig,
     pub deletion_grace_period: Duration,
 }
@@ -79,6 +81,7 @@ impl DatabaseOptions {
             row_limits: RowLimits::default(),
             engine: EngineConfig::default(),
             auth: AuthConfig::default(),
+            flush: FlushConfig::default(),
             jobs: JobsConfig::default(),
             deletion_grace_period: UserManagementConfig::default().deletion_grace_period,
         }
@@ -135,11 +138,13 @@ impl Database {
         let auth = Authenticator::new(options.auth.clone(), clock.clone(), auth_log, users)?;
         auth.boot().await?;
         let auth = Arc::new(auth);
+        let engine = Engine::new(&options.engine)?;
         let router = Arc::new(Router::new(RouterParts {
             store: store.clone(),
             committer: handle.clone(),
             clock: clock.clone(),
             node: options.node,
+            cold_reads: engine.handle()?,
             fatal: fatal.clone(),
         }));
         actix::spawn(passivate(Arc::downgrade(&router)));
@@ -153,6 +158,9 @@ impl Database {
             router: router.clone(),
             auth: auth.clone(),
             live: live.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            flush: options.flush.clone(),
         };
         let parts = JobParts {
             config: options.jobs.clone(),
@@ -164,9 +172,14 @@ impl Database {
         };
         let jobs = Jobs::start(parts, jobs::stored(&store)?)?;
         let database = Arc::new(Self {
-            system: Arc::new(system::System { auth: auth.clone(), live: live.clone(), jobs: jobs.clone() }),
+            system: Arc::new(system::System {
+                auth: auth.clone(),
+                live: live.clone(),
+                jobs: jobs.clone(),
+                store: store.clone(),
+            }),
             live,
-            engine: Engine::new(&options.engine)?,
+            engine,
             ids,
             parsed: ParseCache::new(),
             committer: Mutex::new(Some(committer)),
@@ -183,6 +196,7 @@ impl Database {
         });
         database.submit_owed_jobs().await;
         actix::spawn(jobs::look_for_owed(Arc::downgrade(&database)));
+        actix::spawn(jobs::look_for_due(Arc::downgrade(&database)));
         Ok(database)
     }
 

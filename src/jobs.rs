@@ -8,9 +8,11 @@
 //! knows the kinds.
 
 pub mod core;
+pub mod flush_plan;
 pub mod job;
 pub mod kind;
 
 pub use core::{JobCore, Submitted};
+pub use flush_plan::is_due;
 pub use job::{Job, JobId, JobOutcome, JobState};
 pub use kind::{JobKind, JobParams};

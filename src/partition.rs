@@ -5,7 +5,9 @@
 //! Invariants: PT-1, PT-3 is the router's.
 
 pub mod core;
+pub mod hot_stats;
 pub mod sequencer;
 
 pub use core::{Admission, PartitionCore, Prepared, Ticket};
+pub use hot_stats::HotCount;
 pub use sequencer::Sequencer;

@@ -136,7 +136,7 @@ fn settle_secret(config: &mut Config, addresses: &[SocketAddr]) -> Result<(), St
 }
 
 fn database_options(config: &Config) -> DatabaseOptions {
-    let Config { storage, durability, limits, auth, datafusion, jobs, user_management, .. } = config;
+    let Config { storage, durability, limits, auth, datafusion, flush, jobs, user_management, .. } = config;
     DatabaseOptions {
         data: storage.data_path.clone(),
         cache_bytes: storage.cache_size.as_u64(),
@@ -152,6 +152,7 @@ fn database_options(config: &Config) -> DatabaseOptions {
             statement_timeout: limits.statement_timeout,
         },
         auth: auth.clone(),
+        flush: flush.clone(),
         jobs: jobs.clone(),
         deletion_grace_period: user_management.deletion_grace_period,
     }

@@ -4,12 +4,17 @@
 //! `docs/on-disk-format.md` documents the layout.
 //! Never knows SQL, sockets or roles.
 
+pub mod cold;
 pub mod cold_store;
 pub mod commit_log;
 pub mod erase;
+mod feed_scan;
+pub mod flushed;
+mod hot_stats;
 pub mod journal_sync;
 pub mod keys;
 pub mod manifest;
+mod partition_rows;
 pub mod path_template;
 pub mod read_view;
 pub mod records;
@@ -18,15 +23,20 @@ pub mod row_codec;
 mod row_scan;
 pub mod segment;
 pub mod store;
+#[cfg(test)]
+pub(crate) mod testing;
 mod varint;
 
+pub use cold::{Cold, ColdLookup};
 pub use cold_store::ColdStore;
-pub use commit_log::{CommitEntry, CommitLog, CommitReceipt, FjallLog};
+pub use commit_log::{ColdCommit, CommitEntry, CommitLog, CommitReceipt, FjallLog};
 pub use erase::{EraseScope, ErasedKeys, Eraser};
+pub use feed_scan::FeedScan;
 pub use journal_sync::{JournalSync, LogSync};
 pub use manifest::PartitionManifest;
+pub use partition_rows::{PartitionRows, RowsPart};
 pub use path_template::PathTemplate;
-pub use read_view::{FeedScan, ReadView};
+pub use read_view::{Found, ReadView};
 pub use records::{RecordKind, RecordWrite};
 pub use row_codec::BatchBuilder;
 pub use row_scan::{Order, RowScan};

@@ -76,7 +76,12 @@ impl JobControl {
     /// # Errors
     /// `ABORTED`: the job was cancelled; the body ends with it.
     pub fn check(&self) -> Result<()> {
-        if self.cancelled.load(Ordering::Acquire) { Err(Error::Aborted) } else { Ok(()) }
+        self.cancelled().check()
+    }
+
+    /// The same question, for whoever works on another thread.
+    pub fn cancelled(&self) -> Cancelled {
+        Cancelled(self.cancelled.clone())
     }
 
     /// How far it is, now and then.
@@ -87,6 +92,18 @@ impl JobControl {
             self.last_said.store(now, Ordering::Relaxed);
             inbox::send(&self.actor, Progress { id: self.id.clone(), message: progress() });
         }
+    }
+}
+
+/// Whether a job is cancelled.
+#[derive(Clone)]
+pub struct Cancelled(Arc<AtomicBool>);
+
+impl Cancelled {
+    /// # Errors
+    /// `ABORTED`, as [`JobControl::check`].
+    pub fn check(&self) -> Result<()> {
+        if self.0.load(Ordering::Acquire) { Err(Error::Aborted) } else { Ok(()) }
     }
 }
 

@@ -1,15 +1,20 @@
 //! The partition's actor. Shell of [`PartitionCore`]: reads what the core asks for, passes changes on, answers.
 //!
-//! Owns nothing that is not on disk, but the writes under way and this owner's live subscribers.
+//! Owns nothing that is not on disk, but the writes under way, what they replace while rows become cold
+//! ([`cold`]), and this owner's live subscribers.
 //! Never reads or writes another owner's partition (LQ-3); answers only what is durable (PT-2).
+
+pub(super) mod cold;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
+use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::committer::CommitterHandle;
 use super::fatal::{Fatal, PanicGuard};
 use super::feed::{Attach, deliver};
 use super::gate::Passage;
@@ -23,8 +28,10 @@ use crate::model::{
     WriteOp,
 };
 use crate::partition::core::RowEditor;
-use crate::partition::{Admission, PartitionCore, Prepared, Ticket};
-use crate::storage::{Store, keys, row_codec};
+use crate::partition::{Admission, HotCount, PartitionCore, Prepared, Ticket};
+use crate::storage::segment::FoundRow;
+use crate::storage::{ColdLookup, Found, Store, keys, row_codec};
+use cold::ColdState;
 
 pub(super) struct PartitionActor {
     key: PartitionKey,
@@ -37,6 +44,13 @@ pub(super) struct PartitionActor {
     queries: QueryRegistry,
     /// Position of the last change that was delivered; ZERO: none since the actor started.
     head: Seq,
+    /// What is hot, for whoever flushes.
+    hot: HotCount,
+    /// What is cold, and a change of it that is under way.
+    cold: ColdState,
+    committer: CommitterHandle,
+    /// Where segments are read.
+    cold_reads: Handle,
     /// Who waits until no write is under way.
     drained: Vec<oneshot::Sender<()>>,
     /// Messages that the router has put into the inbox and that are not handled yet.
@@ -52,12 +66,14 @@ pub(super) struct PartitionParts {
     pub table: Addr<TableActor>,
     pub queued: Arc<AtomicUsize>,
     pub map: Arc<RouterMap>,
+    pub committer: CommitterHandle,
+    pub cold_reads: Handle,
     pub fatal: Fatal,
 }
 
 impl PartitionActor {
     pub(super) fn new(parts: PartitionParts) -> Self {
-        let PartitionParts { key, store, table, queued, map, fatal } = parts;
+        let PartitionParts { key, store, table, queued, map, committer, cold_reads, fatal } = parts;
         let guard = PanicGuard { fatal, what: "a partition's actor panicked" };
         Self {
             key,
@@ -67,6 +83,10 @@ impl PartitionActor {
             holds: HashMap::new(),
             queries: QueryRegistry::default(),
             head: Seq::ZERO,
+            hot: HotCount::default(),
+            cold: ColdState::default(),
+            committer,
+            cold_reads,
             drained: Vec::new(),
             queued,
             map,
@@ -74,31 +94,76 @@ impl PartitionActor {
         }
     }
 
-    fn admit(&mut self, append: Append, ctx: &Context<Self>) {
+    fn admit(&mut self, append: Append, ctx: &mut Context<Self>) {
         if let Admission::Ready(append) = self.core.admit(append) {
             self.start(append, ctx);
         }
     }
 
-    fn start(&mut self, append: Append, ctx: &Context<Self>) {
+    fn start(&mut self, append: Append, ctx: &mut Context<Self>) {
+        match self.look_up(&append.command) {
+            Ok(LookUp { found, cold: None }) => self.finish(append, found, ctx),
+            Ok(LookUp { found, cold: Some(lookup) }) => self.read_cold(append, found, lookup, ctx),
+            // Nobody waits any more: nothing to do.
+            Err(error) => drop(append.reply.send(Err(error))),
+        }
+    }
+
+    /// What was found decides: the changes go on their way, or the writer is answered.
+    fn finish(&mut self, append: Append, found: Vec<Option<StoredRow>>, ctx: &Context<Self>) {
         let Append { command, reply, holds } = append;
         let editor = Editor(&command.table);
-        let found = self.read_found(&command);
-        let prepared = found.and_then(|found| self.core.prepare(&command, found, &editor));
-        match prepared {
-            // Nobody waits any more: nothing to do.
+        match self.core.prepare(&command, found, &editor) {
             Err(error) => drop(reply.send(Err(error))),
             Ok(Prepared { changes, rows, .. }) if changes.is_empty() => {
                 drop(reply.send(Ok(WriteAck { rows, last: None })));
             }
             Ok(Prepared { ticket, changes, rows }) => {
                 self.holds.insert(ticket, holds);
+                self.cold.note(&changes);
+                let stats = self.hot.count(&changes, self.cold.manifest().flushed_up_to);
                 let WriteCommand { table, owner, durability, .. } = command;
                 let partition = ctx.address();
-                let commit = Commit { partition, ticket, table, owner, changes, durability, rows, reply };
+                let commit = Commit { partition, ticket, table, owner, changes, durability, stats, rows, reply };
                 inbox::send(&self.table, commit);
             }
         }
+    }
+
+    /// Reads segments aside: other keys' writes go on meanwhile.
+    fn read_cold(
+        &mut self,
+        append: Append,
+        mut found: Vec<Option<StoredRow>>,
+        lookup: ColdLookup,
+        ctx: &mut Context<Self>,
+    ) {
+        let ticket = self.core.hold(&append.command);
+        let reading = self.cold_reads.spawn(lookup.rows());
+        let read = actix::fut::wrap_future::<_, Self>(reading).map(move |read, actor, ctx| {
+            let unparked = actor.core.committed(ticket);
+            match read.unwrap_or_else(|failed| Err(Error::internal(failed))) {
+                Ok(rows) => {
+                    for FoundRow { key, row, .. } in rows {
+                        let of_key = append.command.ops.iter().zip(&mut found).filter(|(op, _)| *op.pk() == key);
+                        of_key.for_each(|(_, found)| *found = Some(row.clone()));
+                    }
+                    actor.finish(append, found, ctx);
+                }
+                Err(error) => drop(append.reply.send(Err(error))),
+            }
+            actor.resume(unparked, ctx);
+        });
+        ctx.spawn(read);
+    }
+
+    /// A write under way has ended.
+    fn resume(&mut self, unparked: Vec<Append>, ctx: &mut Context<Self>) {
+        for append in unparked {
+            self.admit(append, ctx);
+        }
+        self.change_if_quiet(ctx);
+        self.tell_drained();
     }
 
     fn tell_drained(&mut self) {
@@ -110,20 +175,73 @@ impl PartitionActor {
         }
     }
 
-    /// The live row of each operation's key. An INSERT of a key beyond all others costs nothing, of another new key one
-    /// look into the key index, no row.
-    fn read_found(&mut self, command: &WriteCommand) -> Result<Vec<Option<StoredRow>>> {
-        let inserts = command.ops.iter().any(|op| matches!(op, WriteOp::Insert { .. }));
-        if inserts && !self.core.knows_greatest() {
-            self.core.learn_greatest(self.store.greatest_key(&self.key)?);
+    /// The live row of each operation's key, as far as it is hot. An INSERT of a key beyond all others costs nothing, of
+    /// another new key one look into the key index, no row, and of segments only what memory knows of them.
+    fn look_up(&mut self, command: &WriteCommand) -> Result<LookUp> {
+        self.load()?;
+        let manifest = self.cold.manifest();
+        let flushed = manifest.flushed_up_to;
+        let mut view = None;
+        let mut cold = Vec::new();
+        let mut found = Vec::with_capacity(command.ops.len());
+        for op in &command.ops {
+            let pk = op.pk();
+            let is_insert = matches!(op, WriteOp::Insert { .. });
+            if is_insert && self.core.is_beyond(pk) {
+                found.push(None);
+                continue;
+            }
+            // Absent, it has no hot row, but may have a cold one.
+            let entry = match is_insert && !self.store.contains_key(&self.key, pk)? {
+                true => None,
+                false => view.get_or_insert_with(|| self.store.read_view()).key_entry(&self.key, pk)?,
+            };
+            found.push(match entry {
+                Some((seq, place)) if seq > flushed => {
+                    let view = view.get_or_insert_with(|| self.store.read_view());
+                    let missing = || Error::internal(format!("a key of {} names no row at {seq}", self.key));
+                    Some(view.hot_row(&self.key, seq, place)?.ok_or_else(missing)?)
+                }
+                _ => {
+                    if manifest.may_hold(pk).next().is_some() {
+                        cold.push(pk.clone());
+                    }
+                    None
+                }
+            });
         }
-        let read = |op: &WriteOp| match op {
-            WriteOp::Insert { pk, .. } if self.core.is_beyond(pk) => Ok(None),
-            WriteOp::Insert { pk, .. } if !self.store.contains_key(&self.key, pk)? => Ok(None),
-            op => self.store.live_row(&self.key, op.pk()),
+        if cold.is_empty() {
+            return Ok(LookUp { found, cold: None });
+        }
+        let view = view.unwrap_or_else(|| self.store.read_view());
+        let cold = match view.cold_lookup(&command.table, &command.owner, &manifest, cold)? {
+            Found::Cold(lookup) => Some(lookup),
+            Found::Row(_) | Found::Absent => None,
         };
-        command.ops.iter().map(read).collect()
+        Ok(LookUp { found, cold })
     }
+
+    /// What the actor remembers of what is on disk; read with its first write.
+    fn load(&mut self) -> Result<()> {
+        if self.core.knows_greatest() {
+            return Ok(());
+        }
+        let manifest = self.store.read_view().manifest(&self.key)?.unwrap_or_default();
+        let hot = self.store.greatest_key(&self.key)?;
+        self.hot = HotCount::new(self.store.hot_stats(&self.key)?);
+        // An entry of the key index that tells of a cold row says no more than its segment's.
+        self.core.learn_greatest(hot.max(manifest.greatest_key().cloned()));
+        self.cold.learn(manifest);
+        Ok(())
+    }
+}
+
+/// What is known of an operation's rows without opening a file, and what has to be read.
+struct LookUp {
+    /// One for each operation.
+    found: Vec<Option<StoredRow>>,
+    /// Of those that found none.
+    cold: Option<ColdLookup>,
 }
 
 impl Actor for PartitionActor {
@@ -175,14 +293,12 @@ impl Handler<Settled> for PartitionActor {
     fn handle(&mut self, msg: Settled, ctx: &mut Context<Self>) {
         let unparked = self.core.committed(msg.ticket);
         if let Some(committed) = &msg.committed {
+            self.hot.began(committed.range.first);
             self.head = committed.range.last;
             deliver(&mut self.queries, committed, false);
         }
         self.holds.remove(&msg.ticket);
-        for append in unparked {
-            self.admit(append, ctx);
-        }
-        self.tell_drained();
+        self.resume(unparked, ctx);
     }
 }
 
@@ -252,7 +368,11 @@ impl Handler<Passivate> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, _: Passivate, ctx: &mut Context<Self>) {
-        if self.core.is_idle() && self.queries.is_empty() && self.map.remove_if_unused(&self.key, &self.queued) {
+        if self.core.is_idle()
+            && self.cold.is_still()
+            && self.queries.is_empty()
+            && self.map.remove_if_unused(&self.key, &self.queued)
+        {
             ctx.stop();
         }
     }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Arbiter, ArbiterHandle, Context, Handler, Message};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::awake;
@@ -22,6 +23,7 @@ use super::fatal::Fatal;
 use super::feed::Attach;
 use super::gate::{ClosedGate, Gate};
 use super::inbox;
+use super::partition::cold::{BeginCold, ColdChange, RefuseCold};
 use super::partition::{
     Append, AttachOwn, DetachOwn, DrainOwn, EndSubscribers, Holds, PartitionActor, PartitionParts, Passivate,
 };
@@ -136,6 +138,8 @@ pub struct RouterParts {
     pub committer: CommitterHandle,
     pub clock: Clock,
     pub node: u16,
+    /// Where segments are read: a runtime of several threads.
+    pub cold_reads: Handle,
     pub fatal: Fatal,
 }
 
@@ -255,6 +259,8 @@ impl Router {
             table,
             queued: queued.clone(),
             map: self.map.clone(),
+            committer: self.parts.committer.clone(),
+            cold_reads: self.parts.cold_reads.clone(),
             fatal: self.parts.fatal.clone(),
         };
         let addr = PartitionActor::start_in_arbiter(&arbiter, move |_| PartitionActor::new(parts));
@@ -309,6 +315,18 @@ impl Router {
         let table = LiveTable { addr, arbiter, gate: Gate::new(meta.clone()) };
         tables.insert(meta.id, TableEntry::Live(table.clone()));
         Ok(table)
+    }
+
+    /// Begins a change of a partition's cold half: from now on, what its writes replace is noted for it. The rows are to
+    /// be read from a view that is opened behind this.
+    ///
+    /// # Errors
+    /// `CONFLICT` where one is under way, `TABLE_NOT_FOUND` for a dropped table, `STORAGE_UNAVAILABLE`, `INTERNAL`.
+    pub async fn begin_cold_change(&self, table: &Arc<TableMeta>, owner: &Owner) -> Result<ColdChange> {
+        let (reply, begun) = oneshot::channel();
+        let key = PartitionKey { table: table.id, owner: owner.clone() };
+        self.send(&key, table, BeginCold { reply })?;
+        Ok(ColdChange::new(begun.await.map_err(|_| self.lost_answer())??))
     }
 
     /// Registers a live query: from the position in the answer on, every change reaches the subscriber.
@@ -377,6 +395,9 @@ impl Router {
         let Some(TableEntry::Live(live)) = before else { return };
         // Those that were on their way here when it was dropped find nothing.
         live.gate.close().await.set(None);
+        for partition in self.map.chosen(|key| key.table == table.id) {
+            inbox::send(&partition, RefuseCold(Error::TableNotFound(table.name.to_string())));
+        }
         self.end_subscribers(&live, table.id, &SubscriptionFault::TableDropped(table.name.clone()).into());
         for partition in self.map.chosen(|key| key.table == table.id) {
             inbox::send(&partition, Passivate);
@@ -397,6 +418,7 @@ impl Router {
         let own = Owner::User(user.clone());
         for partition in self.map.chosen(|key| key.owner == own) {
             let (reply, drained) = oneshot::channel();
+            inbox::send(&partition, RefuseCold(error.clone()));
             inbox::send(&partition, DrainOwn { reply });
             // It was passivated this moment: nothing is under way.
             let _ = drained.await;

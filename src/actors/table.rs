@@ -16,7 +16,7 @@ use super::inbox;
 use super::partition::{PartitionActor, Settled};
 use crate::error::{Error, Result};
 use crate::live::{QueryRegistry, SubscriptionKey};
-use crate::model::{Change, CommittedChanges, Durability, Owner, Seq, TableMeta, WriteAck};
+use crate::model::{Change, CommittedChanges, Durability, HotStats, Owner, Seq, TableMeta, WriteAck};
 use crate::partition::{Sequencer, Ticket};
 use crate::storage::CommitEntry;
 use crate::time::Clock;
@@ -69,6 +69,8 @@ pub(super) struct Commit {
     pub owner: Owner,
     pub changes: Vec<Change>,
     pub durability: Durability,
+    /// What is to be noted of the partition's hot rows.
+    pub stats: Option<HotStats>,
     /// Live rows that the statement touched.
     pub rows: u64,
     pub reply: oneshot::Sender<Result<WriteAck>>,
@@ -78,8 +80,9 @@ impl Handler<Commit> for TableActor {
     type Result = ();
 
     fn handle(&mut self, msg: Commit, ctx: &mut Context<Self>) {
-        let Commit { partition, ticket, table, owner, changes, durability, rows, reply } = msg;
-        let Some(committed) = self.sequencer.assign(table, owner, changes, self.clock.now_ms()) else { return };
+        let Commit { partition, ticket, table, owner, changes, durability, stats, rows, reply } = msg;
+        let assigned = self.sequencer.assign(table, owner, changes, self.clock.now_ms());
+        let Some(committed) = assigned.map(|committed| CommittedChanges { stats, ..committed }) else { return };
         let entry = CommitEntry::Changes(committed.clone());
         let answer = Answer { reply, ack: WriteAck { rows, last: Some(committed.range.last) } };
         match self.committer.submit(Submission { entry, durability, then: Then::Table(ctx.address(), answer) }) {

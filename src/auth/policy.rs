@@ -345,6 +345,8 @@ mod tests {
             primary_key: Vec::new(),
             access,
             durability: None,
+            flush: Default::default(),
+            compression: Default::default(),
             schema_version: 1,
             created_at: 0,
             updated_at: 0,

@@ -1,10 +1,11 @@
-//! Settings of background jobs, and of what becomes of dropped users.
+//! Settings of background jobs, of what is flushed when, and of what becomes of dropped users.
 
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
-use super::units::duration;
+use super::units::{duration, size};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -33,6 +34,31 @@ impl Default for JobsConfig {
             history_retention: 7 * DAY,
             history_entries: 10_000,
             shutdown_timeout: Duration::from_secs(5 * 60),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FlushConfig {
+    pub default_row_limit: u64,
+    #[serde(with = "size")]
+    pub default_byte_limit: ByteSize,
+    #[serde(with = "duration")]
+    pub default_time_interval: Duration,
+    pub minimum_rows: u64,
+    #[serde(with = "duration")]
+    pub check_interval: Duration,
+}
+
+impl Default for FlushConfig {
+    fn default() -> Self {
+        Self {
+            default_row_limit: 10_000,
+            default_byte_limit: ByteSize::mib(64),
+            default_time_interval: Duration::from_secs(5 * 60),
+            minimum_rows: 1_000,
+            check_interval: Duration::from_secs(60),
         }
     }
 }

@@ -105,6 +105,12 @@ pub const KEYS: &[Key] = &[
     key("datafusion.memory_limit", "Memory of all running queries together.", SIZE),
     key("datafusion.threads", "Threads of the query engine. 0: one per core.", "0 to 1024"),
 
+    key("flush.default_row_limit", "Hot rows of a partition at which it is flushed into a segment, unless its table's FLUSH_POLICY says otherwise.", COUNT),
+    key("flush.default_byte_limit", "The same by their size.", SIZE),
+    key("flush.default_time_interval", "The same by the age of the oldest of them, if there are minimum_rows or 4 MiB.", DURATION),
+    key("flush.minimum_rows", "Fewer rows are not worth a file for their age alone.", COUNT),
+    key("flush.check_interval", "How often is looked for what is due.", DURATION),
+
     key("jobs.max_concurrent", "Background jobs that run at one time.", COUNT),
     key("jobs.max_queued", "Jobs that may wait for their turn; more are refused with BUSY.", COUNT),
     key("jobs.max_retries", "Further tries of a job that failed, or that a stop of the server cut off.", "0 to 1000"),

@@ -35,7 +35,7 @@ impl Faults {
 }
 
 fn counts(config: &Config, faults: &mut Faults) {
-    let Config { server, storage, limits, auth, websocket, datafusion, jobs, .. } = config;
+    let Config { server, storage, limits, auth, websocket, datafusion, flush, jobs, .. } = config;
     let any = u64::MAX;
     for (key, value, low, high) in [
         ("server.workers", server.workers as u64, 0, 1_024),
@@ -53,6 +53,8 @@ fn counts(config: &Config, faults: &mut Faults) {
         ("websocket.max_subscriptions_per_user", websocket.max_subscriptions_per_user as u64, 1, any),
         ("websocket.max_subscriptions_per_connection", websocket.max_subscriptions_per_connection as u64, 1, any),
         ("datafusion.threads", datafusion.threads as u64, 0, 1_024),
+        ("flush.default_row_limit", flush.default_row_limit, 1, any),
+        ("flush.minimum_rows", flush.minimum_rows, 1, any),
         ("jobs.max_concurrent", jobs.max_concurrent as u64, 1, any),
         ("jobs.max_queued", jobs.max_queued as u64, 1, any),
         ("jobs.max_retries", u64::from(jobs.max_retries), 0, 1_000),
@@ -76,6 +78,8 @@ fn durations(config: &Config, faults: &mut Faults) {
         ("websocket.auth_timeout", config.websocket.auth_timeout),
         ("websocket.client_timeout", config.websocket.client_timeout),
         ("websocket.heartbeat_interval", config.websocket.heartbeat_interval),
+        ("flush.default_time_interval", config.flush.default_time_interval),
+        ("flush.check_interval", config.flush.check_interval),
         ("jobs.retry_backoff", config.jobs.retry_backoff),
         ("jobs.history_retention", config.jobs.history_retention),
     ] {
@@ -87,6 +91,7 @@ fn sizes(config: &Config, faults: &mut Faults) {
     for (key, value, least) in [
         ("server.request_body_limit", config.server.request_body_limit, ByteSize::kib(1)),
         ("storage.cache_size", config.storage.cache_size, ByteSize::mib(1)),
+        ("flush.default_byte_limit", config.flush.default_byte_limit, ByteSize::kib(1)),
         ("limits.max_result_bytes", config.limits.max_result_bytes, ByteSize::kib(1)),
         ("limits.max_sql_bytes", config.limits.max_sql_bytes, ByteSize::b(1)),
         ("limits.max_parameter_bytes", config.limits.max_parameter_bytes, ByteSize::b(1)),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Database;
 use super::execute::Scope;
-use super::jobs::cleanup_of;
+use super::jobs::{cleanup_of, flush_of};
 use super::request::Outcome;
 use crate::error::{Error, Result};
 use crate::model::{NamespaceName, Role, TableKind, TableMeta, TableName};
@@ -91,6 +91,8 @@ impl Database {
     /// The table is out of the catalog: its writers and subscribers are told, its keys removed behind.
     async fn retire(&self, table: &Arc<TableMeta>) {
         self.router.drop_table(table).await;
+        let reason = format!("table {} was dropped", table.name);
+        self.jobs.call_off(&flush_of(table, false), &reason).await;
         self.jobs.submit_owed(cleanup_of(table.id, &table.name)).await;
     }
 

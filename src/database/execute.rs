@@ -83,6 +83,7 @@ impl Database {
             Statement::CreateUser { .. } | Statement::DropUser { .. } => AdminAction::ManageUsers,
             Statement::Explain(_) => AdminAction::Explain,
             Statement::KillLiveQuery { .. } | Statement::KillJob { .. } => AdminAction::Kill,
+            Statement::StorageFlush(_) => AdminAction::FlushAndCompact,
             Statement::DropTable { .. } => return self.policy.may_drop_table(principal),
             Statement::ExecuteAs { target, inner } => {
                 let runs_as = match target {
@@ -166,6 +167,7 @@ impl Database {
             Statement::SubscribeTo(subscribe) => self.subscribe_to(scope, subscribe).map(Outcome::Rows),
             Statement::KillLiveQuery { live_id } => self.kill_live_query(live_id),
             Statement::KillJob { job_id } => self.kill_job(scope, job_id).await,
+            Statement::StorageFlush(what) => self.storage_flush(scope, what).await,
             Statement::Use(_) | Statement::ExecuteAs { .. } => {
                 Err(Error::Unsupported("this statement cannot stand inside EXECUTE AS USER; put it before".to_owned()))
             }

@@ -7,6 +7,7 @@
 //! written so that a kill -9 between any two lines leaves what a new try can go on with.
 
 mod erase;
+mod flush;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -20,11 +21,14 @@ use super::request::Outcome;
 use crate::actors::jobs::{JobBodies, JobControl, JobDone};
 use crate::actors::{CommitterHandle, Router};
 use crate::auth::{Authenticator, UserRecord};
+use crate::config::FlushConfig;
 use crate::error::{Error, Result};
-use crate::jobs::{Job, JobParams};
+use crate::jobs::{Job, JobParams, is_due};
 use crate::live::LiveDirectory;
-use crate::model::{TableId, TableName};
+use crate::model::{HotStats, TableId, TableMeta, TableName};
+use crate::sql::bind::IdSource;
 use crate::storage::{RecordKind, Store};
+use crate::time::Clock;
 
 /// How often owed work is looked for.
 const OWED_ROUND: Duration = Duration::from_secs(60);
@@ -40,13 +44,20 @@ pub(super) struct Bodies {
     pub router: Arc<Router>,
     pub auth: Arc<Authenticator>,
     pub live: Arc<LiveDirectory>,
+    pub clock: Clock,
+    pub ids: Arc<IdSource>,
+    pub flush: FlushConfig,
 }
 
 #[async_trait]
 impl JobBodies for Bodies {
     async fn run(&self, params: &JobParams, control: &JobControl) -> Result<JobDone> {
         match params {
-            JobParams::Cleanup { table_id, .. } => self.erase_table(*table_id, control).await,
+            JobParams::Flush { table_id, forced, .. } => self.flush_table(*table_id, *forced, control).await,
+            JobParams::Cleanup { table_id, namespace_id, table_name } => {
+                let name = TableName::new(namespace_id.clone(), table_name);
+                self.erase_table(*table_id, &name.map_err(Error::internal)?, control).await
+            }
             JobParams::UserCleanup { user_id, generation } => self.erase_mailbox(user_id, *generation, control).await,
         }
     }
@@ -63,6 +74,16 @@ pub(super) fn stored(store: &Store) -> Result<Vec<Job>> {
         Job::decode(value).inspect_err(|error| tracing::error!(job = id, ?error, "a job's record is not readable")).ok()
     };
     Ok(records.iter().filter_map(decode).collect())
+}
+
+/// The job that flushes a table.
+pub(super) fn flush_of(table: &TableMeta, forced: bool) -> JobParams {
+    JobParams::Flush {
+        table_id: table.id,
+        namespace_id: table.name.namespace().clone(),
+        table_name: table.name.table().to_owned(),
+        forced,
+    }
 }
 
 /// The job that removes a dropped table's keys.
@@ -87,7 +108,46 @@ pub(super) async fn look_for_owed(database: Weak<Database>) {
     }
 }
 
+/// Looks for tables with partitions that are worth flushing, for as long as there is a database.
+pub(super) async fn look_for_due(database: Weak<Database>) {
+    let Some(every) = database.upgrade().map(|database| database.options.flush.check_interval) else { return };
+    let mut rounds = tokio::time::interval(every);
+    // The first comes at once: a start has enough to do.
+    rounds.tick().await;
+    loop {
+        rounds.tick().await;
+        let Some(database) = database.upgrade() else { return };
+        database.submit_due_flushes().await;
+    }
+}
+
 impl Database {
+    async fn submit_due_flushes(&self) {
+        let (store, catalog) = (self.store.clone(), self.catalog.current());
+        let (config, now_ms) = (self.options.flush.clone(), self.clock.now_ms());
+        let look = self.engine.blocking(move || {
+            let mut due = Vec::new();
+            for table in catalog.tables() {
+                let hot = |found: Result<(_, HotStats)>| {
+                    found.map_or(true, |(_, stats)| is_due(&stats, &table.flush, &config, now_ms))
+                };
+                if store.hot_partitions(table.id).any(hot) || !store.flushed_partitions(table.id)?.is_empty() {
+                    due.push(table.clone());
+                }
+            }
+            Ok(due)
+        });
+        match look.await {
+            Ok(due) => {
+                for table in due {
+                    self.jobs.submit_owed(flush_of(&table, false)).await;
+                }
+            }
+            Err(Error::ShuttingDown) => {}
+            Err(error) => tracing::warn!(%error, "what is worth flushing can not be looked for"),
+        }
+    }
+
     pub(super) async fn submit_owed_jobs(&self) {
         let dropped = catalog::dropped_tables(&self.store);
         let dropped = dropped.inspect_err(|error| tracing::warn!(%error, "dropped tables can not be looked for"));

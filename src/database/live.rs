@@ -4,6 +4,7 @@
 //! Never decides what an event is: that is `live`'s.
 //! Invariant: a subscriber is attached before its view is opened, so no change is in neither (LQ-1).
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::live::pages::{LiveReader, Page, PageJob, ScanOrder};
 use crate::live::{LiveDirectory, LiveQuery, StoredRows, Subscriber};
 use crate::model::{Owner, PartitionKey, Principal, Seq, StoredRow};
 use crate::sql::statement::{ExecuteTarget, ParsedStatement, Statement};
-use crate::storage::{BatchBuilder, Order, ReadView};
+use crate::storage::{BatchBuilder, FeedScan, Order, PartitionRows, ReadView};
 
 /// Rows read and decoded at once.
 const SCAN_ROWS: usize = 512;
@@ -149,8 +150,6 @@ struct ViewReader {
     head: Seq,
 }
 
-type OwnedRows<'a> = Box<dyn Iterator<Item = Result<(Owner, StoredRow)>> + Send + 'a>;
-
 impl LiveReader for ViewReader {
     fn head(&self) -> Seq {
         self.head
@@ -171,42 +170,76 @@ impl LiveReader for ViewReader {
             ScanOrder::NewestFirst => Order::Descending,
         };
         let table = self.query.table();
-        let (rows, builder): (OwnedRows<'_>, _) = match &self.owner {
-            Some(owner) => {
-                let key = PartitionKey { table: table.id, owner: owner.clone() };
-                let rows = self.view.scan(&key, range, order).map(|row| row.map(|row| (owner.clone(), row)));
-                (Box::new(rows), BatchBuilder::new(table.clone(), None))
+        let (rows, builder) = match &self.owner {
+            Some(owner) => match self.view.rows(table, owner, range, order) {
+                Ok(rows) => (StoredScan::Own(owner.clone(), rows), BatchBuilder::new(table.clone(), None)),
+                Err(error) => return Box::new(std::iter::once(Err(error))),
+            },
+            None => {
+                let feed = Box::new(self.view.feed(table, range, order));
+                (StoredScan::Feed(feed), BatchBuilder::all_owners(table.clone(), None))
             }
-            None => (Box::new(self.view.feed(table.id, range, order)), BatchBuilder::all_owners(table.clone(), None)),
         };
-        Box::new(Batches { rows, builder })
+        Box::new(Batches { rows, owner: Owner::Shared, ready: VecDeque::new(), builder })
+    }
+}
+
+enum StoredScan {
+    Own(Owner, PartitionRows),
+    Feed(Box<FeedScan>),
+}
+
+impl StoredScan {
+    async fn next(&mut self) -> Result<Option<(Owner, Vec<StoredRow>)>> {
+        match self {
+            StoredScan::Own(owner, rows) => Ok(rows.next(SCAN_ROWS).await?.map(|rows| (owner.clone(), rows))),
+            StoredScan::Feed(feed) => feed.next().await,
+        }
     }
 }
 
 /// Stored rows, some at a time.
-struct Batches<'a> {
-    rows: OwnedRows<'a>,
+struct Batches {
+    rows: StoredScan,
+    /// Whose rows are ready.
+    owner: Owner,
+    ready: VecDeque<StoredRow>,
     builder: BatchBuilder,
 }
 
-impl Iterator for Batches<'_> {
+impl Batches {
+    fn next_rows(&mut self) -> Result<Option<StoredRows>> {
+        let mut created = Vec::new();
+        while created.len() < SCAN_ROWS {
+            if let Some(row) = self.ready.pop_front() {
+                created.push(row.created);
+                self.builder.push(&self.owner, &row)?;
+                continue;
+            }
+            match wait_for(self.rows.next())? {
+                Some((owner, rows)) => (self.owner, self.ready) = (owner, rows.into()),
+                None => break,
+            }
+        }
+        if created.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(StoredRows { rows: self.builder.finish()?, created }))
+    }
+}
+
+impl Iterator for Batches {
     type Item = Result<StoredRows>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let mut created = Vec::new();
-        while created.len() < SCAN_ROWS
-            && let Some(row) = self.rows.next()
-        {
-            let pushed = row.and_then(|(owner, row)| {
-                created.push(row.created);
-                self.builder.push(&owner, &row)
-            });
-            if let Err(error) = pushed {
-                return Some(Err(error));
-            }
-        }
-        (!created.is_empty()).then(|| self.builder.finish().map(|rows| StoredRows { rows, created }))
+        self.next_rows().transpose()
     }
+}
+
+/// Pages are read on a thread of the engine, which does nothing else meanwhile. What a future needs of its runtime goes
+/// on, on another thread.
+fn wait_for<T>(future: impl Future<Output = T>) -> T {
+    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(future))
 }
 
 /// Closes the sockets of users who lost their right to them, within moments (A15), and ends subscriptions in the name of

@@ -13,10 +13,10 @@ use super::Database;
 use super::execute::Scope;
 use super::request::RowStream;
 use crate::error::Result;
-use crate::model::{Catalog, PartitionKey, ResultSchema, Seq};
+use crate::model::{Catalog, Owner, ResultSchema, Seq};
 use crate::sql::direct::{self, DirectRead, PointSelect};
 use crate::sql::engine::{OwnerScope, QueryContext};
-use crate::storage::{BatchBuilder, ReadView};
+use crate::storage::{BatchBuilder, Found, ReadView};
 
 /// A direct read of more rows than this goes to the engine: it would hold up an HTTP worker.
 const DIRECT_ROWS_MAX: usize = 1_000;
@@ -38,17 +38,17 @@ impl Database {
             if let Some(select) = direct::point_select(&self.bind_context(scope, &catalog), query)?
                 && direct_rows(&select) <= DIRECT_ROWS_MAX
             {
-                return self.read_directly(scope, &view, select);
+                return self.read_directly(scope, &view, select).await;
             }
         }
         self.plan_and_run(scope, &ast::Statement::Query(Box::new(query.clone()))).await
     }
 
-    fn read_directly(&self, scope: &Scope<'_>, view: &ReadView, select: PointSelect) -> Result<RowStream> {
+    async fn read_directly(&self, scope: &Scope<'_>, view: &ReadView, select: PointSelect) -> Result<RowStream> {
         self.policy.may_read(&scope.principal, &select.table)?;
-        let key = PartitionKey { table: select.table.id, owner: select.table.owner_of(&scope.principal) };
+        let owner = select.table.owner_of(&scope.principal);
         self.auth.check_holder(&scope.principal)?;
-        let batch = read(view, &key, &select)?;
+        let batch = read(view, &owner, &select).await?;
         let schema = ResultSchema::of_table_projection(&select.table, &select.projection, &select.names);
         Ok(RowStream { schema, batches: Box::pin(stream::once(std::future::ready(Ok(batch)))) })
     }
@@ -127,23 +127,28 @@ fn direct_rows(select: &PointSelect) -> usize {
     }
 }
 
-fn read(view: &ReadView, key: &PartitionKey, select: &PointSelect) -> Result<RecordBatch> {
+async fn read(view: &ReadView, owner: &Owner, select: &PointSelect) -> Result<RecordBatch> {
     let mut batch = BatchBuilder::new(select.table.clone(), Some(&select.projection));
     match &select.read {
         DirectRead::Key(pk) => {
-            if let Some(row) = view.get(key, pk)? {
-                batch.push(&key.owner, &row)?;
+            let row = match view.find(&select.table, owner, pk)? {
+                Found::Row(row) => Some(row),
+                Found::Absent => None,
+                Found::Cold(lookup) => lookup.row().await?,
+            };
+            if let Some(row) = row {
+                batch.push(owner, &row)?;
             }
         }
         DirectRead::Seq { after, order, limit } => {
             let from = after.map_or(Seq::ZERO, Seq::after);
-            let mut rows = view.scan(key, from..=Seq::MAX, *order);
+            let mut rows = view.rows(&select.table, owner, from..=Seq::MAX, *order)?;
             while batch.len() < *limit
-                && let Some(row) = rows.next()
+                && let Some(rows) = rows.next(*limit - batch.len()).await?
             {
-                let row = row?;
-                if !row.deleted {
-                    batch.push(&key.owner, &row)?;
+                let left = *limit - batch.len();
+                for row in rows.iter().filter(|row| !row.deleted).take(left) {
+                    batch.push(owner, row)?;
                 }
             }
         }

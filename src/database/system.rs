@@ -1,18 +1,22 @@
-//! What `system.users`, `system.live`, `system.jobs` and `system.job_nodes` show.
+//! What `system.users`, `system.live`, `system.jobs`, `system.job_nodes` and `system.manifest` show.
 
 use std::sync::Arc;
 
 use crate::actors::Jobs;
 use crate::auth::Authenticator;
+use crate::error::Result;
 use crate::jobs::Job;
 use crate::live::LiveDirectory;
 use crate::live::directory::LiveSubscription;
-use crate::sql::system_tables::{JobRow, LiveRow, SystemData, UserRow};
+use crate::model::{Catalog, PartitionKey};
+use crate::sql::system_tables::{JobRow, LiveRow, ManifestRow, SystemData, UserRow};
+use crate::storage::Store;
 
 pub(super) struct System {
     pub auth: Arc<Authenticator>,
     pub live: Arc<LiveDirectory>,
     pub jobs: Jobs,
+    pub store: Arc<Store>,
 }
 
 impl SystemData for System {
@@ -52,6 +56,25 @@ impl SystemData for System {
 
     fn jobs(&self) -> Vec<JobRow> {
         self.jobs.list().into_iter().map(job_row).collect()
+    }
+
+    fn manifests(&self, catalog: &Catalog) -> Result<Vec<ManifestRow>> {
+        let view = self.store.read_view();
+        let mut rows = Vec::new();
+        for table in catalog.tables() {
+            for owner in self.store.owners_of(table.id)? {
+                let key = PartitionKey { table: table.id, owner };
+                let Some(manifest) = view.manifest(&key)? else { continue };
+                let newest = manifest.segments().iter().map(|segment| segment.meta.created_at).max();
+                rows.push(ManifestRow {
+                    last_refreshed: newest.map(|ms| ms * 1000),
+                    manifest_json: manifest.to_json(table, &key.owner)?,
+                    table: table.clone(),
+                    owner: key.owner,
+                });
+            }
+        }
+        Ok(rows)
     }
 }
 

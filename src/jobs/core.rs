@@ -107,6 +107,11 @@ impl JobCore {
         Ok(Submitted::New(job))
     }
 
+    /// The job that does this work and has not finished yet.
+    pub fn unfinished(&self, params: &JobParams) -> Option<&Job> {
+        self.newest(params).map(|entry| &entry.job).filter(|job| !job.status.is_finished())
+    }
+
     /// A new job's record is on disk: it waits for its turn.
     pub fn stored(&mut self, id: &JobId) {
         if let Some(Entry { job, turn, .. }) = self.jobs.get_mut(id)

@@ -9,6 +9,8 @@ use crate::model::{NamespaceName, TableId, UserId};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum JobKind {
+    /// Writes what is hot of a table into segments.
+    Flush,
     /// Removes the keys of a dropped table.
     Cleanup,
     /// Erases the mailbox of a dropped user.
@@ -19,6 +21,8 @@ pub enum JobKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "job_type", content = "parameters", rename_all = "snake_case")]
 pub enum JobParams {
+    /// `forced`: also partitions that are not worth a file.
+    Flush { table_id: TableId, namespace_id: NamespaceName, table_name: String, forced: bool },
     /// The name is the one that the table had: another may have it by now.
     Cleanup { table_id: TableId, namespace_id: NamespaceName, table_name: String },
     /// The generation tells apart the holders that a name has had.
@@ -26,11 +30,12 @@ pub enum JobParams {
 }
 
 impl JobKind {
-    pub const ALL: &'static [JobKind] = &[JobKind::Cleanup, JobKind::UserCleanup];
+    pub const ALL: &'static [JobKind] = &[JobKind::Flush, JobKind::Cleanup, JobKind::UserCleanup];
 
     /// `job_type` in `system.jobs`.
     pub fn as_str(self) -> &'static str {
         match self {
+            JobKind::Flush => "flush",
             JobKind::Cleanup => "cleanup",
             JobKind::UserCleanup => "user_cleanup",
         }
@@ -39,6 +44,7 @@ impl JobKind {
     /// What an id of this kind begins with.
     pub fn prefix(self) -> &'static str {
         match self {
+            JobKind::Flush => "FL",
             JobKind::Cleanup => "CL",
             JobKind::UserCleanup => "UC",
         }
@@ -47,14 +53,14 @@ impl JobKind {
     /// May its body begin anew after it was cut off at any point?
     pub fn is_resumable(self) -> bool {
         match self {
-            JobKind::Cleanup | JobKind::UserCleanup => true,
+            JobKind::Flush | JobKind::Cleanup | JobKind::UserCleanup => true,
         }
     }
 
     /// Higher goes first.
     pub fn priority(self) -> i32 {
         match self {
-            JobKind::Cleanup => 0,
+            JobKind::Flush | JobKind::Cleanup => 0,
             // Somebody may wait for the name.
             JobKind::UserCleanup => 10,
         }
@@ -64,6 +70,7 @@ impl JobKind {
 impl JobParams {
     pub fn kind(&self) -> JobKind {
         match self {
+            JobParams::Flush { .. } => JobKind::Flush,
             JobParams::Cleanup { .. } => JobKind::Cleanup,
             JobParams::UserCleanup { .. } => JobKind::UserCleanup,
         }
@@ -73,7 +80,7 @@ impl JobParams {
     pub fn idempotency_key(&self) -> String {
         let kind = self.kind().as_str();
         match self {
-            JobParams::Cleanup { table_id, .. } => format!("{kind}:{table_id}"),
+            JobParams::Flush { table_id, .. } | JobParams::Cleanup { table_id, .. } => format!("{kind}:{table_id}"),
             JobParams::UserCleanup { user_id, generation } => format!("{kind}:{generation}:{user_id}"),
         }
     }

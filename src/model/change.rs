@@ -33,6 +33,8 @@ pub enum RowPlace {
     Own,
     /// With other rows of its INSERT, under the position of the block's first.
     Block(Seq),
+    /// In a cold segment, as its row at this position.
+    Segment { segment: u64, position: u32 },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,4 +79,17 @@ pub struct CommittedChanges {
     pub range: SeqRange,
     /// `_seq` and change, ascending.
     pub changes: Arc<[(Seq, Change)]>,
+    /// What the partition has hot behind this statement, where it is worth noting.
+    pub stats: Option<HotStats>,
+}
+
+/// How much of a partition is hot: what decides whether it is worth flushing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HotStats {
+    /// Versions and tombstones.
+    pub rows: u64,
+    /// Of their cells.
+    pub bytes: u64,
+    /// About where the oldest of them is; [`Seq::ZERO`] where that was not noted yet.
+    pub oldest: Seq,
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
-use super::{ColumnName, DataType, Owner, Principal, TableId, TableName, UserId};
+use super::{ColumnName, Compression, DataType, FlushPolicy, Owner, Principal, TableId, TableName, UserId};
 pub use history::{OlderCell, RowLayout, SchemaChange, SchemaHistory, SchemaVersion};
 
 pub mod history;
@@ -146,12 +146,21 @@ pub struct TableMeta {
     /// `None`: the server's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub durability: Option<Durability>,
+    #[serde(default, skip_serializing_if = "FlushPolicy::is_default")]
+    pub flush: FlushPolicy,
+    /// Of its cold segments.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub compression: Compression,
     pub schema_version: u32,
     /// Microseconds since the Unix epoch.
     pub created_at: i64,
     pub updated_at: i64,
     #[serde(default, skip_serializing_if = "SchemaHistory::is_empty")]
     pub history: SchemaHistory,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// The columns that every table has behind its own.

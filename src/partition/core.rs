@@ -62,6 +62,8 @@ pub struct PartitionCore<W> {
     held: HashSet<PkBytes, RandomState>,
     waiting: HashMap<PkBytes, usize, RandomState>,
     parked: VecDeque<W>,
+    /// Everything parks: the rows are moving.
+    closed: bool,
     /// No row has a greater key, nor has a pending write; `None`: not known.
     greatest: Option<GreatestKey>,
 }
@@ -77,6 +79,7 @@ impl<W: AsRef<WriteCommand>> Default for PartitionCore<W> {
             held: HashSet::default(),
             waiting: HashMap::default(),
             parked: VecDeque::new(),
+            closed: false,
             greatest: None,
         }
     }
@@ -105,7 +108,7 @@ impl<W: AsRef<WriteCommand>> PartitionCore<W> {
     /// Takes a write in. The router's credits bound how many can be parked.
     pub fn admit(&mut self, write: W) -> Admission<W> {
         let free = |op: &WriteOp| !self.held.contains(op.pk()) && !self.waiting.contains_key(op.pk());
-        if write.as_ref().ops.iter().all(free) {
+        if !self.closed && write.as_ref().ops.iter().all(free) {
             return Admission::Ready(write);
         }
         for op in &write.as_ref().ops {
@@ -113,6 +116,37 @@ impl<W: AsRef<WriteCommand>> PartitionCore<W> {
         }
         self.parked.push_back(write);
         Admission::Parked
+    }
+
+    /// Holds an admitted write's keys until [`PartitionCore::committed`]: reading what it needs takes longer than this turn.
+    pub fn hold(&mut self, command: &WriteCommand) -> Ticket {
+        let ticket = self.next_ticket();
+        let keys: Vec<PkBytes> = command.ops.iter().map(|op| op.pk().clone()).collect();
+        self.held.extend(keys.iter().cloned());
+        self.pending.insert(ticket, keys);
+        ticket
+    }
+
+    fn next_ticket(&mut self) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        ticket
+    }
+
+    /// Parks every write from now on, until [`PartitionCore::open`].
+    pub fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// Gives back the writes that were parked meanwhile, in the order they came: the shell admits them again.
+    pub fn open(&mut self) -> Vec<W> {
+        self.closed = false;
+        self.unpark()
+    }
+
+    /// Is no write under way? Some may be parked.
+    pub fn is_quiet(&self) -> bool {
+        self.pending.is_empty()
     }
 
     /// What an admitted write does, given the live row (`None`: there is none) that each of its operations found.
@@ -136,8 +170,7 @@ impl<W: AsRef<WriteCommand>> PartitionCore<W> {
             let first = ascending || seen.insert(op.pk());
             rows += u64::from(apply(op, live, first, editor, &mut changes)?);
         }
-        let ticket = Ticket(self.next_ticket);
-        self.next_ticket += 1;
+        let ticket = self.next_ticket();
         if !changes.is_empty() {
             let keys: Vec<PkBytes> = changes.iter().map(|c| c.pk.clone()).collect();
             if let (Some(greatest), Some(most)) = (&mut self.greatest, keys.iter().max())
@@ -162,7 +195,11 @@ impl<W: AsRef<WriteCommand>> PartitionCore<W> {
         if !contended {
             return Vec::new();
         }
-        // All come out; those that still have to wait park again, behind nobody who came later.
+        self.unpark()
+    }
+
+    /// All come out; those that still have to wait park again, behind nobody who came later.
+    fn unpark(&mut self) -> Vec<W> {
         self.waiting.clear();
         self.parked.drain(..).collect()
     }
@@ -170,12 +207,6 @@ impl<W: AsRef<WriteCommand>> PartitionCore<W> {
     /// Has it nothing pending and nothing parked?
     pub fn is_idle(&self) -> bool {
         self.pending.is_empty() && self.parked.is_empty()
-    }
-
-    /// Gives back every parked write: the partition ends.
-    pub fn abandon(&mut self) -> Vec<W> {
-        self.waiting.clear();
-        self.parked.drain(..).collect()
     }
 }
 
@@ -268,6 +299,8 @@ mod tests {
             primary_key: vec![0],
             access: AccessLevel::Private,
             durability: None,
+            flush: Default::default(),
+            compression: Default::default(),
             schema_version: 1,
             created_at: 0,
             updated_at: 0,

@@ -30,6 +30,8 @@ pub(super) fn simulated_table() -> Arc<TableMeta> {
         primary_key: vec![0],
         access: AccessLevel::Private,
         durability: None,
+        flush: Default::default(),
+        compression: Default::default(),
         schema_version: 1,
         created_at: 0,
         updated_at: 0,

@@ -11,8 +11,8 @@ use datafusion::sql::sqlparser::ast;
 use crate::error::{Error, Result};
 use crate::model::schema::LOCAL_STORAGE;
 use crate::model::{
-    AccessLevel, ColumnDefault, ColumnMeta, ColumnName, DataType, Durability, Principal, Role, SchemaHistory, TableId,
-    TableKind, TableMeta, TableName,
+    AccessLevel, ColumnDefault, ColumnMeta, ColumnName, Compression, DataType, Durability, FlushPolicy, Principal,
+    Role, SchemaHistory, TableId, TableKind, TableMeta, TableName,
 };
 use crate::sql::statement::CreateTable;
 
@@ -68,6 +68,8 @@ pub fn define_table(
         primary_key,
         access: options.access,
         durability: options.durability,
+        flush: options.flush,
+        compression: options.compression,
         schema_version: 1,
         created_at: now_us,
         updated_at: now_us,
@@ -219,11 +221,14 @@ fn unsupported_constraint(what: &str) -> Error {
 struct Options {
     access: AccessLevel,
     durability: Option<Durability>,
+    flush: FlushPolicy,
+    compression: Compression,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { access: AccessLevel::Private, durability: None }
+        let (flush, compression) = Default::default();
+        Self { access: AccessLevel::Private, durability: None, flush, compression }
     }
 }
 
@@ -240,6 +245,15 @@ impl Options {
                     let level = value.parse().map_err(|e: crate::model::schema::UnknownDurability| e.to_string());
                     options.durability = Some(level.map_err(Error::InvalidSql)?);
                 }
+                ("FLUSH_POLICY", _) => {
+                    let policy =
+                        value.parse().map_err(|e: crate::model::flush_policy::UnknownFlushPolicy| e.to_string());
+                    options.flush = policy.map_err(Error::InvalidSql)?;
+                }
+                ("COMPRESSION", _) => {
+                    let named = value.parse().map_err(|e: crate::model::compression::UnknownCompression| e.to_string());
+                    options.compression = named.map_err(Error::InvalidSql)?;
+                }
                 ("STORAGE_ID", _) if value == LOCAL_STORAGE => {}
                 ("STORAGE_ID", _) => {
                     return Err(Error::Unsupported(format!("STORAGE_ID '{value}': only 'local' is supported yet")));
@@ -247,7 +261,7 @@ impl Options {
                 ("USE_USER_STORAGE", TableKind::User) if value.eq_ignore_ascii_case("false") => {}
                 ("USE_USER_STORAGE", TableKind::Shared) => return only_for("USER"),
                 ("TTL_SECONDS", _) => return only_for("STREAM"),
-                ("USE_USER_STORAGE" | "FLUSH_POLICY" | "DELETED_RETENTION_HOURS", _) => {
+                ("USE_USER_STORAGE" | "DELETED_RETENTION_HOURS", _) => {
                     return Err(Error::Unsupported(format!("Table option '{name}' is not supported yet")));
                 }
                 _ => return Err(Error::InvalidSql(format!("Unknown table option '{name}'"))),

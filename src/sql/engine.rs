@@ -200,6 +200,14 @@ impl Engine {
         answer.await.unwrap_or(Err(Error::Aborted))
     }
 
+    /// The runtime, for reads that no query asks for.
+    ///
+    /// # Errors
+    /// `SHUTTING_DOWN`.
+    pub fn handle(&self) -> Result<tokio::runtime::Handle> {
+        Ok(self.runtime.as_ref().ok_or(Error::ShuttingDown)?.handle().clone())
+    }
+
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Result<()> {
         let runtime = self.runtime.as_ref().ok_or(Error::ShuttingDown)?;
         runtime.spawn(task);

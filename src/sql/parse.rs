@@ -17,6 +17,7 @@ use source::{Source, syntax};
 mod alter;
 mod dialect;
 mod dml;
+mod flush;
 mod guard;
 mod live;
 mod refused;
@@ -114,12 +115,24 @@ impl<'a> StatementParser<'a> {
             "DESCRIBE" | "DESC" => self.describe(),
             "SUBSCRIBE" => self.subscribe(),
             "KILL" => self.kill(),
+            "STORAGE" => self.storage(),
             "EXECUTE" if nesting == Nesting::Top => self.execute_as(),
             "EXECUTE" => Err(Error::InvalidSql("EXECUTE AS USER cannot stand inside EXECUTE AS USER".to_owned())),
             other => match refused::by_first_word(other) {
                 Some(error) => Err(error),
                 None => Err(self.expected("an SQL statement")),
             },
+        }
+    }
+
+    fn storage(&mut self) -> Result<Statement> {
+        self.expect_word("STORAGE")?;
+        if self.accept_word("FLUSH") {
+            return self.storage_flush();
+        }
+        match refused::other_object("STORAGE", &self.peek_words()) {
+            Some(error) => Err(error),
+            None => Err(self.expected("FLUSH")),
         }
     }
 

@@ -76,6 +76,7 @@ pub enum Statement {
     /// Of a query only.
     Explain(Box<ast::Statement>),
     SubscribeTo(SubscribeTo),
+    StorageFlush(FlushScope),
     KillLiveQuery {
         live_id: String,
     },
@@ -107,6 +108,14 @@ impl Insert {
             _ => None,
         }
     }
+}
+
+/// What STORAGE FLUSH is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FlushScope {
+    Table(TableRef),
+    /// All tables of a namespace; `None`: of the request's.
+    Namespace(Option<NamespaceName>),
 }
 
 /// A table as a statement names it, in lower case.

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, new_empty_array};
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit};
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::{DataFusionError, Result, ScalarValue};
 
 use crate::model::schema::LOCAL_STORAGE;
 use crate::model::{
-    AccessLevel, Catalog, ColumnMeta, Durability, NamespaceMeta, Role, TableKind, TableMeta, TableName, UserId,
+    AccessLevel, Catalog, ColumnMeta, Durability, NamespaceMeta, Owner, Role, TableKind, TableMeta, TableName, UserId,
 };
 use schemas::{SCHEMAS, SchemaRow};
 
@@ -22,6 +22,28 @@ pub trait SystemData: Send + Sync {
     fn users(&self) -> Vec<UserRow>;
     fn live(&self) -> Vec<LiveRow>;
     fn jobs(&self) -> Vec<JobRow>;
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`, `INTERNAL` where an entry is damaged.
+    fn manifests(&self, catalog: &Catalog) -> crate::error::Result<Vec<ManifestRow>>;
+}
+
+/// A row of `system.manifest`: one partition that has cold rows.
+#[derive(Debug, Clone)]
+pub struct ManifestRow {
+    pub table: Arc<TableMeta>,
+    pub owner: Owner,
+    /// Microseconds since the Unix epoch.
+    pub last_refreshed: Option<i64>,
+    pub manifest_json: String,
+}
+
+impl ManifestRow {
+    fn scope(&self) -> &str {
+        match &self.owner {
+            Owner::Shared => "shared",
+            Owner::User(user) => user.as_str(),
+        }
+    }
 }
 
 /// A row of `system.users`. Times are in microseconds since the Unix epoch.
@@ -92,6 +114,7 @@ pub(crate) enum SystemTable {
     Live,
     Jobs,
     JobNodes,
+    Manifest,
 }
 
 impl SystemTable {
@@ -104,6 +127,7 @@ impl SystemTable {
         SystemTable::Live,
         SystemTable::Jobs,
         SystemTable::JobNodes,
+        SystemTable::Manifest,
     ];
 
     pub(crate) fn named(name: &str) -> Option<SystemTable> {
@@ -120,6 +144,7 @@ impl SystemTable {
             SystemTable::Live => "live",
             SystemTable::Jobs => "jobs",
             SystemTable::JobNodes => "job_nodes",
+            SystemTable::Manifest => "manifest",
         }
     }
 
@@ -133,6 +158,7 @@ impl SystemTable {
             SystemTable::Live => schema_of(LIVE),
             SystemTable::Jobs => schema_of(JOBS),
             SystemTable::JobNodes => schema_of(JOB_NODES),
+            SystemTable::Manifest => schema_of(MANIFEST),
         }
     }
 
@@ -162,6 +188,10 @@ impl SystemTable {
             SystemTable::Live => batch_of(LIVE, &system.live()),
             SystemTable::Jobs => batch_of(JOBS, &system.jobs()),
             SystemTable::JobNodes => batch_of(JOB_NODES, &system.jobs()),
+            SystemTable::Manifest => {
+                let rows = system.manifests(catalog).map_err(|error| DataFusionError::External(Box::new(error)))?;
+                batch_of(MANIFEST, &rows)
+            }
         }
     }
 }
@@ -359,6 +389,20 @@ const JOB_NODES: &[Column<JobRow>] = &[
     null(time("started_at", |r| micros(r.started_at))),
     null(time("finished_at", |r| micros(r.finished_at))),
     time("updated_at", |r| micros(r.updated_at)),
+];
+
+/// Each partition with cold rows. Its manifest in the store is the one that counts, so it is never behind its files.
+const MANIFEST: &[Column<ManifestRow>] = &[
+    text("cache_key", |r| format!("{}:{}", r.table.name, r.scope()).into()),
+    text("namespace_id", |r| r.table.name.namespace().as_str().into()),
+    text("table_name", |r| r.table.name.table().into()),
+    text("scope", |r| r.scope().into()),
+    null(text("etag", |_| words(None::<String>))),
+    null(time("last_refreshed", |r| micros(r.last_refreshed))),
+    null(time("last_accessed", |_| micros(None))),
+    boolean("in_memory", |_| true.into()),
+    text("sync_state", |_| "in_sync".into()),
+    text("manifest_json", |r| r.manifest_json.as_str().into()),
 ];
 
 /// The options that CREATE TABLE was given or that stand in their place, as JSON.

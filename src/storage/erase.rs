@@ -11,6 +11,7 @@ use std::sync::Arc;
 use fjall::{Keyspace, UserKey};
 
 use super::keys::{self, RowKey};
+use super::manifest::PartitionManifest;
 use super::store::{Store, storage_error};
 use crate::error::{Error, Result};
 use crate::model::{PartitionKey, SeqRange, TableId};
@@ -31,6 +32,9 @@ pub struct ErasedKeys {
     pub(super) rows: Vec<UserKey>,
     pub(super) pk: Vec<UserKey>,
     pub(super) feed: Vec<UserKey>,
+    pub(super) manifest: Vec<UserKey>,
+    pub(super) deletions: Vec<UserKey>,
+    pub(super) stats: Vec<UserKey>,
 }
 
 impl ErasedKeys {
@@ -39,7 +43,8 @@ impl ErasedKeys {
     }
 
     pub fn len(&self) -> usize {
-        self.rows.len() + self.pk.len() + self.feed.len()
+        let spaces = [&self.rows, &self.pk, &self.feed, &self.manifest, &self.deletions, &self.stats];
+        spaces.into_iter().map(Vec::len).sum()
     }
 }
 
@@ -49,6 +54,10 @@ enum Space {
     Pk,
     Rows,
     Feed,
+    // Before the manifest, which says whose they are.
+    Deletions,
+    Manifest,
+    Stats,
 }
 
 /// A walk over the keys of a scope.
@@ -92,6 +101,9 @@ impl Eraser {
                     found.rows = keys;
                 }
                 Space::Feed => found.feed = keys,
+                Space::Deletions => found.deletions = keys,
+                Space::Manifest => found.manifest = keys,
+                Space::Stats => found.stats = keys,
             }
             break;
         }
@@ -102,11 +114,17 @@ impl Eraser {
         match (space, &self.scope) {
             (Space::Pk, _) => Some(Space::Rows),
             (Space::Rows, EraseScope::Table(_)) => Some(Space::Feed),
-            (Space::Rows, EraseScope::Partition(_)) | (Space::Feed, _) => None,
+            (Space::Rows, EraseScope::Partition(_)) | (Space::Feed, _) => Some(Space::Deletions),
+            (Space::Deletions, _) => Some(Space::Manifest),
+            (Space::Manifest, _) => Some(Space::Stats),
+            (Space::Stats, _) => None,
         }
     }
 
     fn walk(&mut self, space: Space, limit: usize) -> Result<Vec<UserKey>> {
+        if let (Space::Deletions, EraseScope::Partition(key)) = (space, &self.scope) {
+            return self.deletions(key, limit);
+        }
         let from = match &self.last {
             Some(last) => Bound::Excluded(last.to_vec()),
             None => Bound::Included(self.prefix.clone()),
@@ -120,12 +138,25 @@ impl Eraser {
         Ok(keys)
     }
 
+    /// Of a partition's segments: they are not keyed by their owner. Those that were found before are gone.
+    fn deletions(&self, key: &PartitionKey, limit: usize) -> Result<Vec<UserKey>> {
+        let spaces = self.store.keyspaces();
+        let entries = spaces.manifest.prefix(keys::manifest_prefix(key));
+        let manifest = PartitionManifest::from_entries(entries.map(|guard| guard.into_inner().map_err(storage_error)))?;
+        let segments = manifest.segments().iter();
+        let marks = segments.flat_map(|s| spaces.deletions.prefix(keys::deletions_prefix(key.table, s.meta.id.0)));
+        marks.take(limit).map(|guard| guard.key().map_err(storage_error)).collect()
+    }
+
     fn keyspace(&self, space: Space) -> &Keyspace {
         let spaces = self.store.keyspaces();
         match space {
             Space::Pk => &spaces.pk,
             Space::Rows => &spaces.rows,
             Space::Feed => &spaces.feed,
+            Space::Deletions => &spaces.deletions,
+            Space::Manifest => &spaces.manifest,
+            Space::Stats => &spaces.stats,
         }
     }
 

@@ -41,6 +41,13 @@ pub(crate) fn partition_prefix(key: &PartitionKey) -> Vec<u8> {
     table_owner(key.table, &key.owner, 0)
 }
 
+/// The owner in a key that begins with table ∥ owner.
+pub(crate) fn owner_of(key: &[u8]) -> Option<Owner> {
+    let owner = key.get(4..)?;
+    let end = owner.iter().position(|byte| *byte == OWNER_END)?;
+    Owner::from_stored(std::str::from_utf8(&owner[..end]).ok()?)
+}
+
 /// Where the keys with this prefix end.
 pub(crate) fn prefix_end(prefix: &[u8]) -> Bound<Vec<u8>> {
     match prefix.iter().rposition(|byte| *byte < u8::MAX) {

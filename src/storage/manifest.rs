@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::cold_store::ColdStore;
 use super::keys;
-use super::segment::{SegmentEntry, SegmentMeta};
+use super::segment::{SegmentEntry, SegmentId, SegmentMeta};
 use crate::error::{Error, Result};
 use crate::model::{Owner, PartitionKey, PkBytes, Seq, TableId, TableMeta};
 
@@ -23,6 +23,8 @@ pub const MANIFEST_FILE: &str = "manifest.json";
 pub struct PartitionManifest {
     /// All rows up to here are in segments, or gone.
     pub flushed_up_to: Seq,
+    /// Raised by each change: two manifests of a partition with the same number are the same.
+    pub generation: u64,
     segments: Vec<Arc<SegmentEntry>>,
 }
 
@@ -44,7 +46,29 @@ impl PartitionManifest {
                 "a segment reaches to {last}, and rows are flushed up to {flushed_up_to}"
             )));
         }
-        Ok(Self { flushed_up_to, segments })
+        Ok(Self { flushed_up_to, generation: 0, segments })
+    }
+
+    /// The manifest behind a change: `added` in the place of the segments `removed`.
+    ///
+    /// # Errors
+    /// As [`PartitionManifest::new`].
+    pub fn changed(&self, flushed_up_to: Seq, added: &[Arc<SegmentEntry>], removed: &[SegmentId]) -> Result<Self> {
+        let kept = self.segments.iter().filter(|segment| !removed.contains(&segment.meta.id)).cloned();
+        let mut segments: Vec<Arc<SegmentEntry>> = kept.chain(added.iter().cloned()).collect();
+        segments.sort_by_key(|segment| segment.meta.first_seq);
+        let changed = Self::new(flushed_up_to.max(self.flushed_up_to), segments)?;
+        Ok(Self { generation: self.generation + 1, ..changed })
+    }
+
+    /// The greatest primary key of all segments' rows.
+    pub fn greatest_key(&self) -> Option<&PkBytes> {
+        self.segments.iter().map(|segment| &segment.meta.key_max).max()
+    }
+
+    /// About how much memory it takes.
+    pub(super) fn size(&self) -> usize {
+        64 + self.segments.iter().map(|segment| segment.size()).sum::<usize>()
     }
 
     /// Ascending.
@@ -69,11 +93,16 @@ impl PartitionManifest {
     /// # Errors
     /// `INTERNAL`.
     pub fn entries(&self, key: &PartitionKey) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let mut entries = vec![(keys::manifest(key, Seq::ZERO), head_value(self.flushed_up_to))];
+        let mut entries = vec![self.head_entry(key)];
         for segment in &self.segments {
             entries.push(segment_entry(key, segment)?);
         }
         Ok(entries)
+    }
+
+    /// Key and value of the first entry.
+    pub(super) fn head_entry(&self, key: &PartitionKey) -> (Vec<u8>, Vec<u8>) {
+        (keys::manifest(key, Seq::ZERO), head_value(self.flushed_up_to, self.generation))
     }
 
     /// What the entries of one partition say, in the order of their keys.
@@ -83,7 +112,7 @@ impl PartitionManifest {
     pub fn from_entries<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         entries: impl IntoIterator<Item = Result<(K, V)>>,
     ) -> Result<Self> {
-        let mut flushed_up_to = Seq::ZERO;
+        let (mut flushed_up_to, mut generation) = (Seq::ZERO, 0);
         let mut segments = Vec::new();
         for entry in entries {
             let (key, value) = entry?;
@@ -91,8 +120,7 @@ impl PartitionManifest {
             let damaged = || Error::internal("a damaged manifest entry");
             let first = keys::seq_at_end(key).ok_or_else(damaged)?;
             if first == Seq::ZERO {
-                let raw = value.try_into().map(i64::from_be_bytes).map_err(|_| damaged())?;
-                flushed_up_to = Seq::new(raw).ok_or_else(damaged)?;
+                (flushed_up_to, generation) = parse_head(value).ok_or_else(damaged)?;
                 continue;
             }
             let segment = SegmentEntry::from_bytes(value).ok_or_else(damaged)?;
@@ -101,7 +129,7 @@ impl PartitionManifest {
             }
             segments.push(Arc::new(segment));
         }
-        Self::new(flushed_up_to, segments)
+        Ok(Self { generation, ..Self::new(flushed_up_to, segments)? })
     }
 
     /// Writes the copy for people and other tools into the partition's folder, in place of the one before.
@@ -109,7 +137,21 @@ impl PartitionManifest {
     /// # Errors
     /// `COLD_STORAGE_UNAVAILABLE`: the copy is old then, which concerns nobody but its reader.
     pub async fn write_copy(&self, store: &ColdStore, folder: &str, table: &TableMeta, owner: &Owner) -> Result<()> {
-        let copy = Copy {
+        let mut text = serde_json::to_vec_pretty(&self.copy(table, owner)).map_err(Error::internal)?;
+        text.push(b'\n');
+        store.replace(&format!("{folder}/{MANIFEST_FILE}"), &text).await
+    }
+
+    /// The same as a line.
+    ///
+    /// # Errors
+    /// `INTERNAL`.
+    pub fn to_json(&self, table: &TableMeta, owner: &Owner) -> Result<String> {
+        serde_json::to_string(&self.copy(table, owner)).map_err(Error::internal)
+    }
+
+    fn copy<'a>(&'a self, table: &TableMeta, owner: &'a Owner) -> Copy<'a> {
+        Copy {
             table_id: table.id,
             table: table.name.to_string(),
             user_id: match owner {
@@ -118,10 +160,7 @@ impl PartitionManifest {
             },
             flushed_up_to: self.flushed_up_to,
             segments: self.segments.iter().map(|segment| &segment.meta).collect(),
-        };
-        let mut text = serde_json::to_vec_pretty(&copy).map_err(Error::internal)?;
-        text.push(b'\n');
-        store.replace(&format!("{folder}/{MANIFEST_FILE}"), &text).await
+        }
     }
 }
 
@@ -137,8 +176,15 @@ struct Copy<'a> {
 }
 
 /// The value of a partition's first entry, whose key is [`keys::manifest`] with position 0.
-pub(crate) fn head_value(flushed_up_to: Seq) -> Vec<u8> {
-    flushed_up_to.get().to_be_bytes().to_vec()
+fn head_value(flushed_up_to: Seq, generation: u64) -> Vec<u8> {
+    [flushed_up_to.get().to_be_bytes(), generation.to_be_bytes()].concat()
+}
+
+/// Position and generation.
+pub(super) fn parse_head(value: &[u8]) -> Option<(Seq, u64)> {
+    let (flushed, rest) = value.split_first_chunk::<8>()?;
+    let generation = u64::from_be_bytes(rest.try_into().ok()?);
+    Some((Seq::new(i64::from_be_bytes(*flushed))?, generation))
 }
 
 /// Key and value of a segment's entry.
@@ -236,7 +282,7 @@ mod tests {
         twice.insert(1, entries[1].clone());
         refused(twice);
         let mut low = entries;
-        low[0].1 = head_value(seq(29));
+        low[0].1 = head_value(seq(29), 0);
         refused(low);
     }
 

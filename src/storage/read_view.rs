@@ -1,27 +1,42 @@
 //! One moment of the store: what a statement reads.
 //!
-//! Owns how rows are found: by key, by partition in `_seq` order, by table in `_seq` order.
-//! Never writes. Its reads block on the disk when blocks are cold: long ones belong on the engine's runtime.
+//! Owns how rows are found, hot and cold: by key, by partition in `_seq` order, by table in `_seq` order.
+//! Never writes. Its reads block on the disk when blocks are cold: long ones belong on the engine's runtime. Segments
+//! are read as they are asked for, by futures.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use fjall::{Readable, Snapshot};
 
+use super::cold::{Cold, ColdLookup};
+use super::feed_scan::FeedScan;
 use super::keys::{self, RowKey};
+use super::manifest::{self, PartitionManifest};
+use super::partition_rows::{PartitionRows, RowsPart};
 use super::row_block::{self, RowValue};
-use super::row_scan::{Guards, Order, RowScan, ordered};
+use super::row_scan::{Order, RowScan, ordered};
+use super::segment::{SegmentEntry, SegmentId, SegmentScan};
 use super::store::{Keyspaces, storage_error};
 use crate::error::{Error, Result};
-use crate::model::{Owner, PartitionKey, PkBytes, RowPlace, Seq, StoredRow, TableId, UserId};
+use crate::model::{Owner, PartitionKey, PkBytes, RowPlace, Seq, StoredRow, TableId, TableMeta, UserId};
 
 /// A consistent snapshot of all rows. Cheap to make and to clone; while it lives, what it sees is kept on disk.
 #[derive(Clone)]
 pub struct ReadView {
     snapshot: Snapshot,
     keyspaces: Arc<Keyspaces>,
+    cold: Arc<Cold>,
     hidden: Arc<HashSet<UserId>>,
+}
+
+/// Where a key's live row is.
+pub enum Found {
+    Row(StoredRow),
+    Absent,
+    /// In a segment, if it is there: to be read.
+    Cold(ColdLookup),
 }
 
 impl std::fmt::Debug for ReadView {
@@ -32,25 +47,169 @@ impl std::fmt::Debug for ReadView {
 
 impl ReadView {
     /// The feed leaves out the rows of `hidden` owners.
-    pub(super) fn new(snapshot: Snapshot, keyspaces: Arc<Keyspaces>, hidden: Arc<HashSet<UserId>>) -> Self {
-        Self { snapshot, keyspaces, hidden }
+    pub(super) fn new(
+        snapshot: Snapshot,
+        keyspaces: Arc<Keyspaces>,
+        cold: Arc<Cold>,
+        hidden: Arc<HashSet<UserId>>,
+    ) -> Self {
+        Self { snapshot, keyspaces, cold, hidden }
     }
 
-    /// The live row with this key, if there is one.
+    /// The live row with this key, as far as it is known without opening a file.
     ///
     /// # Errors
     /// `STORAGE_UNAVAILABLE`, `INTERNAL`.
-    pub fn get(&self, key: &PartitionKey, pk: &PkBytes) -> Result<Option<StoredRow>> {
-        live_row(&self.snapshot, &self.keyspaces, key, pk)
+    pub fn find(&self, table: &Arc<TableMeta>, owner: &Owner, pk: &PkBytes) -> Result<Found> {
+        let key = PartitionKey { table: table.id, owner: owner.clone() };
+        let manifest = self.manifest(&key)?;
+        let flushed = manifest.as_ref().map_or(Seq::ZERO, |manifest| manifest.flushed_up_to);
+        match self.key_entry(&key, pk)? {
+            Some((seq, place)) if seq > flushed => {
+                let missing = || Error::internal(format!("key index of {key} names a row at {seq} that is missing"));
+                self.hot_row(&key, seq, place)?.map(Found::Row).ok_or_else(missing)
+            }
+            _ => match manifest {
+                Some(manifest) => self.cold_lookup(table, owner, &manifest, vec![pk.clone()]),
+                None => Ok(Found::Absent),
+            },
+        }
+    }
+
+    /// Looks keys up in the segments that may hold one of them.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`.
+    pub fn cold_lookup(
+        &self,
+        table: &Arc<TableMeta>,
+        owner: &Owner,
+        manifest: &PartitionManifest,
+        pks: Vec<PkBytes>,
+    ) -> Result<Found> {
+        let may_hold = |segment: &&Arc<SegmentEntry>| pks.iter().any(|pk| segment.may_hold(pk));
+        let segments: Vec<_> = manifest.segments().iter().rev().filter(may_hold).cloned().collect();
+        let mut lookup = ColdLookup::new(pks);
+        for segment in &segments {
+            lookup.ask(self.cold.reader(table, owner, segment), self.deleted(table.id, segment.meta.id)?);
+        }
+        Ok(if lookup.is_empty() { Found::Absent } else { Found::Cold(lookup) })
+    }
+
+    /// Where the key index says that the row with this key is: up to the partition's `flushed_up_to` it tells of a row
+    /// that is in a segment by now.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`, `INTERNAL`.
+    pub fn key_entry(&self, key: &PartitionKey, pk: &PkBytes) -> Result<Option<(Seq, RowPlace)>> {
+        let entry = self.snapshot.get(&self.keyspaces.pk, keys::pk(key, pk)).map_err(storage_error)?;
+        entry.map(|entry| row_block::parse_pk_value(&entry)).transpose()
+    }
+
+    /// The hot row at a position that [`ReadView::key_entry`] gave.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`, `INTERNAL`.
+    pub fn hot_row(&self, key: &PartitionKey, seq: Seq, place: RowPlace) -> Result<Option<StoredRow>> {
+        let at = match place {
+            RowPlace::Block(first) => first,
+            RowPlace::Own | RowPlace::Segment { .. } => seq,
+        };
+        let value = self.snapshot.get(&self.keyspaces.rows, keys::row(key, at)).map_err(storage_error)?;
+        let row = value.map(|value| row_block::parse(at, value.into())).transpose()?;
+        row.map(|value| row_block::pick(value, seq)).transpose().map(Option::flatten)
+    }
+
+    /// What of the partition is cold; `None` where nothing was ever flushed.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`, `INTERNAL` where an entry is damaged.
+    pub fn manifest(&self, key: &PartitionKey) -> Result<Option<Arc<PartitionManifest>>> {
+        let Some((_, generation)) = self.manifest_head(key)? else { return Ok(None) };
+        let load = || {
+            let entries = self.snapshot.prefix(&self.keyspaces.manifest, keys::manifest_prefix(key));
+            PartitionManifest::from_entries(entries.map(|guard| guard.into_inner().map_err(storage_error)))
+        };
+        self.cold.manifest(key, generation, load).map(Some)
+    }
+
+    fn manifest_head(&self, key: &PartitionKey) -> Result<Option<(Seq, u64)>> {
+        let head =
+            self.snapshot.get(&self.keyspaces.manifest, keys::manifest(key, Seq::ZERO)).map_err(storage_error)?;
+        let parse = |head: fjall::UserValue| {
+            manifest::parse_head(&head).ok_or_else(|| Error::internal("a damaged manifest entry"))
+        };
+        head.map(parse).transpose()
+    }
+
+    /// Up to where the partition's rows are cold.
+    pub(super) fn flushed_up_to(&self, key: &PartitionKey) -> Result<Seq> {
+        Ok(self.manifest_head(key)?.map_or(Seq::ZERO, |(flushed, _)| flushed))
+    }
+
+    /// Positions of a segment's rows that were replaced or deleted, ascending.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`, `INTERNAL`.
+    pub fn deleted(&self, table: TableId, segment: SegmentId) -> Result<Arc<[u32]>> {
+        let marks = self.snapshot.prefix(&self.keyspaces.deletions, keys::deletions_prefix(table, segment.0));
+        let position = |guard: fjall::Guard| {
+            let key = guard.key().map_err(storage_error)?;
+            keys::position_of_deletion(&key).ok_or_else(|| Error::internal("a damaged deletion"))
+        };
+        marks.map(position).collect()
     }
 
     /// The stored rows of a partition with `_seq` in `range`, tombstones included.
-    pub fn scan(&self, key: &PartitionKey, range: RangeInclusive<Seq>, order: Order) -> RowScan {
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`, `INTERNAL`; later ones come with the rows.
+    pub fn rows(
+        &self,
+        table: &Arc<TableMeta>,
+        owner: &Owner,
+        range: RangeInclusive<Seq>,
+        order: Order,
+    ) -> Result<PartitionRows> {
+        let key = PartitionKey { table: table.id, owner: owner.clone() };
+        let mut parts = VecDeque::new();
+        let mut flushed = Seq::ZERO;
+        if let Some(manifest) = self.manifest(&key)? {
+            flushed = manifest.flushed_up_to;
+            for segment in manifest.in_range(&range) {
+                let deleted = self.deleted(table.id, segment.meta.id)?;
+                let scan = SegmentScan { range: range.clone(), deleted, order, ..SegmentScan::default() };
+                parts.push_back(RowsPart::Cold(self.cold.reader(table, owner, segment), scan));
+            }
+        }
+        // Below, hot keys may still be there: copies, on their way out.
+        let above = (*range.start()).max(flushed.after());
+        if above <= *range.end() {
+            parts.push_back(RowsPart::Hot(self.hot_scan(&key, above..=*range.end(), order)));
+        }
+        if order == Order::Descending {
+            parts.make_contiguous().reverse();
+        }
+        Ok(PartitionRows::new(parts))
+    }
+
+    /// The hot rows with `_seq` in `range`, which is above what is flushed.
+    pub fn hot_scan(&self, key: &PartitionKey, range: RangeInclusive<Seq>, order: Order) -> RowScan {
         let from = self.block_begin(key, *range.start());
         self.scan_from(key, from, range, order)
     }
 
-    /// Like [`ReadView::scan`], where a block that holds the range's start begins at `from`, or none does.
+    /// Like [`ReadView::hot_scan`], where a block that holds the range's start begins at `from`, or none does.
+    pub(super) fn hot_rows(
+        &self,
+        key: &PartitionKey,
+        from: Seq,
+        range: RangeInclusive<Seq>,
+        order: Order,
+    ) -> PartitionRows {
+        PartitionRows::new([RowsPart::Hot(self.scan_from(key, from, range, order))].into())
+    }
+
     fn scan_from(&self, key: &PartitionKey, from: Seq, range: RangeInclusive<Seq>, order: Order) -> RowScan {
         let entries = self.snapshot.range(&self.keyspaces.rows, keys::row(key, from)..=keys::gone(key, *range.end()));
         RowScan::new(key.clone(), range, order, entries)
@@ -73,12 +232,16 @@ impl ReadView {
 
     /// The stored rows of all owners of a table with `_seq` in `range`, tombstones included, in `_seq` order. Those of
     /// dropped users are left out.
-    pub fn feed(&self, table: TableId, range: RangeInclusive<Seq>, order: Order) -> FeedScan {
+    pub fn feed(&self, table: &Arc<TableMeta>, range: RangeInclusive<Seq>, order: Order) -> FeedScan {
         // An entry is keyed by its first position and may reach into the range from before it.
-        let from = self.feed_entry_before(table, *range.start());
+        let from = self.feed_entry_before(table.id, *range.start());
         let entries =
-            self.snapshot.range(&self.keyspaces.feed, keys::feed(table, from)..=keys::feed(table, *range.end()));
-        FeedScan { view: self.clone(), table, range, order, entries: ordered(entries, order), current: None }
+            self.snapshot.range(&self.keyspaces.feed, keys::feed(table.id, from)..=keys::feed(table.id, *range.end()));
+        FeedScan::new(self.clone(), table.clone(), range, order, ordered(entries, order))
+    }
+
+    pub(super) fn hides(&self, owner: &Owner) -> bool {
+        matches!(owner, Owner::User(user) if self.hidden.contains(user))
     }
 
     fn feed_entry_before(&self, table: TableId, start: Seq) -> Seq {
@@ -96,6 +259,11 @@ impl ReadView {
     /// # Errors
     /// `STORAGE_UNAVAILABLE`.
     pub fn head(&self, key: &PartitionKey) -> Result<Seq> {
+        // What is flushed may still be found hot, and may not: either way this is its last position.
+        Ok(self.hot_head(key)?.max(self.flushed_up_to(key)?))
+    }
+
+    fn hot_head(&self, key: &PartitionKey) -> Result<Seq> {
         let range = keys::row(key, Seq::ZERO)..=keys::gone(key, Seq::MAX);
         let Some(last) = self.snapshot.range(&self.keyspaces.rows, range).next_back() else { return Ok(Seq::ZERO) };
         let (entry, value) = last.into_inner().map_err(storage_error)?;
@@ -129,66 +297,6 @@ impl ReadView {
                 let (range, _) =
                     keys::parse_feed(&key, &value).ok_or_else(|| Error::internal("a damaged feed entry"))?;
                 Ok(range.last)
-            }
-        }
-    }
-}
-
-/// The live row with this key in one moment of the store.
-pub(super) fn live_row(
-    moment: &impl Readable,
-    keyspaces: &Keyspaces,
-    key: &PartitionKey,
-    pk: &PkBytes,
-) -> Result<Option<StoredRow>> {
-    let Some(index) = moment.get(&keyspaces.pk, keys::pk(key, pk)).map_err(storage_error)? else { return Ok(None) };
-    let (seq, place) = row_block::parse_pk_value(&index)?;
-    let at = match place {
-        RowPlace::Own => seq,
-        RowPlace::Block(first) => first,
-    };
-    let value = moment.get(&keyspaces.rows, keys::row(key, at)).map_err(storage_error)?;
-    let row = value.map(|value| row_block::parse(at, value.into())).transpose()?;
-    let row = row.map(|value| row_block::pick(value, seq)).transpose()?.flatten();
-    let missing = || Error::internal(format!("key index of {key} names a row at {seq} that is missing"));
-    row.map(Some).ok_or_else(missing)
-}
-
-/// Rows of all owners. See [`ReadView::feed`].
-pub struct FeedScan {
-    view: ReadView,
-    table: TableId,
-    range: RangeInclusive<Seq>,
-    order: Order,
-    entries: Guards,
-    current: Option<(Owner, RowScan)>,
-}
-
-impl Iterator for FeedScan {
-    type Item = Result<(Owner, StoredRow)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some((owner, rows)) = &mut self.current {
-                if let Some(row) = rows.next() {
-                    return Some(row.map(|row| (owner.clone(), row)));
-                }
-                self.current = None;
-            }
-            let entry = self.entries.next()?.into_inner().map_err(storage_error).and_then(|(key, value)| {
-                keys::parse_feed(&key, &value).ok_or_else(|| Error::internal("a damaged feed entry"))
-            });
-            let (range, owner) = match entry {
-                Ok(entry) => entry,
-                Err(e) => return Some(Err(e)),
-            };
-            if matches!(&owner, Owner::User(user) if self.view.hidden.contains(user)) {
-                continue;
-            }
-            let (first, last) = (range.first.max(*self.range.start()), range.last.min(*self.range.end()));
-            if first <= last {
-                let key = PartitionKey { table: self.table, owner: owner.clone() };
-                self.current = Some((owner, self.view.scan_from(&key, range.first, first..=last, self.order)));
             }
         }
     }

@@ -18,6 +18,9 @@ pub enum RecordKind {
     Setting = 6,
     /// A job of `jobs`, finished ones included while they are shown.
     Job = 7,
+    // 8 is that of storages.
+    /// A partition of which hot keys are left that are in segments by now.
+    Flushed = 9,
 }
 
 /// Puts (`Some`) or removes (`None`) one record.

@@ -503,6 +503,8 @@ pub(crate) mod tests {
             primary_key: primary_key.to_vec(),
             access: AccessLevel::Private,
             durability: None,
+            flush: Default::default(),
+            compression: Default::default(),
             schema_version: 1,
             created_at: 0,
             updated_at: 0,

@@ -12,15 +12,17 @@ use fjall::compaction::Leveled;
 use fjall::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry};
 use fjall::{CompressionType, Keyspace, KeyspaceCreateOptions, PersistMode};
 
+use super::cold::Cold;
 use super::erase::{EraseScope, Eraser};
+use super::hot_stats;
 use super::keys;
-use super::read_view::{self, ReadView};
+use super::read_view::ReadView;
 use super::records::RecordKind;
 use crate::error::{Error, Result};
-use crate::model::{PartitionKey, PkBytes, StoredRow, UserId};
+use crate::model::{HotStats, Owner, PartitionKey, PkBytes, TableId, UserId};
 
 /// The layout that this program writes: see docs/on-disk-format.md.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 const FORMAT_RECORD: &str = "format";
 pub(super) const COMMITS_RECORD: &str = "commits";
@@ -31,12 +33,16 @@ pub(super) struct Keyspaces {
     pub pk: Keyspace,
     pub feed: Keyspace,
     pub records: Keyspace,
+    pub manifest: Keyspace,
+    pub deletions: Keyspace,
+    pub stats: Keyspace,
 }
 
 /// An open data folder. One process at a time.
 pub struct Store {
     db: fjall::Database,
     keyspaces: Arc<Keyspaces>,
+    cold: Arc<Cold>,
     journal_folder: PathBuf,
     mark_path: PathBuf,
     /// Dropped users whose rows are still there: no feed shows them.
@@ -67,10 +73,15 @@ pub enum OpenError {
     Engine { path: PathBuf, source: fjall::Error },
     #[error("the data folder {path} is damaged: {fault}")]
     Damaged { path: PathBuf, fault: String },
+    #[error(
+        "the folder of cold files {path} can not be used: {error}; check its permissions, or choose another with --data"
+    )]
+    Cold { path: PathBuf, error: Error },
 }
 
 impl Store {
-    /// Opens, or creates, the store in `data/hot`.
+    /// Opens, or creates, the store in `data/hot`, and the folder of cold files beside it. `cache_bytes` for the blocks of
+    /// each half.
     ///
     /// # Errors
     /// [`OpenError`]: in use, not writable, of a newer format, or damaged.
@@ -104,9 +115,13 @@ impl Store {
             pk: keyspace("pk", 16 << 20)?,
             feed: keyspace("feed", 8 << 20)?,
             records: keyspace("records", 4 << 20)?,
+            manifest: keyspace("manifest", 4 << 20)?,
+            deletions: keyspace("deletions", 4 << 20)?,
+            stats: keyspace("stats", 4 << 20)?,
         });
+        let cold = Cold::open(data, cache_bytes).map_err(|error| OpenError::Cold { path: data.join("cold"), error })?;
         let mark_path = data.join("commits.mark");
-        let store = Store { db, keyspaces, journal_folder, mark_path, hidden: RwLock::default() };
+        let store = Store { db, keyspaces, cold: Arc::new(cold), journal_folder, mark_path, hidden: RwLock::default() };
         store.check_format(data)?;
         let recovered = store.recover(data)?;
         Ok((Arc::new(store), recovered))
@@ -151,7 +166,11 @@ impl Store {
     pub fn read_view(&self) -> ReadView {
         // In this order: who is shown again before they write is not hidden in a view that has what they wrote.
         let snapshot = self.db.snapshot();
-        ReadView::new(snapshot, self.keyspaces.clone(), self.hidden())
+        ReadView::new(snapshot, self.keyspaces.clone(), self.cold.clone(), self.hidden())
+    }
+
+    pub fn cold(&self) -> &Arc<Cold> {
+        &self.cold
     }
 
     /// Leaves the rows of this owner out of the feeds of views from now on.
@@ -177,7 +196,7 @@ impl Store {
         Eraser::new(self.clone(), scope)
     }
 
-    /// Is a live row with this key there now? For the partition's own actor, which is its only writer.
+    /// Is this key in the key index now? For the partition's own actor, which is its only writer.
     ///
     /// # Errors
     /// `STORAGE_UNAVAILABLE`.
@@ -185,15 +204,46 @@ impl Store {
         self.keyspaces.pk.contains_key(keys::pk(key, pk)).map_err(storage_error)
     }
 
-    /// The live row with this key now. For the partition's own actor, which is its only writer.
+    /// What was noted of a partition's hot rows.
     ///
     /// # Errors
     /// `STORAGE_UNAVAILABLE`, `INTERNAL`.
-    pub fn live_row(&self, key: &PartitionKey, pk: &PkBytes) -> Result<Option<StoredRow>> {
-        read_view::live_row(&self.db.snapshot(), &self.keyspaces, key, pk)
+    pub fn hot_stats(&self, key: &PartitionKey) -> Result<HotStats> {
+        let value = self.keyspaces.stats.get(keys::partition_prefix(key)).map_err(storage_error)?;
+        value.map_or(Ok(HotStats::default()), |value| hot_stats::parse(&value))
     }
 
-    /// The greatest primary key among the live rows. For the partition's own actor, which is its only writer.
+    /// What was noted of the hot rows of a table's partitions, by owner: what is worth flushing is found in it, without a
+    /// look at a row.
+    pub fn hot_partitions(&self, table: TableId) -> impl Iterator<Item = Result<(Owner, HotStats)>> + use<> {
+        self.keyspaces.stats.prefix(keys::table_prefix(table)).map(|guard| {
+            let (key, value) = guard.into_inner().map_err(storage_error)?;
+            let owner = keys::owner_of(&key).ok_or_else(|| Error::internal("a damaged key of stats"))?;
+            Ok((owner, hot_stats::parse(&value)?))
+        })
+    }
+
+    /// Owners that have, or may have, files of a table.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`, `INTERNAL`.
+    pub fn owners_of(&self, table: TableId) -> Result<Vec<Owner>> {
+        let mut owners: Vec<Owner> = Vec::new();
+        for keyspace in [&self.keyspaces.manifest, &self.keyspaces.stats] {
+            for guard in keyspace.prefix(keys::table_prefix(table)) {
+                let key = guard.key().map_err(storage_error)?;
+                let owner = keys::owner_of(&key).ok_or_else(|| Error::internal("a damaged key of an owner"))?;
+                if owners.last() != Some(&owner) {
+                    owners.push(owner);
+                }
+            }
+        }
+        owners.sort();
+        owners.dedup();
+        Ok(owners)
+    }
+
+    /// The greatest primary key in the key index. For the partition's own actor, which is its only writer.
     ///
     /// # Errors
     /// `STORAGE_UNAVAILABLE`.

@@ -28,6 +28,8 @@ const KILLS: usize = 4;
 
 /// What was cut off goes on at once.
 const EAGER: &str = "jobs.retry_backoff=1ms";
+/// As often as it is cut off.
+const PATIENT: &str = "jobs.max_retries=20";
 
 fn fill(client: &mut Client, table: &str) {
     let rows = ROWS / 4;
@@ -97,14 +99,14 @@ fn a_cleanup_goes_on_after_every_kill() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let mut random = Random::new(Random::seed("cleanup"));
-    let server = Server::start_over(&data, &[EAGER]);
+    let server = Server::start_over(&data, &[EAGER, PATIENT]);
     let mut admin = server.set_up();
     admin.sql("CREATE NAMESPACE k; CREATE TABLE k.old (id BIGINT PRIMARY KEY, v TEXT)");
     admin.sql("CREATE TABLE k.other (id BIGINT PRIMARY KEY, v TEXT); INSERT INTO k.other VALUES (1, 'x')");
     fill(&mut admin, "k.old");
     admin.sql("DROP TABLE k.old; CREATE TABLE k.old (id BIGINT PRIMARY KEY, v TEXT)");
     admin.sql("INSERT INTO k.old VALUES (7, 'new')");
-    let server = kill_again_and_again(&data, server, &[EAGER], &mut random);
+    let server = kill_again_and_again(&data, server, &[EAGER, PATIENT], &mut random);
     let mut admin = server.log_in("admin");
     let jobs = jobs(&mut admin);
     assert_eq!(jobs.last().map(String::as_str), Some("cleanup completed"), "{jobs:?}");
@@ -120,7 +122,7 @@ fn an_erased_mailbox_is_gone_after_every_kill_and_the_next_one_is_empty() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let mut random = Random::new(Random::seed("erase"));
-    let at_once = &["user_management.deletion_grace_period=0s", EAGER];
+    let at_once = &["user_management.deletion_grace_period=0s", EAGER, PATIENT];
     let server = Server::start_over(&data, at_once);
     let mut admin = server.set_up();
     admin.sql("CREATE NAMESPACE k; CREATE USER TABLE k.mail (id BIGINT PRIMARY KEY, v TEXT)");

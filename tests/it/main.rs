@@ -4,6 +4,7 @@
 
 mod alter;
 mod api;
+mod cold;
 mod crash;
 mod demo;
 mod http;

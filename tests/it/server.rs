@@ -29,6 +29,7 @@ pub struct Server {
     pub address: SocketAddr,
     child: Child,
     log: PathBuf,
+    data: PathBuf,
     // Dropped last: the ready file and the log are in it, and the data folder where none was given.
     _folder: TempDir,
 }
@@ -86,7 +87,7 @@ impl Server {
             }
             std::thread::sleep(Duration::from_millis(2));
         };
-        Ok(Self { address, child, log, _folder: folder })
+        Ok(Self { address, child, log, data: data.to_owned(), _folder: folder })
     }
 
     /// A caller without credentials.
@@ -113,6 +114,11 @@ impl Server {
     pub fn new_user(&self, admin: &mut Client, user: &str, role: &str) -> Client {
         admin.sql(&format!("CREATE USER '{user}' WITH PASSWORD '{PASSWORD}' ROLE {role}"));
         self.log_in(user)
+    }
+
+    /// Its data folder.
+    pub fn data(&self) -> &Path {
+        &self.data
     }
 
     /// What it wrote to stdout and stderr.

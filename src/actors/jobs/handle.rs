@@ -64,6 +64,20 @@ impl Jobs {
         answer.await.unwrap_or(Err(Error::ShuttingDown))
     }
 
+    /// The job that does this work and has not finished yet.
+    pub fn unfinished(&self, params: &JobParams) -> Option<JobId> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner).unfinished(params).map(|job| job.job_id.clone())
+    }
+
+    /// Cancels the job that does this work, if one does, and waits until its body has ended.
+    pub async fn call_off(&self, params: &JobParams, reason: &str) {
+        if let Some(job) = self.unfinished(params) {
+            // An error: it has finished meanwhile, or the server stops.
+            let _ = self.kill(job.as_str(), reason.to_owned()).await;
+            self.finished(&job).await;
+        }
+    }
+
     /// Waits until the job has finished, well or not, or the server stops.
     pub async fn finished(&self, id: &JobId) {
         let (reply, answer) = oneshot::channel();

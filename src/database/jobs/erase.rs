@@ -6,7 +6,7 @@
 use super::Bodies;
 use crate::actors::jobs::{JobControl, JobDone};
 use crate::error::{Error, Result, SubscriptionFault};
-use crate::model::{Durability, Owner, PartitionKey, TableId, TableKind, UserId};
+use crate::model::{Durability, Owner, PartitionKey, TableId, TableKind, TableName, UserId};
 use crate::storage::{CommitEntry, EraseScope};
 
 /// Keys removed in one commit: about a millisecond of the committer's time.
@@ -15,13 +15,20 @@ const STEP: usize = 1_000;
 impl Bodies {
     /// The table is out of the catalog, and its writes have ended: DROP TABLE saw to it, or the table is of before this
     /// process.
-    pub(super) async fn erase_table(&self, table: TableId, control: &JobControl) -> Result<JobDone> {
-        let mut keys = 0;
+    pub(super) async fn erase_table(&self, table: TableId, name: &TableName, control: &JobControl) -> Result<JobDone> {
+        let (mut keys, mut files) = (0, 0);
+        let store = self.store.clone();
+        let owners = tokio::task::spawn_blocking(move || store.owners_of(table)).await.map_err(Error::internal)??;
+        for owner in owners {
+            control.check()?;
+            files += self.remove_cold(table, name, &owner).await?;
+        }
         self.erase(EraseScope::Table(table), &mut keys, control).await?;
         // At sync, and behind the removals in the journal: so these are durable as well, and then nothing is owed.
-        let done = CommitEntry::Records(vec![crate::database::catalog::purged(table)]);
-        self.committer.commit(done).await?;
-        Ok(JobDone::Completed(format!("{keys} keys removed")))
+        let mut records = self.store.forget_flushes(table)?;
+        records.push(crate::database::catalog::purged(table));
+        self.committer.commit(CommitEntry::Records(records)).await?;
+        Ok(JobDone::Completed(format!("{keys} keys and {files} files removed")))
     }
 
     /// The record says that nothing brings the user back; their sockets are closed, writes under way are durable, later
@@ -34,16 +41,17 @@ impl Bodies {
         self.live.close_user(user, &Error::InvalidCredentials);
         let gone = Error::from(SubscriptionFault::RightRevoked);
         self.router.retire_owner(user, generation.saturating_add(1), &gone).await;
-        let mut keys = 0;
+        let (mut keys, mut files) = (0, 0);
         // A table that is made from here on gets no row of this user.
         let catalog = self.catalog.current();
         for table in catalog.tables().filter(|table| table.kind == TableKind::User) {
             let key = PartitionKey { table: table.id, owner: Owner::User(user.clone()) };
+            files += self.remove_cold(table.id, &table.name, &key.owner).await?;
             self.erase(EraseScope::Partition(key), &mut keys, control).await?;
         }
         self.auth.finish_erasure(user.clone(), generation).await?;
-        tracing::info!(target: "audit", action = "ERASE_MAILBOX", %user, keys);
-        Ok(JobDone::Completed(format!("{keys} keys removed")))
+        tracing::info!(target: "audit", action = "ERASE_MAILBOX", %user, keys, files);
+        Ok(JobDone::Completed(format!("{keys} keys and {files} files removed")))
     }
 
     async fn erase(&self, scope: EraseScope, keys: &mut usize, control: &JobControl) -> Result<()> {

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 use super::{AccessLevel, ColumnMeta, Durability, TableMeta};
-use crate::model::{DataType, Value};
+use crate::model::{Compression, DataType, FlushPolicy, Value};
 
 /// Versions of one table: bounds its record, each version of which takes some hundred bytes.
 pub const VERSIONS_MAX: u32 = 1_000;
@@ -75,6 +75,8 @@ pub enum SchemaChange {
     SetOptions {
         access: AccessLevel,
         durability: Option<Durability>,
+        flush: FlushPolicy,
+        compression: Compression,
     },
 }
 
@@ -164,8 +166,10 @@ impl TableMeta {
                 };
                 Undo::Restore(before)
             }
-            SchemaChange::SetOptions { access, durability } => {
+            SchemaChange::SetOptions { access, durability, flush, compression } => {
                 (table.access, table.durability) = (access, durability);
+                // Nothing tells rows of one policy from those of another: no version remembers it.
+                (table.flush, table.compression) = (flush, compression);
                 Undo::Options(self.access, self.durability)
             }
         };

@@ -196,8 +196,9 @@ fn set_options(table: &TableMeta, given: &[(String, String)]) -> Result<Step> {
             "The TYPE of a table cannot be altered: its rows belong to other owners".to_owned(),
         ));
     }
-    let before = Options { access: table.access, durability: table.durability };
-    let Options { access, durability } = before.with(given, table.kind)?;
+    let TableMeta { access, durability, flush, compression, .. } = *table;
+    let before = Options { access, durability, flush, compression };
+    let Options { access, durability, flush, compression } = before.with(given, table.kind)?;
     let mut what = Vec::new();
     if access != before.access {
         what.push(format!("ACCESS_LEVEL is {} now", access.as_str()));
@@ -205,11 +206,17 @@ fn set_options(table: &TableMeta, given: &[(String, String)]) -> Result<Step> {
     if let Some(durability) = durability.filter(|_| durability != before.durability) {
         what.push(format!("DURABILITY is {durability} now"));
     }
+    if flush != before.flush {
+        what.push(format!("FLUSH_POLICY is {flush} now"));
+    }
+    if compression != before.compression {
+        what.push(format!("COMPRESSION is {compression} now"));
+    }
     if what.is_empty() {
         let given: Vec<String> = given.iter().map(|(name, value)| format!("{name} is {value}")).collect();
         return Ok(Step::Unchanged(format!("{} already", given.join(", "))));
     }
-    Ok(Step::Change(SchemaChange::SetOptions { access, durability }, what.join(", ")))
+    Ok(Step::Change(SchemaChange::SetOptions { access, durability, flush, compression }, what.join(", ")))
 }
 
 fn named<'t>(table: &'t TableMeta, name: &str) -> Option<&'t ColumnMeta> {

@@ -1,7 +1,7 @@
 //! Tables of CREATE TABLE statements: what table each makes, and why each wrong one is refused.
 
 use super::*;
-use crate::model::{NamespaceName, UserId};
+use crate::model::{Compression, NamespaceName, UserId};
 use crate::sql::parse::parse;
 use crate::sql::statement::Statement;
 
@@ -179,6 +179,8 @@ fn options_are_honoured_or_refused() {
         |kind: &str, options: &str| define(&format!("CREATE {kind} TABLE t (id INT PRIMARY KEY) WITH ({options})"));
     let table = define_with("SHARED", "access_level = 'public', DURABILITY = buffered, STORAGE_ID = 'local'").unwrap();
     assert_eq!((table.access, table.durability), (AccessLevel::Public, Some(Durability::Buffered)));
+    let table = define_with("SHARED", "FLUSH_POLICY = 'interval:60,rows:9', COMPRESSION = 'snappy'").unwrap();
+    assert_eq!((table.flush.to_string().as_str(), table.compression), ("rows:9,interval:60", Compression::Snappy));
     let table = define_with("USER", "USE_USER_STORAGE = false").unwrap();
     assert_eq!((table.access, table.durability), (AccessLevel::Private, None));
     let refused = [
@@ -188,7 +190,8 @@ fn options_are_honoured_or_refused() {
         ("SHARED", "STORAGE_ID = 's3'", "only 'local' is supported yet"),
         ("SHARED", "USE_USER_STORAGE = true", "Table option 'USE_USER_STORAGE' is for USER tables"),
         ("USER", "USE_USER_STORAGE = true", "Table option 'USE_USER_STORAGE' is not supported yet"),
-        ("USER", "FLUSH_POLICY = 'rows:10'", "Table option 'FLUSH_POLICY' is not supported yet"),
+        ("USER", "FLUSH_POLICY = 'rows:0'", "'rows:0' is no flush policy: write 'rows:N'"),
+        ("USER", "COMPRESSION = 'lzma'", "'lzma' is not a compression"),
         ("USER", "DELETED_RETENTION_HOURS = 5", "Table option 'DELETED_RETENTION_HOURS' is not supported yet"),
         ("USER", "TTL_SECONDS = 5", "Table option 'TTL_SECONDS' is for STREAM tables"),
         ("USER", "Colour = 'red'", "Unknown table option 'COLOUR'"),

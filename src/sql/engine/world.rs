@@ -11,13 +11,13 @@ use super::{Engine, EngineConfig, OwnerScope, QueryContext};
 use crate::error::Result;
 use crate::model::{
     AccessLevel, Catalog, CellEncoders, Change, ColumnMeta, ColumnName, CommittedChanges, DataType, Durability,
-    NamespaceMeta, NamespaceName, PartitionKey, Principal, Role, SchemaHistory, Seq, SeqGenerator, SeqRange, TableId,
-    TableKind, TableMeta, TableName, UserId, Value,
+    NamespaceMeta, NamespaceName, Principal, Role, SchemaHistory, Seq, SeqGenerator, SeqRange, TableId, TableKind,
+    TableMeta, TableName, UserId, Value,
 };
 use crate::sql::bind::IdSource;
 use crate::sql::statement::Statement;
-use crate::sql::system_tables::{JobRow, LiveRow, SystemData, UserRow};
-use crate::storage::{CommitEntry, CommitLog, FjallLog, ReadView, Store, keys, row_codec};
+use crate::sql::system_tables::{JobRow, LiveRow, ManifestRow, SystemData, UserRow};
+use crate::storage::{CommitEntry, CommitLog, FjallLog, Found, ReadView, Store, keys, row_codec};
 
 pub(crate) const NOW_US: i64 = 1_777_000_000_000_000;
 
@@ -52,6 +52,8 @@ fn table(id: u32, name: &str, kind: TableKind, access: AccessLevel, columns: &[(
         primary_key: vec![0],
         access,
         durability: None,
+        flush: Default::default(),
+        compression: Default::default(),
         schema_version: 1,
         created_at: NOW_US,
         updated_at: NOW_US,
@@ -84,6 +86,10 @@ impl SystemData for NoData {
 
     fn jobs(&self) -> Vec<JobRow> {
         Vec::new()
+    }
+
+    fn manifests(&self, _: &Catalog) -> Result<Vec<ManifestRow>> {
+        Ok(Vec::new())
     }
 }
 
@@ -143,8 +149,10 @@ impl World {
         let mut values = values.to_vec();
         values.resize(table.columns.len(), Value::Null);
         let pk = keys::encode_pk(&table, &values, 1).unwrap();
-        let key = PartitionKey { table: table.id, owner: owner.clone() };
-        let replaces = self.store.live_row(&key, &pk).unwrap();
+        let replaces = match self.store.read_view().find(&table, &owner, &pk).unwrap() {
+            Found::Row(row) => Some(row),
+            Found::Absent | Found::Cold(_) => None,
+        };
         let row = match &replaces {
             Some(old) if deletes => old.row.clone(),
             _ => row_codec::encode(&table, &values),
@@ -152,7 +160,7 @@ impl World {
         let seq = self.seqs.next(NOW_US / 1_000);
         let change = Change { pk, row, replaces, deletes };
         let range = SeqRange { first: seq, last: seq };
-        let committed = CommittedChanges { table, owner, range, changes: Arc::new([(seq, change)]) };
+        let committed = CommittedChanges { table, owner, range, changes: Arc::new([(seq, change)]), stats: None };
         self.log.append(&[CommitEntry::Changes(committed)], Durability::Buffered).unwrap();
         seq
     }

@@ -7,9 +7,9 @@ use arrow::compute::filter_record_batch;
 
 use super::*;
 use crate::error::ErrorCode;
-use crate::model::{DataType, Param, PartitionKey, Role, Seq, UserId, Value};
+use crate::model::{DataType, Param, Role, Seq, UserId, Value};
 use crate::sql::engine::world::{World, json, parse, text};
-use crate::storage::{BatchBuilder, Order};
+use crate::storage::{BatchBuilder, Order, testing};
 
 async fn live(world: &World, ctx: QueryContext, sql: &str) -> Result<Arc<dyn LiveQuery>> {
     world.engine.compile_live(ctx, &parse(sql)).await
@@ -26,8 +26,7 @@ fn selected(world: &World, query: &Arc<dyn LiveQuery>) -> Result<RecordBatch> {
     let owner = table.owner_for(&UserId::parse("alice").unwrap());
     let mut rows = if query.all_owners() {
         let mut rows = BatchBuilder::all_owners(table.clone(), None);
-        for row in view.feed(table.id, Seq::ZERO..=Seq::MAX, Order::Ascending) {
-            let (owner, row) = row?;
+        for (owner, row) in testing::feed(&view, &table, Seq::ZERO..=Seq::MAX, Order::Ascending) {
             if !row.deleted || query.sees_tombstones() {
                 rows.push(&owner, &row)?;
             }
@@ -35,9 +34,7 @@ fn selected(world: &World, query: &Arc<dyn LiveQuery>) -> Result<RecordBatch> {
         rows
     } else {
         let mut rows = BatchBuilder::new(table.clone(), None);
-        let key = PartitionKey { table: table.id, owner: owner.clone() };
-        for row in view.scan(&key, Seq::ZERO..=Seq::MAX, Order::Ascending) {
-            let row = row?;
+        for row in testing::rows(&view, &table, &owner, Seq::ZERO..=Seq::MAX, Order::Ascending) {
             if !row.deleted || query.sees_tombstones() {
                 rows.push(&owner, &row)?;
             }

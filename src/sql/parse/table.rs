@@ -1,7 +1,9 @@
 //! CREATE TABLE, DROP TABLE, SHOW and DESCRIBE.
 
+use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, Word};
 
+use super::dialect::InboxDialect;
 use super::{StatementParser, refused};
 use crate::error::{Error, Result};
 use crate::model::{NamespaceName, TableKind};
@@ -76,6 +78,11 @@ impl StatementParser<'_> {
                 self.expect_word("FROM")?;
             }
             return Ok(Statement::DescribeTable { name: self.table_ref()? });
+        }
+        if self.accept_word("MANIFEST") {
+            let mut parser =
+                Parser::new(&InboxDialect).try_with_sql("SELECT * FROM system.manifest").map_err(Error::internal)?;
+            return Ok(Statement::Query(parser.parse_query().map_err(Error::internal)?));
         }
         match refused::show(&self.peek_words()) {
             Some(error) => Err(error),

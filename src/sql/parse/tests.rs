@@ -309,7 +309,6 @@ fn what_is_not_there_is_refused_by_name() {
         ("CREATE STORAGE s TYPE s3", "CREATE STORAGE"),
         ("CREATE TOPIC a.b", "CREATE TOPIC"),
         ("DROP VIEW v", "DROP VIEW"),
-        ("STORAGE FLUSH TABLE t", "STORAGE"),
         ("COPY t FROM STDIN", "COPY"),
         ("EXPORT USER DATA", "EXPORT"),
         ("CONSUME FROM a.b", "CONSUME"),

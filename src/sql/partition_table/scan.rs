@@ -1,12 +1,13 @@
 //! The physical scan: stored rows to record batches, in `_seq` order.
 //!
-//! Reads block on the disk where blocks are cold: this runs on the engine's own runtime only. Between two batches it
-//! yields, so that cancellation and the deadline of a statement take effect.
+//! Hot rows become columns; a segment's columns are read as such. Hot reads block on the disk: this runs on the engine's own
+//! runtime only. Between two batches it yields, so that cancellation and the deadline of a statement take effect.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -20,11 +21,15 @@ use datafusion::physical_plan::execution_plan::{
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 
+use futures_util::TryStreamExt;
+use futures_util::stream::BoxStream;
+
 use super::{RowScope, ScanBounds};
-use crate::error;
+use crate::error::{self, Error};
 use crate::model::schema::SEQ_COLUMN;
-use crate::model::{Owner, PartitionKey, StoredRow, TableMeta};
-use crate::storage::{BatchBuilder, Order, ReadView};
+use crate::model::{Owner, StoredRow, TableMeta};
+use crate::storage::segment::{RowPredicate, SegmentBatch, SegmentScan};
+use crate::storage::{BatchBuilder, FeedScan, Found, Order, ReadView, RowsPart};
 
 const BATCH_ROWS: usize = 8192;
 /// The first batch is small: a filter with a LIMIT above often needs no second one.
@@ -144,7 +149,7 @@ impl ExecutionPlan for PartitionScan {
     fn execute(&self, _partition: usize, _context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let rows = ScanRows::new(&self.source, self.order, self.limit);
         let batches = futures_util::stream::try_unfold(rows, |mut rows| async move {
-            let batch = rows.next_batch().map_err(|error| DataFusionError::External(Box::new(error)))?;
+            let batch = rows.next_batch().await.map_err(|error| DataFusionError::External(Box::new(error)))?;
             tokio::task::yield_now().await;
             Ok(batch.map(|batch| (batch, rows)))
         });
@@ -167,77 +172,170 @@ impl ExecutionPlan for PartitionScan {
 
 /// The scan at work.
 struct ScanRows {
-    rows: Box<dyn Iterator<Item = error::Result<(Owner, StoredRow)>> + Send>,
+    source: ScanSource,
+    order: Order,
+    rows: Rows,
     builder: BatchBuilder,
-    tombstones: bool,
     /// Rows that may still be given.
     left: usize,
     batch_rows: usize,
 }
 
+enum Rows {
+    /// Nothing was read yet.
+    Unopened,
+    /// The row with a key.
+    Key(Option<(Owner, StoredRow)>),
+    /// Stretches of one partition in the scan's order.
+    Parts(VecDeque<RowsPart>),
+    /// A stretch that is read as columns, and those behind it.
+    Segment(BoxStream<'static, error::Result<SegmentBatch>>, VecDeque<RowsPart>),
+    /// All owners, and rows of one that were read and not taken.
+    Feed(Box<FeedScan>, Owner, VecDeque<StoredRow>),
+    End,
+}
+
 impl ScanRows {
     fn new(source: &ScanSource, order: Order, limit: Option<usize>) -> Self {
-        let ScanSource { meta, scope, view, projection, bounds } = source;
-        let projection = Some(projection.as_slice());
-        let builder = match scope {
-            RowScope::Partition(_) => BatchBuilder::new(meta.clone(), projection),
-            RowScope::AllOwners => BatchBuilder::all_owners(meta.clone(), projection),
+        let projection = Some(source.projection.as_slice());
+        let builder = match source.scope {
+            RowScope::Partition(_) => BatchBuilder::new(source.meta.clone(), projection),
+            RowScope::AllOwners => BatchBuilder::all_owners(source.meta.clone(), projection),
         };
         Self {
-            rows: stored_rows(view, meta, scope, bounds, order),
+            source: source.clone(),
+            order,
+            rows: Rows::Unopened,
             builder,
-            tombstones: bounds.tombstones,
             left: limit.unwrap_or(usize::MAX),
             batch_rows: FIRST_BATCH_ROWS,
         }
     }
 
-    fn next_batch(&mut self) -> error::Result<Option<RecordBatch>> {
-        let wanted = self.batch_rows.min(self.left);
-        let mut at_end = wanted == 0;
-        for _ in 0..READ_AT_ONCE {
-            if self.builder.len() == wanted {
-                break;
-            }
-            let Some(row) = self.rows.next() else {
-                at_end = true;
-                break;
-            };
-            let (owner, stored) = row?;
-            if self.tombstones || !stored.deleted {
-                self.builder.push(&owner, &stored)?;
-            }
+    async fn open(source: &ScanSource, order: Order) -> error::Result<Rows> {
+        let ScanSource { meta, scope, view, bounds, .. } = source;
+        let seqs = bounds.seqs.clone();
+        if seqs.is_empty() {
+            return Ok(Rows::End);
         }
-        if at_end && self.builder.is_empty() {
+        let RowScope::Partition(owner) = scope else {
+            let feed = view.feed(meta, seqs, order);
+            return Ok(Rows::Feed(Box::new(feed), Owner::Shared, VecDeque::new()));
+        };
+        let Some(pk) = &bounds.key else {
+            return Ok(Rows::Parts(view.rows(meta, owner, seqs, order)?.into_parts()));
+        };
+        let row = match view.find(meta, owner, pk)? {
+            Found::Row(row) => Some(row),
+            Found::Absent => None,
+            Found::Cold(lookup) => lookup.row().await?,
+        };
+        Ok(Rows::Key(row.filter(|row| seqs.contains(&row.seq)).map(|row| (owner.clone(), row))))
+    }
+
+    /// The next batch; an empty one lets others have their turn. `None` at the end.
+    async fn next_batch(&mut self) -> error::Result<Option<RecordBatch>> {
+        if self.left == 0 {
             return Ok(None);
         }
-        self.left -= self.builder.len();
+        let rows = match std::mem::replace(&mut self.rows, Rows::End) {
+            Rows::Unopened => Self::open(&self.source, self.order).await?,
+            rows => rows,
+        };
+        let (batch, rest) = match rows {
+            Rows::Unopened | Rows::End => (None, Rows::End),
+            Rows::Key(row) => {
+                if let Some((owner, row)) = row {
+                    self.push(&owner, &row)?;
+                }
+                (None, Rows::End)
+            }
+            Rows::Parts(parts) => self.next_part(parts).await?,
+            Rows::Segment(mut open, parts) => match open.try_next().await? {
+                Some(read) => (Some(read.batch), Rows::Segment(open, parts)),
+                None => (None, Rows::Parts(parts)),
+            },
+            Rows::Feed(feed, owner, ready) => (None, self.next_of_feed(feed, owner, ready).await?),
+        };
+        let at_end = matches!(rest, Rows::End);
+        self.rows = rest;
+        let batch = match batch {
+            Some(batch) => batch.slice(0, batch.num_rows().min(self.left)),
+            None if at_end && self.builder.is_empty() => return Ok(None),
+            None => self.builder.finish()?,
+        };
+        self.left -= batch.num_rows();
         self.batch_rows = BATCH_ROWS;
-        Ok(Some(self.builder.finish()?))
+        Ok(Some(batch))
+    }
+
+    fn push(&mut self, owner: &Owner, row: &StoredRow) -> error::Result<()> {
+        if self.source.bounds.tombstones || !row.deleted {
+            self.builder.push(owner, row)?;
+        }
+        Ok(())
+    }
+
+    fn wanted(&self) -> usize {
+        self.batch_rows.min(self.left)
+    }
+
+    /// Of the stretch in front: its columns, or its rows into the builder.
+    async fn next_part(&mut self, mut parts: VecDeque<RowsPart>) -> error::Result<(Option<RecordBatch>, Rows)> {
+        match parts.pop_front() {
+            None => Ok((None, Rows::End)),
+            Some(RowsPart::Hot(mut scan)) => {
+                let RowScope::Partition(owner) = self.source.scope.clone() else { return Ok((None, Rows::End)) };
+                for _ in 0..READ_AT_ONCE {
+                    if self.builder.len() == self.wanted() {
+                        break;
+                    }
+                    let Some(row) = scan.next() else { return Ok((None, Rows::Parts(parts))) };
+                    self.push(&owner, &row?)?;
+                }
+                parts.push_front(RowsPart::Hot(scan));
+                Ok((None, Rows::Parts(parts)))
+            }
+            Some(RowsPart::Cold(reader, scan)) => {
+                let tombstones = reader.entry().meta.tombstones > 0 && !self.source.bounds.tombstones;
+                let scan = SegmentScan {
+                    projection: Some(self.source.projection.clone()),
+                    predicates: tombstones.then(|| not_deleted(&self.source.meta)).into_iter().collect(),
+                    limit: (self.left < usize::MAX).then_some(self.left),
+                    batch_rows: BATCH_ROWS,
+                    ..scan
+                };
+                Ok((None, Rows::Segment(reader.scan(scan).await?, parts)))
+            }
+        }
+    }
+
+    async fn next_of_feed(
+        &mut self,
+        mut feed: Box<FeedScan>,
+        mut owner: Owner,
+        mut ready: VecDeque<StoredRow>,
+    ) -> error::Result<Rows> {
+        for _ in 0..READ_AT_ONCE {
+            if self.builder.len() == self.wanted() {
+                break;
+            }
+            match ready.pop_front() {
+                Some(row) => self.push(&owner, &row)?,
+                None => match feed.next().await? {
+                    Some((of, rows)) => (owner, ready) = (of, rows.into()),
+                    None => return Ok(Rows::End),
+                },
+            }
+        }
+        Ok(Rows::Feed(feed, owner, ready))
     }
 }
 
-fn stored_rows(
-    view: &ReadView,
-    meta: &TableMeta,
-    scope: &RowScope,
-    bounds: &ScanBounds,
-    order: Order,
-) -> Box<dyn Iterator<Item = error::Result<(Owner, StoredRow)>> + Send> {
-    let seqs = bounds.seqs.clone();
-    if seqs.is_empty() {
-        return Box::new(std::iter::empty());
-    }
-    let RowScope::Partition(owner) = scope else { return Box::new(view.feed(meta.id, seqs, order)) };
-    let key = PartitionKey { table: meta.id, owner: owner.clone() };
-    let owner = owner.clone();
-    match &bounds.key {
-        Some(pk) => {
-            let found = view.get(&key, pk).transpose();
-            let in_range =
-                move |row: &error::Result<StoredRow>| row.as_ref().map_or(true, |row| seqs.contains(&row.seq));
-            Box::new(found.filter(in_range).map(|row| row.map(|row| (owner, row))).into_iter())
-        }
-        None => Box::new(view.scan(&key, seqs, order).map(move |row| row.map(|row| (owner.clone(), row)))),
+/// Of a segment's rows, those that are no tombstones.
+fn not_deleted(meta: &TableMeta) -> RowPredicate {
+    RowPredicate {
+        columns: vec![meta.columns.len() + 1],
+        evaluate: Arc::new(|batch| arrow::compute::not(batch.column(0).as_boolean()).map_err(Error::internal)),
     }
 }

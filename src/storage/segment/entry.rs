@@ -77,6 +77,11 @@ impl SegmentEntry {
         self.meta.key_min <= *key && *key <= self.meta.key_max && self.filter.contains(&key.0)
     }
 
+    /// About how much memory it takes.
+    pub(crate) fn size(&self) -> usize {
+        1_024 + self.filter.size() + 8 * self.blocks.len()
+    }
+
     /// Live rows: neither tombstones nor deleted.
     pub fn live_rows(&self) -> u32 {
         self.meta.rows.saturating_sub(self.meta.tombstones).saturating_sub(self.meta.deleted_rows)

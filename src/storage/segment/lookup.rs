@@ -139,7 +139,8 @@ impl SegmentReader {
             let created = projection.created.map(|place| read.column(place).as_primitive().clone());
             let (positions, keys): (Vec<u32>, Vec<PkBytes>) = matches.by_ref().take(read.num_rows()).unzip();
             let batch = SegmentBatch { batch: projection.adapt(&read)?, created, positions: Some(positions) };
-            for ((position, row), key) in stored_rows(&self.table, &batch)?.into_iter().zip(keys) {
+            for ((position, row), key) in stored_rows(&self.table, self.entry().meta.id, &batch)?.into_iter().zip(keys)
+            {
                 found.push(FoundRow { key, position, row });
             }
         }

@@ -14,7 +14,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowPredicate, RowFilter, RowSelection};
 use parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 
-use super::entry::SegmentEntry;
+use super::entry::{SegmentEntry, SegmentId};
 use super::footer::Footer;
 use super::input::{SegmentCache, SegmentInput};
 use super::scan::{self, SegmentBatch, SegmentScan};
@@ -63,9 +63,9 @@ impl SegmentReader {
     /// As [`SegmentReader::scan`].
     pub async fn rows(&self, mut scan: SegmentScan) -> Result<BoxStream<'static, Result<Vec<(u32, StoredRow)>>>> {
         (scan.projection, scan.with_created, scan.with_positions) = (None, true, true);
-        let table = self.table.clone();
+        let (table, id) = (self.table.clone(), self.entry().meta.id);
         let batches = self.scan(scan).await?;
-        Ok(batches.and_then(move |batch| std::future::ready(stored_rows(&table, &batch))).boxed())
+        Ok(batches.and_then(move |batch| std::future::ready(stored_rows(&table, id, &batch))).boxed())
     }
 
     pub(super) async fn footer(&self) -> Result<Arc<Footer>> {
@@ -165,18 +165,18 @@ fn in_row_groups(groups: &[Range<u32>], ranges: &[Range<u32>]) -> (Vec<usize>, u
 
 /// # Errors
 /// `INTERNAL` where the batch has not all columns.
-pub(super) fn stored_rows(table: &TableMeta, read: &SegmentBatch) -> Result<Vec<(u32, StoredRow)>> {
+pub(super) fn stored_rows(table: &TableMeta, segment: SegmentId, read: &SegmentBatch) -> Result<Vec<(u32, StoredRow)>> {
     let (Some(created), Some(positions)) = (&read.created, &read.positions) else {
         return Err(Error::internal("stored rows need their insert's position and their own"));
     };
-    let own = table.columns.len();
+    let (own, segment) = (table.columns.len(), segment.0);
     let (seqs, deleted) = (read.batch.column(own).as_primitive::<Int64Type>(), read.batch.column(own + 1).as_boolean());
     let seq = |raw: i64| Seq::new(raw).ok_or_else(|| Error::internal(format!("{raw} is no position")));
     let mut rows = Vec::with_capacity(positions.len());
     for (i, row) in encode_rows(table, &read.batch)?.into_iter().enumerate() {
         let (seq, created, deleted) = (seq(seqs.value(i))?, seq(created.value(i))?, deleted.value(i));
-        // In its segment, at the position beside it: that is for whoever replaces it to know.
-        rows.push((positions[i], StoredRow { seq, created, deleted, row, place: RowPlace::Own }));
+        let place = RowPlace::Segment { segment, position: positions[i] };
+        rows.push((positions[i], StoredRow { seq, created, deleted, row, place }));
     }
     Ok(rows)
 }

@@ -200,7 +200,13 @@ impl Fixture {
     }
 }
 
-/// All that a scan gives, each row with its position.
+/// All that a scan gives, each row with its position, and as it was before it was written.
 pub fn rows(reader: &SegmentReader, scan: SegmentScan) -> Result<Vec<(u32, StoredRow)>> {
-    run(async { reader.rows(scan).await?.try_concat().await })
+    let segment = reader.entry().meta.id.0;
+    let read: Vec<(u32, StoredRow)> = run(async { reader.rows(scan).await?.try_concat().await })?;
+    let as_written = |(position, row): (u32, StoredRow)| {
+        assert_eq!(row.place, RowPlace::Segment { segment, position });
+        (position, StoredRow { place: RowPlace::Own, ..row })
+    };
+    Ok(read.into_iter().map(as_written).collect())
 }

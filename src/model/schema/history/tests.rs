@@ -20,6 +20,8 @@ fn table() -> TableMeta {
         primary_key: vec![1],
         access: AccessLevel::Private,
         durability: None,
+        flush: Default::default(),
+        compression: Default::default(),
         schema_version: 1,
         created_at: 5,
         updated_at: 5,
@@ -43,7 +45,15 @@ fn altered() -> TableMeta {
     table = table.altered(SchemaChange::DropColumn { position: 0 }, 20);
     table = table.altered(change(&table, 1, |n| n.data_type = DataType::BigInt), 30);
     table = table.altered(change(&table, 1, |n| n.nullable = false), 40);
-    table = table.altered(SchemaChange::SetOptions { access: AccessLevel::Public, durability: None }, 50);
+    table = table.altered(
+        SchemaChange::SetOptions {
+            access: AccessLevel::Public,
+            durability: None,
+            flush: Default::default(),
+            compression: Default::default(),
+        },
+        50,
+    );
     table.altered(SchemaChange::DropColumn { position: 2 }, 60)
 }
 

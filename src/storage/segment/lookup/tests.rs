@@ -3,7 +3,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::Value;
+use crate::model::{RowPlace, Value};
 use crate::storage::keys::encode_pk;
 use crate::storage::row_codec::{self, tests::table_with};
 use crate::storage::segment::testing::{Fixture, alice, any_values, column_value, rows_of, run, small};
@@ -78,7 +78,8 @@ proptest! {
         for (position, (row, stored)) in rows.iter().zip(&stored).enumerate() {
             let position = position as u32;
             if keys.contains(&pk(row.0)) && !stored.deleted && !deleted.contains(&position) {
-                expected.push(FoundRow { key: pk(row.0), position, row: stored.clone() });
+                let place = RowPlace::Segment { segment: reader.entry().meta.id.0, position };
+                expected.push(FoundRow { key: pk(row.0), position, row: StoredRow { place, ..stored.clone() } });
             }
         }
         prop_assert_eq!(run(reader.find(&keys, &deleted)).unwrap(), expected);

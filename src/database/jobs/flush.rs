@@ -1,0 +1,267 @@
+//! Flush: what is hot of a partition becomes segments.
+//!
+//! Owns the order *begin, view, files, one commit, hot copies out*. Up to the commit nothing has changed: a crash leaves
+//! files that no manifest names, and the partition's next flush removes them. Behind it the finished state is there, and
+//! copies that readers pass by; a record says so, so the next flush of the table goes on with them.
+//! USER and SHARED tables are flushed alike: by owner.
+//! Invariants: SG-1, SG-2, SG-3.
+
+use std::sync::Arc;
+
+use futures_util::TryStreamExt;
+
+use super::Bodies;
+use crate::actors::ColdSwap;
+use crate::actors::jobs::{JobControl, JobDone};
+use crate::error::{Error, Result};
+use crate::jobs::is_due;
+use crate::model::{Durability, HotStats, Owner, PartitionKey, Seq, TableId, TableMeta, TableName};
+use crate::storage::cold_store::TEMPORARY;
+use crate::storage::manifest::MANIFEST_FILE;
+use crate::storage::segment::{
+    DraftSegment, SegmentEntry, SegmentId, SegmentSpec, SegmentTarget, SegmentWriter, parse_file_name,
+};
+use crate::storage::{CommitEntry, Order, PartitionManifest, ReadView};
+
+/// Hot keys removed in one commit.
+const STEP: usize = 1_000;
+
+/// Rows written between two looks at whether the job is to go on.
+const CHECK_EVERY: usize = 4_096;
+
+/// What a flush has written.
+struct Written {
+    drafts: Vec<DraftSegment>,
+    /// Of all rows, in their order.
+    seqs: Vec<Seq>,
+}
+
+/// How much a flush of a table did.
+#[derive(Default)]
+struct Tally {
+    partitions: usize,
+    rows: u64,
+    bytes: u64,
+}
+
+impl Bodies {
+    /// `forced`: whether they are worth a file or not.
+    pub(super) async fn flush_table(&self, id: TableId, forced: bool, control: &JobControl) -> Result<JobDone> {
+        let Some(table) = self.catalog.current().tables().find(|table| table.id == id).cloned() else {
+            return Ok(JobDone::Skipped("the table was dropped".to_owned()));
+        };
+        for (key, up_to) in self.store.flushed_partitions(id)? {
+            self.forget_hot(key, up_to, control).await?;
+        }
+        let (store, config, now_ms) = (self.store.clone(), self.flush.clone(), self.clock.now_ms());
+        let policy = table.flush;
+        let due = tokio::task::spawn_blocking(move || {
+            let due = |stats: &HotStats| forced && stats.rows > 0 || is_due(stats, &policy, &config, now_ms);
+            let found = store.hot_partitions(id).filter(|found| found.as_ref().map_or(true, |(_, stats)| due(stats)));
+            found.map(|found| found.map(|(owner, _)| owner)).collect::<Result<Vec<Owner>>>()
+        });
+        let mut tally = Tally::default();
+        for owner in due.await.map_err(Error::internal)?? {
+            control.check()?;
+            self.flush_partition(&table, &owner, &mut tally, control).await?;
+            control.say(|| format!("{} partitions flushed so far", tally.partitions));
+        }
+        if tally.partitions == 0 {
+            return Ok(JobDone::Skipped("nothing was worth a file".to_owned()));
+        }
+        let Tally { partitions, rows, bytes } = tally;
+        Ok(JobDone::Completed(format!("{rows} rows of {partitions} partitions flushed, {bytes} bytes in segments")))
+    }
+
+    /// Does a dropped user's mailbox stand in the owner's name? It is left as it is.
+    fn is_leaving(&self, owner: &Owner) -> bool {
+        matches!(owner, Owner::User(user) if self.auth.leaving(user).is_some())
+    }
+
+    async fn flush_partition(
+        &self,
+        table: &Arc<TableMeta>,
+        owner: &Owner,
+        tally: &mut Tally,
+        control: &JobControl,
+    ) -> Result<()> {
+        let change = self.router.begin_cold_change(table, owner).await?;
+        // Behind the beginning: an erasure that starts from here on finds it, and refuses its commit.
+        if self.is_leaving(owner) {
+            return Ok(());
+        }
+        let view = self.store.read_view();
+        let key = PartitionKey { table: table.id, owner: owner.clone() };
+        let head = view.head(&key)?;
+        let before = view.manifest(&key)?.unwrap_or_default();
+        self.remove_orphans(table.id, &table.name, owner, &before).await?;
+        let written = self.write_segments(table, owner, (before.flushed_up_to, head), view, control).await?;
+        let Written { drafts, seqs } = written;
+        let rows = seqs.len() as u64;
+        let mut added = Vec::with_capacity(drafts.len());
+        let mut rest = seqs.as_slice();
+        for draft in drafts {
+            let entry = self.publish(draft).await?;
+            let (own, behind) = rest.split_at_checked(entry.meta.rows as usize).unwrap_or((rest, &[]));
+            added.push((Arc::new(entry), Arc::from(own)));
+            rest = behind;
+        }
+        let paths: Vec<String> = added.iter().map(|(segment, _)| segment.meta.path.clone()).collect();
+        let bytes: u64 = added.iter().map(|(segment, _)| segment.meta.bytes).sum();
+        let swap = ColdSwap { flushed_up_to: head, added, removed: Vec::new() };
+        if let Err(error) = change.commit(swap).await {
+            // After a failed commit nobody knows what the disk has: recovery decides, and these stay.
+            if !matches!(error, Error::StorageUnavailable) {
+                self.remove_files(&paths).await;
+            }
+            return Err(error);
+        }
+        tally.partitions += 1;
+        tally.rows += rows;
+        tally.bytes += bytes;
+        self.write_manifest_copy(table, owner, &key).await;
+        self.forget_hot(key, head, control).await
+    }
+
+    /// Writes what is hot above `range.0` up to `range.1`.
+    async fn write_segments(
+        &self,
+        table: &Arc<TableMeta>,
+        owner: &Owner,
+        range: (Seq, Seq),
+        view: ReadView,
+        control: &JobControl,
+    ) -> Result<Written> {
+        let spec = SegmentSpec {
+            table: table.clone(),
+            owner: owner.clone(),
+            folder: self.store.cold().folder(&table.name, owner),
+            compression: table.compression,
+            target: SegmentTarget::default(),
+            now_ms: self.clock.now_ms(),
+        };
+        let (cold, ids, clock) = (self.store.cold().clone(), self.ids.clone(), self.clock.clone());
+        let cancelled = control.cancelled();
+        let write = move || {
+            let mut next_id = || SegmentId(ids.snowflake(clock.now_us()).unsigned_abs());
+            let key = PartitionKey { table: spec.table.id, owner: spec.owner.clone() };
+            let mut writer = SegmentWriter::new(cold.store(), spec, &mut next_id);
+            let mut seqs = Vec::new();
+            for row in view.hot_scan(&key, range.0.after()..=range.1, Order::Ascending) {
+                let row = row?;
+                writer.push(&row)?;
+                seqs.push(row.seq);
+                if seqs.len().is_multiple_of(CHECK_EVERY) {
+                    cancelled.check()?;
+                }
+            }
+            Ok(Written { drafts: writer.finish()?, seqs })
+        };
+        tokio::task::spawn_blocking(write).await.map_err(Error::internal)?
+    }
+
+    async fn publish(&self, draft: DraftSegment) -> Result<SegmentEntry> {
+        let store = self.store.cold().store().clone();
+        // In a folder it blocks on fsyncs.
+        let publish = move || tokio::runtime::Handle::current().block_on(draft.publish(&store));
+        tokio::task::spawn_blocking(publish).await.map_err(Error::internal)?
+    }
+
+    /// For people and other tools: nothing depends on it.
+    async fn write_manifest_copy(&self, table: &TableMeta, owner: &Owner, key: &PartitionKey) {
+        let folder = self.store.cold().folder(&table.name, owner);
+        let written = match self.store.read_view().manifest(key) {
+            Ok(Some(manifest)) => manifest.write_copy(self.store.cold().store(), &folder, table, owner).await,
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = written {
+            tracing::warn!(table = %table.name, %error, "manifest.json is old: it can not be written");
+        }
+    }
+
+    /// Takes the hot copies out that are in segments by now.
+    pub(super) async fn forget_hot(&self, key: PartitionKey, up_to: Seq, control: &JobControl) -> Result<()> {
+        let mut walk = self.store.flushed_walk(key, up_to);
+        loop {
+            control.check()?;
+            let step = tokio::task::spawn_blocking(move || {
+                let found = walk.next_keys(STEP);
+                (walk, found)
+            });
+            let (back, found) = step.await.map_err(Error::internal)?;
+            walk = back;
+            let found = found?;
+            let is_last = found.is_last();
+            if is_last || !found.is_empty() {
+                self.committer.commit_at(CommitEntry::Forget(found), Durability::Buffered).await?;
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Removes what a flush left that did not get to its commit: files of this table that the manifest does not name.
+    /// Nobody else writes into the partition's folder meanwhile.
+    async fn remove_orphans(
+        &self,
+        table: TableId,
+        name: &TableName,
+        owner: &Owner,
+        manifest: &PartitionManifest,
+    ) -> Result<()> {
+        let known = |id: SegmentId| manifest.segments().iter().any(|segment| segment.meta.id == id);
+        for path in self.files_of(table, name, owner).await? {
+            let file = path.rsplit('/').next().unwrap_or(&path);
+            match parse_file_name(file.strip_suffix(TEMPORARY).unwrap_or(file)) {
+                Some((_, id)) if known(id) => {}
+                _ => {
+                    tracing::info!(path, "removed a file that no manifest names");
+                    self.store.cold().store().remove(&path).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The table's own files in a partition's folder, those on their way included: another table of the same name may
+    /// have had it before.
+    async fn files_of(&self, table: TableId, name: &TableName, owner: &Owner) -> Result<Vec<String>> {
+        let folder = self.store.cold().folder(name, owner);
+        let files: Vec<_> = self.store.cold().store().list(&folder).try_collect().await?;
+        let own = |path: &String| {
+            let file = path.strip_prefix(&folder).and_then(|rest| rest.strip_prefix('/')).unwrap_or_default();
+            parse_file_name(file.strip_suffix(TEMPORARY).unwrap_or(file)).is_some_and(|(of, _)| of == table)
+        };
+        Ok(files.into_iter().map(|file| file.path).filter(own).collect())
+    }
+
+    async fn remove_files(&self, paths: &[String]) {
+        for path in paths {
+            if let Err(error) = self.store.cold().store().remove(path).await {
+                tracing::warn!(path, %error, "a file that nobody needs can not be removed now");
+            }
+        }
+    }
+
+    /// Removes all files of a partition, and its folder where nothing is left in it.
+    pub(super) async fn remove_cold(&self, table: TableId, name: &TableName, owner: &Owner) -> Result<usize> {
+        let store = self.store.cold().store();
+        let files = self.files_of(table, name, owner).await?;
+        for path in &files {
+            store.remove(path).await?;
+        }
+        let folder = self.store.cold().folder(name, owner);
+        let copy = format!("{folder}/{MANIFEST_FILE}");
+        let of_table = |text: &[u8]| {
+            let copy: serde_json::Value = serde_json::from_slice(text).unwrap_or_default();
+            copy["table_id"] == serde_json::json!(table)
+        };
+        if store.content(&copy).await?.is_some_and(|text| of_table(&text)) {
+            store.remove(&copy).await?;
+        }
+        store.remove_empty_folders(&folder);
+        Ok(files.len())
+    }
+}

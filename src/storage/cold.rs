@@ -1,0 +1,125 @@
+//! The cold half: which segments partitions have, and how they are opened.
+//!
+//! Owns the stores of files, and what of manifests, footers and blocks is kept in memory, within bounds.
+//! Never decides what is flushed, and never changes a manifest: a commit does.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use moka::sync::Cache;
+
+use super::cold_store::ColdStore;
+use super::manifest::PartitionManifest;
+use super::path_template::PathTemplate;
+use super::segment::{FoundRow, SegmentCache, SegmentEntry, SegmentReader};
+use crate::error::Result;
+use crate::model::{Owner, PartitionKey, PkBytes, StoredRow, TableKind, TableMeta, TableName};
+
+pub struct Cold {
+    store: Arc<ColdStore>,
+    segments: Arc<SegmentCache>,
+    /// By partition and generation: so what is in it is never outdated.
+    manifests: Cache<(PartitionKey, u64), Arc<PartitionManifest>>,
+}
+
+impl Cold {
+    /// `cache_bytes` for manifests, footers and blocks together.
+    ///
+    /// # Errors
+    /// `COLD_STORAGE_UNAVAILABLE` where the folder can not be made.
+    pub(super) fn open(data: &Path, cache_bytes: u64) -> Result<Self> {
+        let weight = |key: &(PartitionKey, u64), manifest: &Arc<PartitionManifest>| {
+            u32::try_from(64 + key.0.owner.as_str().len() + manifest.size()).unwrap_or(u32::MAX)
+        };
+        Ok(Self {
+            store: Arc::new(ColdStore::folder(&data.join("cold"))?),
+            segments: SegmentCache::new(cache_bytes / 4, cache_bytes / 2),
+            manifests: Cache::builder().weigher(weight).max_capacity(cache_bytes / 4).build(),
+        })
+    }
+
+    pub fn store(&self) -> &Arc<ColdStore> {
+        &self.store
+    }
+
+    pub fn segments(&self) -> &Arc<SegmentCache> {
+        &self.segments
+    }
+
+    /// Where a partition's files lie, relative to their store's base.
+    pub fn folder(&self, table: &TableName, owner: &Owner) -> String {
+        let kind = match owner {
+            Owner::User(_) => TableKind::User,
+            Owner::Shared => TableKind::Shared,
+        };
+        PathTemplate::default_of(kind).folder(table, owner)
+    }
+
+    /// Opens nothing yet.
+    pub fn reader(&self, table: &Arc<TableMeta>, owner: &Owner, segment: &Arc<SegmentEntry>) -> SegmentReader {
+        SegmentReader::new(&self.store, &self.segments, table.clone(), owner.clone(), segment.clone())
+    }
+
+    /// The manifest of that generation, from memory where it was loaded before.
+    pub(super) fn manifest(
+        &self,
+        key: &PartitionKey,
+        generation: u64,
+        load: impl FnOnce() -> Result<PartitionManifest>,
+    ) -> Result<Arc<PartitionManifest>> {
+        let cached = (key.clone(), generation);
+        if let Some(manifest) = self.manifests.get(&cached) {
+            return Ok(manifest);
+        }
+        let manifest = Arc::new(load()?);
+        self.manifests.insert(cached, manifest.clone());
+        Ok(manifest)
+    }
+}
+
+/// Keys to be looked up in segments, the latest first: what is left when memory could not tell.
+#[derive(Clone)]
+pub struct ColdLookup {
+    keys: Vec<PkBytes>,
+    segments: Vec<(SegmentReader, Arc<[u32]>)>,
+}
+
+impl ColdLookup {
+    pub(super) fn new(keys: Vec<PkBytes>) -> Self {
+        Self { keys, segments: Vec::new() }
+    }
+
+    /// Asks this segment as well, less the rows at the positions `deleted`.
+    pub(super) fn ask(&mut self, reader: SegmentReader, deleted: Arc<[u32]>) {
+        self.segments.push((reader, deleted));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// The live rows with these keys, each key at most once.
+    ///
+    /// # Errors
+    /// `SEGMENT_DAMAGED`, `COLD_STORAGE_UNAVAILABLE`, `INTERNAL`.
+    pub async fn rows(mut self) -> Result<Vec<FoundRow>> {
+        let mut found = Vec::new();
+        for (reader, deleted) in &self.segments {
+            let rows = reader.find(&self.keys, deleted).await?;
+            self.keys.retain(|key| rows.iter().all(|row| row.key != *key));
+            found.extend(rows);
+            if self.keys.is_empty() {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The live row with the one key that is looked up.
+    ///
+    /// # Errors
+    /// As [`ColdLookup::rows`].
+    pub async fn row(self) -> Result<Option<StoredRow>> {
+        Ok(self.rows().await?.pop().map(|found| found.row))
+    }
+}

@@ -1,0 +1,148 @@
+//! Finds the hot copies of rows that are in segments by now, a bounded number at a time.
+//!
+//! Owns which keys those are, and the record that says that some are left. Never removes one:
+//! [`CommitEntry::Forget`](super::CommitEntry::Forget) does. Readers pass them by, so nothing waits for it.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use fjall::UserKey;
+
+use super::keys;
+use super::records::{RecordKind, RecordWrite};
+use super::row_block;
+use super::store::{Store, storage_error};
+use crate::error::{Error, Result};
+use crate::model::{Owner, PartitionKey, Seq, TableId};
+
+/// Some of a partition's keys that tell of flushed rows.
+#[derive(Debug, Clone)]
+pub struct FlushedKeys {
+    pub(super) key: PartitionKey,
+    pub(super) up_to: Seq,
+    pub(super) rows: Vec<UserKey>,
+    /// Entries of the key index that did so when they were found.
+    pub(super) pk: Vec<UserKey>,
+    /// The walk has ended: nothing is left.
+    pub(super) is_last: bool,
+}
+
+impl FlushedKeys {
+    pub fn len(&self) -> usize {
+        self.rows.len() + self.pk.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn is_last(&self) -> bool {
+        self.is_last
+    }
+}
+
+/// A walk over them.
+pub struct FlushedWalk {
+    store: Arc<Store>,
+    key: PartitionKey,
+    up_to: Seq,
+    /// Of the key index: where the walk is. `None`: it is through.
+    pk: Option<Bound<Vec<u8>>>,
+    rows: Bound<Vec<u8>>,
+}
+
+impl FlushedWalk {
+    pub(super) fn new(store: Arc<Store>, key: PartitionKey, up_to: Seq) -> Self {
+        let begin = Bound::Included(keys::partition_prefix(&key));
+        Self { store, key, up_to, pk: Some(begin.clone()), rows: begin }
+    }
+
+    /// The next keys: at most `limit`, among as many that are looked at.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`, `INTERNAL` where a key is damaged.
+    pub fn next_keys(&mut self, limit: usize) -> Result<FlushedKeys> {
+        let mut found =
+            FlushedKeys { key: self.key.clone(), up_to: self.up_to, rows: Vec::new(), pk: Vec::new(), is_last: false };
+        match self.pk.take() {
+            Some(from) => self.walk_pk(from, limit, &mut found)?,
+            None => self.walk_rows(limit, &mut found)?,
+        }
+        Ok(found)
+    }
+
+    fn walk_pk(&mut self, from: Bound<Vec<u8>>, limit: usize, found: &mut FlushedKeys) -> Result<()> {
+        let end = keys::prefix_end(&keys::partition_prefix(&self.key));
+        let mut last = None;
+        let mut seen = 0;
+        for guard in self.store.keyspaces().pk.range::<Vec<u8>, _>((from.clone(), end)).take(limit) {
+            let (key, value) = guard.into_inner().map_err(storage_error)?;
+            seen += 1;
+            if row_block::parse_pk_value(&value)?.0 <= self.up_to {
+                found.pk.push(key.clone());
+            }
+            last = Some(key);
+        }
+        if let Some(last) = last.filter(|_| seen == limit) {
+            self.pk = Some(Bound::Excluded(last.to_vec()));
+        }
+        Ok(())
+    }
+
+    fn walk_rows(&mut self, limit: usize, found: &mut FlushedKeys) -> Result<()> {
+        let end = Bound::Included(keys::gone(&self.key, self.up_to));
+        for guard in self.store.keyspaces().rows.range::<Vec<u8>, _>((self.rows.clone(), end)).take(limit) {
+            found.rows.push(guard.key().map_err(storage_error)?);
+        }
+        match found.rows.last() {
+            Some(last) => self.rows = Bound::Excluded(last.to_vec()),
+            None => found.is_last = true,
+        }
+        Ok(())
+    }
+}
+
+/// The name of the record that says that a partition has such keys.
+pub(super) fn record_name(key: &PartitionKey) -> String {
+    format!("{}:{}", key.table, key.owner.as_str())
+}
+
+impl Store {
+    /// A walk over a partition's hot keys up to `up_to`, where it is flushed to.
+    pub fn flushed_walk(self: &Arc<Self>, key: PartitionKey, up_to: Seq) -> FlushedWalk {
+        FlushedWalk::new(self.clone(), key, up_to)
+    }
+
+    /// Removes the records of all partitions of a table that goes.
+    ///
+    /// # Errors
+    /// As [`Store::flushed_partitions`].
+    pub fn forget_flushes(&self, table: TableId) -> Result<Vec<RecordWrite>> {
+        let record = |(key, _): &(PartitionKey, Seq)| RecordWrite {
+            kind: RecordKind::Flushed,
+            key: record_name(key),
+            value: None,
+        };
+        Ok(self.flushed_partitions(table)?.iter().map(record).collect())
+    }
+
+    /// Partitions of a table with hot copies of flushed rows, and up to where.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`, `INTERNAL`.
+    pub fn flushed_partitions(&self, table: TableId) -> Result<Vec<(PartitionKey, Seq)>> {
+        let mut found = Vec::new();
+        for (name, value) in self.records(RecordKind::Flushed)? {
+            let parsed = || {
+                let (of, owner) = name.split_once(':')?;
+                let key = PartitionKey { table: TableId(of.parse().ok()?), owner: Owner::from_stored(owner)? };
+                Some((key, Seq::new(i64::from_be_bytes(value.as_slice().try_into().ok()?))?))
+            };
+            let (key, up_to) = parsed().ok_or_else(|| Error::internal("a damaged record of a flush"))?;
+            if key.table == table {
+                found.push((key, up_to));
+            }
+        }
+        Ok(found)
+    }
+}
