@@ -15,6 +15,7 @@ pub mod principal;
 pub mod result;
 pub mod schema;
 pub mod seq;
+pub mod storage;
 pub mod value;
 
 pub use catalog::{Catalog, NamespaceMeta};
@@ -22,7 +23,7 @@ pub use change::{Change, ChangeKind, CommittedChanges, PkBytes, RowBytes, RowPla
 pub use command::{Assignment, WriteAck, WriteCommand, WriteOp};
 pub use compression::Compression;
 pub use datatype::DataType;
-pub use name::{ColumnName, NamespaceName, Owner, PartitionKey, TableId, TableName, UserId};
+pub use name::{ColumnName, NamespaceName, Owner, PartitionKey, StorageId, TableId, TableName, UserId};
 pub use param::Param;
 pub use principal::{Principal, Role};
 pub use result::{CellEncoders, ColumnFlags, ResultColumn, ResultSchema};
@@ -31,4 +32,5 @@ pub use schema::{
     TableMeta,
 };
 pub use seq::{Seq, SeqGenerator, SeqRange};
+pub use storage::{StorageCredentials, StorageKind, StorageMeta};
 pub use value::{Value, ValueRef};

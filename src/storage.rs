@@ -5,6 +5,7 @@
 //! Never knows SQL, sockets or roles.
 
 pub mod cold_store;
+pub mod cold_stores;
 pub mod commit_log;
 pub mod erase;
 pub mod journal_sync;
@@ -21,6 +22,7 @@ pub mod store;
 mod varint;
 
 pub use cold_store::ColdStore;
+pub use cold_stores::{ColdStores, RemoteIo, StoreCheck};
 pub use commit_log::{CommitEntry, CommitLog, CommitReceipt, FjallLog};
 pub use erase::{EraseScope, ErasedKeys, Eraser};
 pub use journal_sync::{JournalSync, LogSync};

@@ -345,6 +345,7 @@ mod tests {
             primary_key: Vec::new(),
             access,
             durability: None,
+            storage: crate::model::StorageId::local(),
             schema_version: 1,
             created_at: 0,
             updated_at: 0,

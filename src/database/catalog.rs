@@ -1,7 +1,9 @@
-//! The catalog's changes: namespaces and tables made, altered and dropped.
+//! The catalog's changes: namespaces, tables and storages made, altered and dropped.
 //!
 //! Owns the order of each change: checked, durable, visible. One at a time.
 //! Never touches rows: a dropped table's keys go in the background ([`super::jobs`]).
+
+mod storages;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -10,7 +12,7 @@ use tokio::sync::{Mutex, MutexGuard, OwnedMutexGuard, OwnedRwLockWriteGuard, RwL
 use crate::actors::CommitterHandle;
 use crate::error::{Error, Result};
 use crate::model::{Catalog, NamespaceMeta, NamespaceName, TableId, TableMeta, TableName};
-use crate::storage::{CommitEntry, RecordKind, RecordWrite, Store};
+use crate::storage::{ColdStores, CommitEntry, RecordKind, RecordWrite, Store};
 
 const NEXT_TABLE_ID: &str = "next_table_id";
 
@@ -21,6 +23,8 @@ const BOOT_NAMESPACES: &[&str] = &["default", "dba"];
 pub(super) struct CatalogStore {
     current: RwLock<Arc<Catalog>>,
     committer: CommitterHandle,
+    /// Told of each storage, before it is visible.
+    cold: Arc<ColdStores>,
     /// Held over each change, with the next table's id inside.
     changing: Arc<Mutex<u32>>,
     /// Held over each ALTER TABLE, and by who must not be overtaken by one. Taken before `changing`.
@@ -53,7 +57,12 @@ impl CatalogStore {
     ///
     /// # Errors
     /// `STORAGE_UNAVAILABLE`, `INTERNAL` where a record is damaged.
-    pub(super) async fn open(store: &Store, committer: CommitterHandle, now_us: i64) -> Result<Self> {
+    pub(super) async fn open(
+        store: &Store,
+        committer: CommitterHandle,
+        cold: Arc<ColdStores>,
+        now_us: i64,
+    ) -> Result<Self> {
         let mut catalog = Catalog::default();
         for (_, json) in store.records(RecordKind::Namespace)? {
             let namespace: NamespaceMeta = serde_json::from_slice(&json).map_err(Error::internal)?;
@@ -63,6 +72,7 @@ impl CatalogStore {
             let table: TableMeta = serde_json::from_slice(&json).map_err(Error::internal)?;
             catalog.insert_table(Arc::new(table));
         }
+        Self::read_storages(store, &mut catalog, &cold)?;
         let settings = store.records(RecordKind::Setting)?;
         let next = settings.iter().find(|(name, _)| name == NEXT_TABLE_ID);
         let next: u32 = match next {
@@ -72,6 +82,7 @@ impl CatalogStore {
         let this = Self {
             current: RwLock::new(Arc::new(catalog)),
             committer,
+            cold,
             changing: Arc::new(Mutex::new(next)),
             altering: Arc::default(),
         };
@@ -81,6 +92,7 @@ impl CatalogStore {
                 this.put_namespace(NamespaceMeta { name, created_at: now_us, options: None }).await?;
             }
         }
+        this.put_local_storage(now_us).await?;
         Ok(this)
     }
 
@@ -164,7 +176,7 @@ impl CatalogStore {
     /// Makes a table that `define` describes, given its id. `None`: a table of this name was there already.
     ///
     /// # Errors
-    /// `NAMESPACE_NOT_FOUND`, `STORAGE_UNAVAILABLE`, and those of `define`.
+    /// `NAMESPACE_NOT_FOUND`, `NOT_FOUND` (the storage), `STORAGE_UNAVAILABLE`, and those of `define`.
     pub(super) async fn create_table(
         &self,
         name: &TableName,
@@ -180,6 +192,7 @@ impl CatalogStore {
         }
         let id = TableId(*next_id);
         let table = Arc::new(define(id)?);
+        catalog.storage(&table.storage)?;
         // An id is never used again, so the next one is durable together with its user.
         let writes = vec![
             record(RecordKind::Table, &id.to_string(), &*table)?,

@@ -83,6 +83,10 @@ impl Database {
             Statement::CreateUser { .. } | Statement::DropUser { .. } => AdminAction::ManageUsers,
             Statement::Explain(_) => AdminAction::Explain,
             Statement::KillLiveQuery { .. } | Statement::KillJob { .. } => AdminAction::Kill,
+            Statement::CreateStorage(_)
+            | Statement::AlterStorage(_)
+            | Statement::DropStorage { .. }
+            | Statement::CheckStorage { .. } => AdminAction::ManageStorages,
             Statement::DropTable { .. } => return self.policy.may_drop_table(principal),
             Statement::ExecuteAs { target, inner } => {
                 let runs_as = match target {
@@ -97,6 +101,7 @@ impl Database {
             // Tables decide, or everyone may.
             Statement::Use(_)
             | Statement::ShowNamespaces
+            | Statement::ShowStorages
             | Statement::CreateTable(_)
             | Statement::AlterTable(_)
             | Statement::ShowTables { .. }
@@ -166,6 +171,11 @@ impl Database {
             Statement::SubscribeTo(subscribe) => self.subscribe_to(scope, subscribe).map(Outcome::Rows),
             Statement::KillLiveQuery { live_id } => self.kill_live_query(live_id),
             Statement::KillJob { job_id } => self.kill_job(scope, job_id).await,
+            Statement::CreateStorage(create) => self.create_storage(create).await,
+            Statement::AlterStorage(alter) => self.alter_storage(alter).await,
+            Statement::DropStorage { id, if_exists } => self.drop_storage(id, *if_exists).await,
+            Statement::ShowStorages => self.show_storages().map(Outcome::Rows),
+            Statement::CheckStorage { id, extended } => self.check_storage(id, *extended).await.map(Outcome::Rows),
             Statement::Use(_) | Statement::ExecuteAs { .. } => {
                 Err(Error::Unsupported("this statement cannot stand inside EXECUTE AS USER; put it before".to_owned()))
             }

@@ -179,6 +179,7 @@ mod tests {
             primary_key: vec![0],
             access: AccessLevel::Private,
             durability: None,
+            storage: crate::model::StorageId::local(),
             schema_version: 1,
             created_at: 0,
             updated_at: 0,

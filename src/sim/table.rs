@@ -30,6 +30,7 @@ pub(super) fn simulated_table() -> Arc<TableMeta> {
         primary_key: vec![0],
         access: AccessLevel::Private,
         durability: None,
+        storage: crate::model::StorageId::local(),
         schema_version: 1,
         created_at: 0,
         updated_at: 0,

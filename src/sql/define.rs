@@ -9,20 +9,21 @@ use std::collections::HashSet;
 use datafusion::sql::sqlparser::ast;
 
 use crate::error::{Error, Result};
-use crate::model::schema::LOCAL_STORAGE;
 use crate::model::{
-    AccessLevel, ColumnDefault, ColumnMeta, ColumnName, DataType, Durability, Principal, Role, SchemaHistory, TableId,
-    TableKind, TableMeta, TableName,
+    AccessLevel, ColumnDefault, ColumnMeta, ColumnName, DataType, Durability, Principal, Role, SchemaHistory,
+    StorageId, TableId, TableKind, TableMeta, TableName,
 };
 use crate::sql::statement::CreateTable;
 
 pub use alter::{Alteration, AlteredTable, alter_table};
 pub(crate) use default::default_value;
+pub use storage::{alter_storage, define_storage};
 pub(crate) use types::data_type;
 pub(crate) use words::is_reserved_word;
 
 mod alter;
 mod default;
+mod storage;
 mod types;
 mod words;
 
@@ -68,6 +69,7 @@ pub fn define_table(
         primary_key,
         access: options.access,
         durability: options.durability,
+        storage: options.storage,
         schema_version: 1,
         created_at: now_us,
         updated_at: now_us,
@@ -215,15 +217,17 @@ fn unsupported_constraint(what: &str) -> Error {
 }
 
 /// What WITH says, checked against the kind.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, PartialEq)]
 struct Options {
     access: AccessLevel,
     durability: Option<Durability>,
+    /// Whether there is one of this name, the catalog says.
+    storage: StorageId,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { access: AccessLevel::Private, durability: None }
+        Self { access: AccessLevel::Private, durability: None, storage: StorageId::local() }
     }
 }
 
@@ -240,10 +244,7 @@ impl Options {
                     let level = value.parse().map_err(|e: crate::model::schema::UnknownDurability| e.to_string());
                     options.durability = Some(level.map_err(Error::InvalidSql)?);
                 }
-                ("STORAGE_ID", _) if value == LOCAL_STORAGE => {}
-                ("STORAGE_ID", _) => {
-                    return Err(Error::Unsupported(format!("STORAGE_ID '{value}': only 'local' is supported yet")));
-                }
+                ("STORAGE_ID", _) => options.storage = StorageId::parse(value)?,
                 ("USE_USER_STORAGE", TableKind::User) if value.eq_ignore_ascii_case("false") => {}
                 ("USE_USER_STORAGE", TableKind::Shared) => return only_for("USER"),
                 ("TTL_SECONDS", _) => return only_for("STREAM"),

@@ -21,6 +21,7 @@ mod guard;
 mod live;
 mod refused;
 mod source;
+mod storage;
 mod table;
 mod tuples;
 mod user;
@@ -114,6 +115,7 @@ impl<'a> StatementParser<'a> {
             "DESCRIBE" | "DESC" => self.describe(),
             "SUBSCRIBE" => self.subscribe(),
             "KILL" => self.kill(),
+            "STORAGE" => self.storage(),
             "EXECUTE" if nesting == Nesting::Top => self.execute_as(),
             "EXECUTE" => Err(Error::InvalidSql("EXECUTE AS USER cannot stand inside EXECUTE AS USER".to_owned())),
             other => match refused::by_first_word(other) {
@@ -137,9 +139,12 @@ impl<'a> StatementParser<'a> {
         if ["TABLE", "USER", "SHARED", "STREAM"].iter().any(|word| self.peek_is(word)) {
             return self.create_table();
         }
+        if self.peek_is("STORAGE") {
+            return self.create_storage();
+        }
         match refused::creation(&self.peek_words()) {
             Some(error) => Err(error),
-            None => Err(self.expected("NAMESPACE, TABLE, USER TABLE, SHARED TABLE or USER")),
+            None => Err(self.expected("NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER or STORAGE")),
         }
     }
 
@@ -156,9 +161,12 @@ impl<'a> StatementParser<'a> {
         if ["TABLE", "USER", "SHARED", "STREAM"].iter().any(|word| self.peek_is(word)) {
             return self.drop_table();
         }
+        if self.peek_is("STORAGE") {
+            return self.drop_storage();
+        }
         match refused::other_object("DROP", &self.peek_words()) {
             Some(error) => Err(error),
-            None => Err(self.expected("NAMESPACE, TABLE or USER")),
+            None => Err(self.expected("NAMESPACE, TABLE, USER or STORAGE")),
         }
     }
 
@@ -176,9 +184,12 @@ impl<'a> StatementParser<'a> {
         if ["TABLE", "USER", "SHARED", "STREAM"].iter().any(|word| self.peek_is(word)) {
             return self.alter_table();
         }
+        if self.peek_is("STORAGE") {
+            return self.alter_storage();
+        }
         match refused::other_object("ALTER", &self.peek_words()) {
             Some(error) => Err(error),
-            None => Err(self.expected("NAMESPACE, TABLE, USER TABLE, SHARED TABLE or USER")),
+            None => Err(self.expected("NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER or STORAGE")),
         }
     }
 

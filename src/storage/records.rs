@@ -1,4 +1,4 @@
-//! Small documents beside the rows: namespaces, tables, users, revoked sessions, settings, jobs.
+//! Small documents beside the rows: namespaces, tables, users, revoked sessions, settings, jobs, storages.
 //!
 //! Owns how they are keyed and told apart. Their JSON belongs to those who write them.
 
@@ -18,6 +18,8 @@ pub enum RecordKind {
     Setting = 6,
     /// A job of `jobs`, finished ones included while they are shown.
     Job = 7,
+    /// A storage of cold rows, with its credentials.
+    Storage = 8,
 }
 
 /// Puts (`Some`) or removes (`None`) one record.

@@ -196,8 +196,14 @@ fn set_options(table: &TableMeta, given: &[(String, String)]) -> Result<Step> {
             "The TYPE of a table cannot be altered: its rows belong to other owners".to_owned(),
         ));
     }
-    let before = Options { access: table.access, durability: table.durability };
-    let Options { access, durability } = before.with(given, table.kind)?;
+    let before = Options { access: table.access, durability: table.durability, storage: table.storage.clone() };
+    let Options { access, durability, storage } = before.clone().with(given, table.kind)?;
+    if storage != before.storage {
+        return Err(Error::Unsupported(format!(
+            "STORAGE_ID of a table cannot be altered yet: its files would have to be moved. {} stays in '{}'",
+            table.name, before.storage
+        )));
+    }
     let mut what = Vec::new();
     if access != before.access {
         what.push(format!("ACCESS_LEVEL is {} now", access.as_str()));

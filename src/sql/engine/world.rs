@@ -52,6 +52,7 @@ fn table(id: u32, name: &str, kind: TableKind, access: AccessLevel, columns: &[(
         primary_key: vec![0],
         access,
         durability: None,
+        storage: crate::model::StorageId::local(),
         schema_version: 1,
         created_at: NOW_US,
         updated_at: NOW_US,

@@ -19,10 +19,9 @@ pub(super) fn by_first_word(word: &str) -> Option<Error> {
             not_yet(format!("{word} (explicit transactions)"))
         }
         "TRUNCATE" => never("TRUNCATE", "use DELETE … WHERE, or DROP TABLE"),
-        "MERGE" | "REPLACE" | "COPY" | "STORAGE" | "BACKUP" | "RESTORE" | "EXPORT" | "IMPORT" | "CLUSTER"
-        | "CONSUME" | "ACK" | "CLEAR" | "ANALYZE" | "VACUUM" | "PREPARE" | "DEALLOCATE" | "REFRESH" | "LISTEN"
-        | "UNLISTEN" | "NOTIFY" | "DECLARE" | "FETCH" | "CLOSE" | "CALL" | "COMMENT" | "LOAD" | "UNLOAD"
-        | "OPTIMIZE" => not_yet(word),
+        "MERGE" | "REPLACE" | "COPY" | "BACKUP" | "RESTORE" | "EXPORT" | "IMPORT" | "CLUSTER" | "CONSUME" | "ACK"
+        | "CLEAR" | "ANALYZE" | "VACUUM" | "PREPARE" | "DEALLOCATE" | "REFRESH" | "LISTEN" | "UNLISTEN" | "NOTIFY"
+        | "DECLARE" | "FETCH" | "CLOSE" | "CALL" | "COMMENT" | "LOAD" | "UNLOAD" | "OPTIMIZE" => not_yet(word),
         "GRANT" | "REVOKE" | "DENY" => never(word, "give a user a role with ALTER USER … SET ROLE"),
         "RESET" | "DISCARD" | "LOCK" | "PRAGMA" | "ATTACH" | "DETACH" | "INSTALL" => {
             Error::Unsupported(format!("{word} is not supported"))
@@ -52,7 +51,7 @@ pub(super) fn other_object(verb: &str, words: &[String]) -> Option<Error> {
         "MATERIALIZED" => not_yet(format!("{verb} MATERIALIZED VIEW")),
         "UNIQUE" if words.next() == Some("INDEX") => not_yet(format!("{verb} UNIQUE INDEX")),
         "VECTOR" if words.next() == Some("INDEX") => not_yet(format!("{verb} VECTOR INDEX")),
-        object @ ("VIEW" | "INDEX" | "STORAGE" | "TOPIC" | "FUNCTION" | "TRIGGER" | "SEQUENCE" | "TYPE" | "DOMAIN"
+        object @ ("VIEW" | "INDEX" | "TOPIC" | "FUNCTION" | "TRIGGER" | "SEQUENCE" | "TYPE" | "DOMAIN"
         | "PROCEDURE" | "EXTENSION" | "POLICY" | "MACRO") => not_yet(format!("{verb} {object}")),
         object @ ("SCHEMA" | "DATABASE" | "CATALOG") => never(format!("{verb} {object}"), "use NAMESPACE"),
         object @ ("ROLE" | "GROUP") => never(format!("{verb} {object}"), "a user has one of five fixed roles"),
@@ -87,11 +86,19 @@ pub(super) fn alteration(words: &[String]) -> Option<Error> {
     })
 }
 
+/// `STORAGE` followed by these words.
+pub(super) fn of_storage(words: &[String]) -> Option<Error> {
+    match words.first()?.as_str() {
+        verb @ ("FLUSH" | "COMPACT") => Some(not_yet(format!("STORAGE {verb}"))),
+        _ => None,
+    }
+}
+
 /// `SHOW` followed by these words.
 pub(super) fn show(words: &[String]) -> Option<Error> {
     match words.first()?.as_str() {
-        object @ ("STATS" | "STORAGES" | "MANIFEST" | "EXPORT" | "TOPICS" | "USERS" | "VIEWS" | "INDEXES" | "JOBS"
-        | "ALL" | "FUNCTIONS" | "CREATE" | "VARIABLES") => Some(not_yet(format!("SHOW {object}"))),
+        object @ ("STATS" | "MANIFEST" | "EXPORT" | "TOPICS" | "USERS" | "VIEWS" | "INDEXES" | "JOBS" | "ALL"
+        | "FUNCTIONS" | "CREATE" | "VARIABLES") => Some(not_yet(format!("SHOW {object}"))),
         object @ ("DATABASES" | "SCHEMAS") => Some(never(format!("SHOW {object}"), "use SHOW NAMESPACES")),
         _ => None,
     }

@@ -20,6 +20,7 @@ fn table() -> TableMeta {
         primary_key: vec![1],
         access: AccessLevel::Private,
         durability: None,
+        storage: crate::model::StorageId::local(),
         schema_version: 1,
         created_at: 5,
         updated_at: 5,
