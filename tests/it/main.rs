@@ -15,4 +15,5 @@ mod random;
 mod server;
 mod slt;
 mod socket;
+mod storages;
 mod token;

@@ -270,9 +270,15 @@ fn syntax_errors_tell_their_place() {
         ("SELECT 'abc", "1:8: Unterminated string literal"),
         ("SELECT 1;\nINSERT INTO t VALUES (1,, 2)", "2:25: Expected: an expression, found: ,"),
         ("UPDATE t a = 1", "1:12: Expected: SET, found: ="),
-        ("CREATE ELEPHANT x", "1:8: Expected: NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER or STORAGE, found: ELEPHANT"),
+        (
+            "CREATE ELEPHANT x",
+            "1:8: Expected: NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER or STORAGE, found: ELEPHANT",
+        ),
         ("DROP ELEPHANT x", "1:6: Expected: NAMESPACE, TABLE, USER or STORAGE, found: ELEPHANT"),
-        ("ALTER ELEPHANT x", "1:7: Expected: NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER or STORAGE, found: ELEPHANT"),
+        (
+            "ALTER ELEPHANT x",
+            "1:7: Expected: NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER or STORAGE, found: ELEPHANT",
+        ),
         ("SHOW ELEPHANTS", "1:6: Expected: NAMESPACES, TABLES, COLUMNS or STORAGES, found: ELEPHANTS"),
         ("CREATE TABLE t", "1:15: Expected: (, found: EOF"),
         ("CREATE TABLE t (id INT,, b INT)", "1:24: Expected: column name or constraint definition, found: ,"),

@@ -160,7 +160,7 @@ fn what_cannot_be_is_refused() {
         ("ALTER TABLE pairs SET ACCESS LEVEL most", "Unknown access level 'most'"),
         ("ALTER TABLE pairs SET TBLPROPERTIES (TYPE = 'USER')", "The TYPE of a table cannot be altered"),
         ("ALTER TABLE pairs SET TBLPROPERTIES (COLOUR = 'red')", "Unknown table option 'COLOUR'"),
-        ("ALTER TABLE pairs SET TBLPROPERTIES (STORAGE_ID = 'archive')", "demo.pairs stays in 'local'"),
+        ("ALTER TABLE pairs SET TBLPROPERTIES (STORAGE_ID = 'archive')", "chat.pairs stays in 'local'"),
         ("ALTER TABLE pairs SET TBLPROPERTIES (FLUSH_POLICY = 'rows:9')", "is not supported yet"),
     ];
     for (sql, expected) in cases {
