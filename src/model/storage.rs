@@ -159,7 +159,14 @@ mod tests {
         let masked = meta.credentials.masked().unwrap();
         assert_eq!(masked, r#"{"access_key_id":"***","secret_access_key":"***"}"#);
         let record = serde_json::to_string(&meta).unwrap();
-        assert!(record.contains("s3cr3t"));
+        assert_eq!(
+            record,
+            concat!(
+                r#"{"id":"cold","name":"Cold","kind":"s3","base":"s3://bucket","#,
+                r#""credentials":{"access_key_id":"AKIA1","secret_access_key":"s3cr3t"},"#,
+                r#""shared_template":"","user_template":"","created_at":1,"updated_at":2}"#
+            )
+        );
         assert_eq!(serde_json::from_str::<StorageMeta>(&record).unwrap(), meta);
         assert_eq!(StorageCredentials::default().masked(), None);
     }

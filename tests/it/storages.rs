@@ -185,6 +185,18 @@ fn a_bucket_that_refuses_or_is_gone_is_said_without_its_credentials() {
         let checked = world.ok("STORAGE CHECK remote").await;
         assert_eq!(found(&checked)[1], "healthy", "what did not work was not taken over: {checked}");
 
+        // Who alters it while another is still trying out a change is not overwritten.
+        let held = bucket.hold();
+        let right = json!({"access_key_id": ACCESS_KEY, "secret_access_key": "another"});
+        let slow = format!("ALTER STORAGE remote SET NAME 'slow' SET CREDENTIALS '{right}'");
+        let (slow, ()) = futures_util::join!(world.run(&slow), async {
+            world.ok("ALTER STORAGE remote SET NAME 'fast'").await;
+            drop(held);
+        });
+        assert!(slow.unwrap_err().contains("Conflict: Storage 'remote' was altered by another"));
+        let names = world.ok("SELECT storage_name FROM system.storages ORDER BY 1").await;
+        assert_eq!(names, json!([["Local"], ["fast"]]));
+
         bucket.stop().await;
         let checked = world.ok("STORAGE CHECK remote").await;
         assert_eq!(found(&checked), json!(["remote", "unreachable", false, false, false, false]));

@@ -98,7 +98,7 @@ pub(super) fn parse_base(kind: StorageKind, text: &str) -> Result<String> {
         None => text,
         Some((scheme, place)) => {
             let known = |name: &&str| scheme.eq_ignore_ascii_case(name);
-            if !known(&rules.scheme) && !rules.aliases.iter().any(|alias| known(alias)) {
+            if !known(&rules.scheme) && !rules.aliases.iter().any(known) {
                 return fault(&format!("it is written {}://bucket/prefix", rules.scheme));
             }
             place

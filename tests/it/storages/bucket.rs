@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use actix_web::dev::ServerHandle;
 use actix_web::http::{Method, StatusCode, header};
@@ -23,6 +23,10 @@ struct Objects {
 }
 
 type Shared = Data<Mutex<Objects>>;
+
+pub struct Held<'a> {
+    _objects: MutexGuard<'a, Objects>,
+}
 
 /// A running bucket; it ends when this is dropped.
 pub struct Bucket {
@@ -56,6 +60,11 @@ impl Bucket {
 
     pub fn names(&self) -> Vec<String> {
         self.objects.lock().unwrap().stored.keys().cloned().collect()
+    }
+
+    /// Answers nothing while this lives.
+    pub fn hold(&self) -> Held<'_> {
+        Held { _objects: self.objects.lock().unwrap() }
     }
 
     /// The server goes away.
