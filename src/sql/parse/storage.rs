@@ -2,6 +2,7 @@
 
 use datafusion::sql::sqlparser::tokenizer::Token;
 
+use super::source::is_quoted;
 use super::{StatementParser, refused};
 use crate::error::{Error, Result};
 use crate::model::storage::UnknownStorageKind;
@@ -40,6 +41,7 @@ impl StatementParser<'_> {
                 return Err(self.expected(&format!("TYPE, PATH, BASE_DIRECTORY, BUCKET, REGION, {SETTINGS}")));
             }
         }
+        self.refuse_stray_text()?;
         let Some(kind) = kind else { return Err(self.expected("TYPE filesystem, s3, gcs or azure")) };
         let Some((word, place)) = place else {
             return Err(self.expected(match kind {
@@ -69,7 +71,7 @@ impl StatementParser<'_> {
         self.expect_word("SET")?;
         loop {
             if !self.storage_setting(&mut settings)? {
-                return Err(self.expected(SETTINGS));
+                return Err(self.expected_near_secret(SETTINGS));
             }
             // `SET a '…' SET b '…'`, or with commas.
             let comma = self.parser.consume_token(&Token::Comma);
@@ -77,6 +79,7 @@ impl StatementParser<'_> {
                 break;
             }
         }
+        self.refuse_stray_text()?;
         Ok(Statement::AlterStorage(Box::new(AlterStorage { id, settings })))
     }
 
@@ -125,7 +128,19 @@ impl StatementParser<'_> {
     fn clause(&mut self, what: &str) -> Result<String> {
         self.parser.advance_token();
         self.skip_equals();
-        self.string(what)
+        self.string_opt().ok_or_else(|| self.expected_near_secret(what))
+    }
+
+    /// A text that belongs to no clause may be a secret: whoever parses on would repeat it.
+    fn refuse_stray_text(&self) -> Result<()> {
+        match is_quoted(&self.parser.peek_token_ref().token) {
+            true => Err(self.expected_near_secret("end of statement")),
+            false => Ok(()),
+        }
+    }
+
+    fn expected_near_secret(&self, what: &str) -> Error {
+        self.source.expected_near_secret(what, self.parser.peek_token_ref())
     }
 
     fn skip_equals(&mut self) {
@@ -214,11 +229,17 @@ mod tests {
             ("ALTER STORAGE s SET NAME 'a',", "Expected: NAME, DESCRIPTION"),
             ("STORAGE FLUSH TABLE t", "STORAGE FLUSH is not supported yet"),
             ("STORAGE COMPACT ALL", "STORAGE COMPACT is not supported yet"),
+            ("CREATE STORAGE s TYPE s3 BUCKET 'b' 'hunter2'", "Expected: end of statement, found: a quoted text"),
+            ("CREATE STORAGE s TYPE s3 BUCKET 'b' CREDENTIALS \"hunter2\"", "single quotes, found: a quoted text"),
+            ("CREATE STORAGE s TYPE s3 BUCKET 'b' CREDENTIALS 'a' $$hunter2$$", "found: a quoted text"),
+            ("ALTER STORAGE s SET CREDENTIALS 'a' 'hunter2'", "found: a quoted text"),
+            ("ALTER STORAGE s SET 'hunter2'", "found: a quoted text"),
+            ("ALTER STORAGE s SET CREDENTIALS E'hunter2'", "found: a quoted text"),
             ("STORAGE WIPE s", "Expected: CHECK, found: WIPE"),
         ];
         for (sql, expected) in cases {
             let error = parse(sql).unwrap_err().to_string();
-            assert!(error.contains(expected), "{sql}: {error}");
+            assert!(error.contains(expected) && !error.contains("hunter2"), "{sql}: {error}");
         }
     }
 }

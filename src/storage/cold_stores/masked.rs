@@ -1,7 +1,7 @@
 //! An object store whose errors hold no credential.
 //!
 //! Owns what is looked for in a text, and that every way out of the store is covered: answers, listings, bodies, uploads.
-//! Clients name URLs in their errors, and an Azure SAS token is part of each; servers quote what they were sent.
+//! An Azure SAS token is part of every URL, and servers quote what they were sent; a client hides some of that by itself.
 
 use std::fmt;
 use std::ops::Range;

@@ -158,6 +158,21 @@ async fn a_server_that_is_away_is_given_up_soon_and_no_secret_is_said() {
     }
 }
 
+/// Its secret is part of every URL.
+#[tokio::test]
+async fn a_token_in_a_url_is_not_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let stores = stores(folder.path());
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut meta = storage("z", StorageKind::Azure, "az://container");
+    meta.config.insert("account".to_owned(), "acme".to_owned());
+    meta.config.insert("endpoint".to_owned(), format!("http://{gone}"));
+    let sas = [("sas_token".to_owned(), "sv=2024-11-04&sp=rwdl&sig=aHVudGVyMi9odW50ZXIy%2BQ%3D%3D".to_owned())];
+    meta.credentials = StorageCredentials::new(sas.into());
+    let error = stores.open(&meta).unwrap().replace("a/1", b"x").await.unwrap_err().to_string();
+    assert!(error.contains("error sending request") && !error.contains("aHVudGVy"), "{error}");
+}
+
 #[tokio::test]
 async fn clients_of_every_kind_are_made_of_what_they_need() {
     let folder = tempfile::tempdir().unwrap();
