@@ -22,8 +22,8 @@ pub use ip_range::IpRange;
 pub use jobs::{FlushConfig, JobsConfig, UserManagementConfig};
 pub use load::{ConfigFaults, Fault, Flag, Sources};
 pub use sections::{
-    CorsConfig, DataFusionConfig, DurabilityConfig, LimitsConfig, LogFormat, LoggingConfig, SecurityConfig,
-    ServerConfig, StorageConfig,
+    CorsConfig, DataFusionConfig, DurabilityConfig, LimitsConfig, LogFormat, LoggingConfig, RemoteTimeouts,
+    SecurityConfig, ServerConfig, StorageConfig,
 };
 pub use units::Secret;
 pub use websocket::WebSocketConfig;

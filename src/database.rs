@@ -15,6 +15,7 @@ mod parsed;
 mod read;
 pub mod request;
 mod show;
+mod storages;
 mod system;
 mod users;
 mod write;
@@ -30,14 +31,14 @@ use crate::actors::{Committer, Fatal, Jobs, Router};
 use crate::auth::AuthConfig;
 use crate::auth::Authenticator;
 use crate::auth::Policy;
-use crate::config::{FlushConfig, JobsConfig, UserManagementConfig};
+use crate::config::{FlushConfig, JobsConfig, RemoteTimeouts, UserManagementConfig};
 use crate::error::{Error, Result};
 use crate::live::LiveDirectory;
 use crate::model::{Durability, Seq};
 use crate::sql::bind::IdSource;
 use crate::sql::engine::{Engine, EngineConfig};
 use crate::sql::system_tables::SystemData;
-use crate::storage::{FjallLog, OpenError, Recovered, Store};
+use crate::storage::{ColdStores, FjallLog, OpenError, Recovered, RemoteIo, Store};
 use crate::time::Clock;
 
 pub use read::RowLimits;
@@ -65,6 +66,7 @@ pub struct DatabaseOptions {
     pub flush: FlushConfig,
     pub jobs: JobsConfig,
     pub deletion_grace_period: Duration,
+    pub remote_timeouts: RemoteTimeouts,
 }
 
 impl DatabaseOptions {
@@ -84,6 +86,7 @@ impl DatabaseOptions {
             flush: FlushConfig::default(),
             jobs: JobsConfig::default(),
             deletion_grace_period: UserManagementConfig::default().deletion_grace_period,
+            remote_timeouts: RemoteTimeouts::default(),
         }
     }
 }
@@ -103,6 +106,7 @@ pub struct Database {
     clock: Clock,
     store: Arc<Store>,
     recovered: Recovered,
+    cold: Arc<ColdStores>,
     catalog: Arc<CatalogStore>,
     policy: Policy,
     auth: Arc<Authenticator>,
@@ -131,7 +135,11 @@ impl Database {
         let log = FjallLog::new(store.clone(), recovered);
         let sync = log.journal_sync();
         let (committer, handle) = Committer::spawn(log, sync, options.buffered_sync_interval, fatal.clone())?;
-        let catalog = Arc::new(CatalogStore::open(&store, handle.clone(), clock.now_us()).await?);
+        // Buckets are spoken to on this thread, which lives as long as the database and has little else to do.
+        let io = RemoteIo::new(tokio::runtime::Handle::current());
+        let cold = Arc::new(ColdStores::new(&options.data, options.remote_timeouts, io));
+        store.cold().open(cold.clone());
+        let catalog = Arc::new(CatalogStore::open(&store, handle.clone(), cold.clone(), clock.now_us()).await?);
         let auth_log = Arc::new(users::CommittedAuth { committer: handle.clone(), store: store.clone() });
         let users = users::stored(&store)?;
         users::show_or_hide(&store, &users);
@@ -189,6 +197,7 @@ impl Database {
             clock,
             store,
             recovered,
+            cold,
             catalog,
             auth,
             router,

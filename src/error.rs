@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tracing::Level;
 
-use crate::model::{NamespaceName, Seq, TableName, UserId};
+use crate::model::{NamespaceName, Seq, StorageId, TableName, UserId};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -60,6 +60,10 @@ pub enum Error {
     ColumnExists { column: String, table: TableName },
     #[error("Already exists: User '{0}' already exists")]
     UserExists(UserId),
+    #[error("Already exists: Storage '{0}' already exists")]
+    StorageExists(StorageId),
+    #[error("Cannot {what} storage '{storage}': {tables} table(s) still using it")]
+    StorageInUse { what: &'static str, storage: StorageId, tables: usize },
 
     // What the data does not allow.
     #[error("Already exists: Primary key violation: value '{value}' already exists in column '{column}'")]
@@ -198,9 +202,12 @@ impl Error {
             Error::NamespaceNotFound(_) => ErrorCode::NamespaceNotFound,
             Error::UserNotFound(_) => ErrorCode::UserNotFound,
             Error::NotFound(_) => ErrorCode::NotFound,
-            Error::NamespaceExists(_) | Error::TableExists(_) | Error::ColumnExists { .. } | Error::UserExists(_) => {
-                ErrorCode::AlreadyExists
-            }
+            Error::NamespaceExists(_)
+            | Error::TableExists(_)
+            | Error::ColumnExists { .. }
+            | Error::UserExists(_)
+            | Error::StorageExists(_) => ErrorCode::AlreadyExists,
+            Error::StorageInUse { .. } => ErrorCode::StorageInUse,
             Error::DuplicateKey { .. } | Error::DuplicateKeyInBatch { .. } => ErrorCode::DuplicateKey,
             Error::NotNull { .. } | Error::NullsStored { .. } => ErrorCode::NotNull,
             Error::TypeMismatch { .. } => ErrorCode::TypeMismatch,
@@ -320,6 +327,7 @@ error_codes! {
     UserNotFound "USER_NOT_FOUND" 400 "42704" false "NOT_FOUND";
     NotFound "SQL_EXECUTION_ERROR" 400 "42704" false "NOT_FOUND";
     AlreadyExists "SQL_EXECUTION_ERROR" 400 "42710" false "SUBSCRIPTION_FAILED";
+    StorageInUse "SQL_EXECUTION_ERROR" 400 "2BP01" false "SUBSCRIPTION_FAILED";
     DuplicateKey "SQL_EXECUTION_ERROR" 400 "23505" false "SUBSCRIPTION_FAILED";
     NotNull "SQL_EXECUTION_ERROR" 400 "23502" false "SUBSCRIPTION_FAILED";
     TypeMismatch "SQL_EXECUTION_ERROR" 400 "22P02" false "SUBSCRIPTION_FAILED";

@@ -7,11 +7,13 @@
 //! To add a kind: a variant of [`JobParams`] with its rows in `kind.rs`, its body in `database/jobs.rs`. Nothing else
 //! knows the kinds.
 
+pub mod compact_plan;
 pub mod core;
 pub mod flush_plan;
 pub mod job;
 pub mod kind;
 
+pub use compact_plan::{SegmentSize, next_merge};
 pub use core::{JobCore, Submitted};
 pub use flush_plan::is_due;
 pub use job::{Job, JobId, JobOutcome, JobState};

@@ -8,7 +8,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::config::{LogFormat, LoggingConfig};
 
 /// Crates that log every step of theirs at `info`: a plain level does not count for them.
-const QUIET: &str = "actix_server=warn,actix_http=warn,fjall=warn,lsm_tree=warn,h2=warn,mio=warn,datafusion=warn";
+const QUIET: &str = "actix_server=warn,actix_http=warn,fjall=warn,lsm_tree=warn,h2=warn,mio=warn,datafusion=warn,\
+    object_store=warn,reqwest=warn,hyper_util=warn,rustls=warn";
 
 /// Starts logging. The first call of a process wins; tests start several servers in one.
 pub fn start(config: &LoggingConfig) {

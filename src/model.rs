@@ -16,6 +16,7 @@ pub mod principal;
 pub mod result;
 pub mod schema;
 pub mod seq;
+pub mod storage;
 pub mod value;
 
 pub use catalog::{Catalog, NamespaceMeta};
@@ -24,7 +25,7 @@ pub use command::{Assignment, WriteAck, WriteCommand, WriteOp};
 pub use compression::Compression;
 pub use datatype::DataType;
 pub use flush_policy::FlushPolicy;
-pub use name::{ColumnName, NamespaceName, Owner, PartitionKey, TableId, TableName, UserId};
+pub use name::{ColumnName, NamespaceName, Owner, PartitionKey, StorageId, TableId, TableName, UserId};
 pub use param::Param;
 pub use principal::{Principal, Role};
 pub use result::{CellEncoders, ColumnFlags, ResultColumn, ResultSchema};
@@ -33,4 +34,5 @@ pub use schema::{
     TableMeta,
 };
 pub use seq::{Seq, SeqGenerator, SeqRange};
+pub use storage::{StorageCredentials, StorageKind, StorageMeta};
 pub use value::{Value, ValueRef};

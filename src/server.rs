@@ -155,6 +155,7 @@ fn database_options(config: &Config) -> DatabaseOptions {
         flush: flush.clone(),
         jobs: jobs.clone(),
         deletion_grace_period: user_management.deletion_grace_period,
+        remote_timeouts: storage.remote_timeouts,
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod cold;
 pub mod cold_store;
+pub mod cold_stores;
 pub mod commit_log;
 pub mod erase;
 mod feed_scan;
@@ -29,6 +30,7 @@ mod varint;
 
 pub use cold::{Cold, ColdLookup};
 pub use cold_store::ColdStore;
+pub use cold_stores::{ColdStores, RemoteIo, StoreCheck};
 pub use commit_log::{ColdCommit, CommitEntry, CommitLog, CommitReceipt, FjallLog};
 pub use erase::{EraseScope, ErasedKeys, Eraser};
 pub use feed_scan::FeedScan;

@@ -62,9 +62,15 @@ impl SqlProblem<'_> {
             None => text,
         };
         let (line, column) = self.error.position().unzip();
-        let details = (self.role.is_admin() && !self.sql.is_empty()).then_some(self.sql);
+        let details = (self.role.is_admin() && !self.sql.is_empty() && !may_hold_secret(self.sql)).then_some(self.sql);
         ErrorBody { code: code.wire(), message, details, sqlstate: code.sqlstate(), line, column }
     }
+}
+
+/// Answers are logged by proxies and clients: a statement that may hold a password or a key is not sent back.
+fn may_hold_secret(sql: &str) -> bool {
+    let words = sql.to_ascii_uppercase();
+    words.contains("PASSWORD") || words.contains("CREDENTIAL")
 }
 
 /// What the caller may read. The text of most errors holds only what the caller sent or may read; the engine's report
@@ -151,6 +157,16 @@ mod tests {
         assert!(!user.contains("alice") && !user.contains("details"), "{user}");
         let dba = body(&problem(&error, Role::Dba));
         assert!(dba.contains("alice") && dba.contains(r#""details":"SELECT 1 FRM""#), "{dba}");
+    }
+
+    #[test]
+    fn a_statement_with_a_secret_is_not_sent_back() {
+        for sql in
+            ["CREATE USER a WITH password 'hunter2'", "ALTER STORAGE s SET Credentials '{\"token\":\"hunter2\"}'"]
+        {
+            let text = body(&SqlProblem { sql, ..problem(&Error::Busy, Role::Dba) });
+            assert!(!text.contains("hunter2") && !text.contains("details"), "{text}");
+        }
     }
 
     #[test]

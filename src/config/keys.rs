@@ -58,6 +58,9 @@ pub const KEYS: &[Key] = &[
     key("storage.cache_size", "Memory for blocks of the hot store.", SIZE),
     key("storage.node_id", "This server's number, part of every _seq it gives.", "0 to 1023"),
 
+    key("storage.remote_timeouts.request_timeout", "How long a storage in a bucket (S3, GCS, Azure) may take to answer a request; after that, it is not tried again.", DURATION),
+    key("storage.remote_timeouts.connect_timeout", "How long a connection to it may take to come about.", DURATION),
+
     key("durability.default", "When a write is acknowledged. sync: after fdatasync, it survives power loss. buffered: after the journal write, it survives the death of the process. A table or a request may choose for itself.", "\"sync\" or \"buffered\""),
     key("durability.buffered_sync_interval", "How often buffered writes are synced to disk: the most that power loss can take.", DURATION),
 

@@ -70,11 +70,33 @@ pub struct StorageConfig {
     #[serde(with = "size")]
     pub cache_size: ByteSize,
     pub node_id: u16,
+    pub remote_timeouts: RemoteTimeouts,
 }
 
 impl Default for StorageConfig {
     fn default() -> Self {
-        Self { data_path: PathBuf::from("./data"), cache_size: ByteSize::mib(64), node_id: 1 }
+        Self {
+            data_path: PathBuf::from("./data"),
+            cache_size: ByteSize::mib(64),
+            node_id: 1,
+            remote_timeouts: RemoteTimeouts::default(),
+        }
+    }
+}
+
+/// Of storages that are reached over the network.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RemoteTimeouts {
+    #[serde(with = "duration")]
+    pub request_timeout: Duration,
+    #[serde(with = "duration")]
+    pub connect_timeout: Duration,
+}
+
+impl Default for RemoteTimeouts {
+    fn default() -> Self {
+        Self { request_timeout: Duration::from_secs(60), connect_timeout: Duration::from_secs(10) }
     }
 }
 

@@ -71,6 +71,8 @@ fn durations(config: &Config, faults: &mut Faults) {
         ("server.client_request_timeout", config.server.client_request_timeout),
         ("server.shutdown_timeout", config.server.shutdown_timeout),
         ("server.ban_duration", config.server.ban_duration),
+        ("storage.remote_timeouts.request_timeout", config.storage.remote_timeouts.request_timeout),
+        ("storage.remote_timeouts.connect_timeout", config.storage.remote_timeouts.connect_timeout),
         ("durability.buffered_sync_interval", config.durability.buffered_sync_interval),
         ("limits.statement_timeout", config.limits.statement_timeout),
         ("auth.jwt_expiry", config.auth.jwt_expiry),

@@ -1,16 +1,19 @@
-//! The catalog's changes: namespaces and tables made, altered and dropped.
+//! The catalog's changes: namespaces, tables and storages made, altered and dropped.
 //!
 //! Owns the order of each change: checked, durable, visible. One at a time.
 //! Never touches rows: a dropped table's keys go in the background ([`super::jobs`]).
 
+mod storages;
+
 use std::sync::{Arc, PoisonError, RwLock};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, MutexGuard, OwnedMutexGuard, OwnedRwLockWriteGuard, RwLock as AsyncRwLock, RwLockReadGuard};
 
 use crate::actors::CommitterHandle;
 use crate::error::{Error, Result};
-use crate::model::{Catalog, NamespaceMeta, NamespaceName, TableId, TableMeta, TableName};
-use crate::storage::{CommitEntry, RecordKind, RecordWrite, Store};
+use crate::model::{Catalog, NamespaceMeta, NamespaceName, StorageId, TableId, TableMeta, TableName};
+use crate::storage::{ColdStores, CommitEntry, RecordKind, RecordWrite, Store};
 
 const NEXT_TABLE_ID: &str = "next_table_id";
 
@@ -21,6 +24,8 @@ const BOOT_NAMESPACES: &[&str] = &["default", "dba"];
 pub(super) struct CatalogStore {
     current: RwLock<Arc<Catalog>>,
     committer: CommitterHandle,
+    /// Told of each storage, before it is visible.
+    cold: Arc<ColdStores>,
     /// Held over each change, with the next table's id inside.
     changing: Arc<Mutex<u32>>,
     /// Held over each ALTER TABLE, and by who must not be overtaken by one. Taken before `changing`.
@@ -53,7 +58,12 @@ impl CatalogStore {
     ///
     /// # Errors
     /// `STORAGE_UNAVAILABLE`, `INTERNAL` where a record is damaged.
-    pub(super) async fn open(store: &Store, committer: CommitterHandle, now_us: i64) -> Result<Self> {
+    pub(super) async fn open(
+        store: &Store,
+        committer: CommitterHandle,
+        cold: Arc<ColdStores>,
+        now_us: i64,
+    ) -> Result<Self> {
         let mut catalog = Catalog::default();
         for (_, json) in store.records(RecordKind::Namespace)? {
             let namespace: NamespaceMeta = serde_json::from_slice(&json).map_err(Error::internal)?;
@@ -63,6 +73,7 @@ impl CatalogStore {
             let table: TableMeta = serde_json::from_slice(&json).map_err(Error::internal)?;
             catalog.insert_table(Arc::new(table));
         }
+        Self::read_storages(store, &mut catalog, &cold)?;
         let settings = store.records(RecordKind::Setting)?;
         let next = settings.iter().find(|(name, _)| name == NEXT_TABLE_ID);
         let next: u32 = match next {
@@ -72,6 +83,7 @@ impl CatalogStore {
         let this = Self {
             current: RwLock::new(Arc::new(catalog)),
             committer,
+            cold,
             changing: Arc::new(Mutex::new(next)),
             altering: Arc::default(),
         };
@@ -81,6 +93,7 @@ impl CatalogStore {
                 this.put_namespace(NamespaceMeta { name, created_at: now_us, options: None }).await?;
             }
         }
+        this.put_local_storage(now_us).await?;
         Ok(this)
     }
 
@@ -164,7 +177,7 @@ impl CatalogStore {
     /// Makes a table that `define` describes, given its id. `None`: a table of this name was there already.
     ///
     /// # Errors
-    /// `NAMESPACE_NOT_FOUND`, `STORAGE_UNAVAILABLE`, and those of `define`.
+    /// `NAMESPACE_NOT_FOUND`, `NOT_FOUND` (the storage), `STORAGE_UNAVAILABLE`, and those of `define`.
     pub(super) async fn create_table(
         &self,
         name: &TableName,
@@ -180,6 +193,7 @@ impl CatalogStore {
         }
         let id = TableId(*next_id);
         let table = Arc::new(define(id)?);
+        catalog.storage(&table.storage)?;
         // An id is never used again, so the next one is durable together with its user.
         let writes = vec![
             record(RecordKind::Table, &id.to_string(), &*table)?,
@@ -230,7 +244,14 @@ fn removal(kind: RecordKind, name: &str) -> RecordWrite {
 /// The table's record moves to the dropped ones: a restart goes on removing its keys.
 fn drop_writes(table: &TableMeta) -> Result<[RecordWrite; 2]> {
     let id = table.id.to_string();
-    Ok([removal(RecordKind::Table, &id), record(RecordKind::DroppedTable, &id, &table.name)?])
+    Ok([
+        removal(RecordKind::Table, &id),
+        record(
+            RecordKind::DroppedTable,
+            &id,
+            &DroppedRecord::Full { name: table.name.clone(), storage: table.storage.clone() },
+        )?,
+    ])
 }
 
 /// The record that says a dropped table's keys are gone.
@@ -238,14 +259,37 @@ pub(super) fn purged(table: TableId) -> RecordWrite {
     removal(RecordKind::DroppedTable, &table.to_string())
 }
 
-/// Dropped tables whose keys still have to go, and the names they had.
-///
+/// A dropped table whose keys and files still have to go.
+#[derive(Debug, Clone)]
+pub(super) struct DroppedTable {
+    pub id: TableId,
+    pub name: TableName,
+    pub storage: StorageId,
+}
+
+impl DroppedTable {
+    pub(super) fn of(table: &TableMeta) -> Self {
+        Self { id: table.id, name: table.name.clone(), storage: table.storage.clone() }
+    }
+}
+
+/// What its record says. Those of before there were storages say its name alone.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum DroppedRecord {
+    Full { name: TableName, storage: StorageId },
+    Name(TableName),
+}
+
 /// # Errors
 /// `STORAGE_UNAVAILABLE`, `INTERNAL` where a record is damaged.
-pub(super) fn dropped_tables(store: &Store) -> Result<Vec<(TableId, TableName)>> {
-    let decode = |(id, name): &(String, Vec<u8>)| {
-        let id = id.parse().map_err(Error::internal)?;
-        Ok((TableId(id), serde_json::from_slice(name).map_err(Error::internal)?))
+pub(super) fn dropped_tables(store: &Store) -> Result<Vec<DroppedTable>> {
+    let decode = |(id, record): &(String, Vec<u8>)| {
+        let id = TableId(id.parse().map_err(Error::internal)?);
+        Ok(match serde_json::from_slice(record).map_err(Error::internal)? {
+            DroppedRecord::Full { name, storage } => DroppedTable { id, name, storage },
+            DroppedRecord::Name(name) => DroppedTable { id, name, storage: StorageId::local() },
+        })
     };
     store.records(RecordKind::DroppedTable)?.iter().map(decode).collect()
 }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::Database;
+use super::catalog::DroppedTable;
 use super::execute::Scope;
 use super::jobs::{cleanup_of, flush_of};
 use super::request::Outcome;
@@ -93,7 +94,7 @@ impl Database {
         self.router.drop_table(table).await;
         let reason = format!("table {} was dropped", table.name);
         self.jobs.call_off(&flush_of(table, false), &reason).await;
-        self.jobs.submit_owed(cleanup_of(table.id, &table.name)).await;
+        self.jobs.submit_owed(cleanup_of(&DroppedTable::of(table))).await;
     }
 
     /// A table's full name, with the request's namespace where the statement names none.

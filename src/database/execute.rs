@@ -84,6 +84,10 @@ impl Database {
             Statement::Explain(_) => AdminAction::Explain,
             Statement::KillLiveQuery { .. } | Statement::KillJob { .. } => AdminAction::Kill,
             Statement::StorageFlush(_) => AdminAction::FlushAndCompact,
+            Statement::CreateStorage(_)
+            | Statement::AlterStorage(_)
+            | Statement::DropStorage { .. }
+            | Statement::CheckStorage { .. } => AdminAction::ManageStorages,
             Statement::DropTable { .. } => return self.policy.may_drop_table(principal),
             Statement::ExecuteAs { target, inner } => {
                 let runs_as = match target {
@@ -98,6 +102,7 @@ impl Database {
             // Tables decide, or everyone may.
             Statement::Use(_)
             | Statement::ShowNamespaces
+            | Statement::ShowStorages
             | Statement::CreateTable(_)
             | Statement::AlterTable(_)
             | Statement::ShowTables { .. }
@@ -168,6 +173,11 @@ impl Database {
             Statement::KillLiveQuery { live_id } => self.kill_live_query(live_id),
             Statement::KillJob { job_id } => self.kill_job(scope, job_id).await,
             Statement::StorageFlush(what) => self.storage_flush(scope, what).await,
+            Statement::CreateStorage(create) => self.create_storage(create).await,
+            Statement::AlterStorage(alter) => self.alter_storage(alter).await,
+            Statement::DropStorage { id, if_exists } => self.drop_storage(id, *if_exists).await,
+            Statement::ShowStorages => self.show_storages().map(Outcome::Rows),
+            Statement::CheckStorage { id, extended } => self.check_storage(id, *extended).await.map(Outcome::Rows),
             Statement::Use(_) | Statement::ExecuteAs { .. } => {
                 Err(Error::Unsupported("this statement cannot stand inside EXECUTE AS USER; put it before".to_owned()))
             }

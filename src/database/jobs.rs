@@ -15,7 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::Database;
-use super::catalog::{self, CatalogStore};
+use super::catalog::{self, CatalogStore, DroppedTable};
 use super::execute::Scope;
 use super::request::Outcome;
 use crate::actors::jobs::{JobBodies, JobControl, JobDone};
@@ -25,7 +25,7 @@ use crate::config::FlushConfig;
 use crate::error::{Error, Result};
 use crate::jobs::{Job, JobParams, is_due};
 use crate::live::LiveDirectory;
-use crate::model::{HotStats, TableId, TableMeta, TableName};
+use crate::model::{HotStats, TableMeta, TableName};
 use crate::sql::bind::IdSource;
 use crate::storage::{RecordKind, Store};
 use crate::time::Clock;
@@ -54,9 +54,10 @@ impl JobBodies for Bodies {
     async fn run(&self, params: &JobParams, control: &JobControl) -> Result<JobDone> {
         match params {
             JobParams::Flush { table_id, forced, .. } => self.flush_table(*table_id, *forced, control).await,
-            JobParams::Cleanup { table_id, namespace_id, table_name } => {
-                let name = TableName::new(namespace_id.clone(), table_name);
-                self.erase_table(*table_id, &name.map_err(Error::internal)?, control).await
+            JobParams::Cleanup { table_id, namespace_id, table_name, storage_id } => {
+                let name = TableName::new(namespace_id.clone(), table_name).map_err(Error::internal)?;
+                let dropped = DroppedTable { id: *table_id, name, storage: storage_id.clone() };
+                self.erase_table(dropped, control).await
             }
             JobParams::UserCleanup { user_id, generation } => self.erase_mailbox(user_id, *generation, control).await,
         }
@@ -87,8 +88,13 @@ pub(super) fn flush_of(table: &TableMeta, forced: bool) -> JobParams {
 }
 
 /// The job that removes a dropped table's keys.
-pub(super) fn cleanup_of(table_id: TableId, name: &TableName) -> JobParams {
-    JobParams::Cleanup { table_id, namespace_id: name.namespace().clone(), table_name: name.table().to_owned() }
+pub(super) fn cleanup_of(dropped: &DroppedTable) -> JobParams {
+    JobParams::Cleanup {
+        table_id: dropped.id,
+        namespace_id: dropped.name.namespace().clone(),
+        table_name: dropped.name.table().to_owned(),
+        storage_id: dropped.storage.clone(),
+    }
 }
 
 /// The job that erases a dropped user's mailbox.
@@ -151,8 +157,8 @@ impl Database {
     pub(super) async fn submit_owed_jobs(&self) {
         let dropped = catalog::dropped_tables(&self.store);
         let dropped = dropped.inspect_err(|error| tracing::warn!(%error, "dropped tables can not be looked for"));
-        for (id, name) in dropped.unwrap_or_default() {
-            self.jobs.submit_owed(cleanup_of(id, &name)).await;
+        for table in dropped.unwrap_or_default() {
+            self.jobs.submit_owed(cleanup_of(&table)).await;
         }
         for user in self.auth.due_to_be_erased(self.options.deletion_grace_period) {
             self.jobs.submit_owed(erasure_of(&user)).await;

@@ -17,7 +17,7 @@ use crate::model::{DataType, NamespaceName, ResultSchema, TableMeta};
 use crate::sql::statement::{SubscribeTo, TableRef};
 
 /// A column of an answer: its name, its type on the wire, whether cells may be NULL, its cells.
-type Column = (&'static str, DataType, bool, ArrayRef);
+pub(super) type Column = (&'static str, DataType, bool, ArrayRef);
 
 impl Database {
     pub(super) fn show_namespaces(&self) -> Result<RowStream> {
@@ -115,15 +115,15 @@ impl Database {
     }
 }
 
-fn texts<'a>(cells: impl Iterator<Item = &'a str>) -> ArrayRef {
+pub(super) fn texts<'a>(cells: impl Iterator<Item = &'a str>) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(cells))
 }
 
-fn optional_texts<'a>(cells: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
+pub(super) fn optional_texts<'a>(cells: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
     Arc::new(cells.collect::<StringArray>())
 }
 
-fn rows(columns: Vec<Column>) -> Result<RowStream> {
+pub(super) fn rows(columns: Vec<Column>) -> Result<RowStream> {
     let fields: Vec<arrow::datatypes::Field> = columns
         .iter()
         .map(|(name, ty, nullable, _)| arrow::datatypes::Field::new(*name, ty.arrow(), *nullable))

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{NamespaceName, TableId, UserId};
+use crate::model::{NamespaceName, StorageId, TableId, UserId};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum JobKind {
@@ -24,7 +24,14 @@ pub enum JobParams {
     /// `forced`: also partitions that are not worth a file.
     Flush { table_id: TableId, namespace_id: NamespaceName, table_name: String, forced: bool },
     /// The name is the one that the table had: another may have it by now.
-    Cleanup { table_id: TableId, namespace_id: NamespaceName, table_name: String },
+    Cleanup {
+        table_id: TableId,
+        namespace_id: NamespaceName,
+        table_name: String,
+        /// Where its files lie.
+        #[serde(default = "StorageId::local", skip_serializing_if = "StorageId::is_local")]
+        storage_id: StorageId,
+    },
     /// The generation tells apart the holders that a name has had.
     UserCleanup { user_id: UserId, generation: u32 },
 }
@@ -109,6 +116,7 @@ mod tests {
                     table_id: TableId(7),
                     namespace_id: NamespaceName::parse("chat").unwrap(),
                     table_name: "mail".to_owned(),
+                    storage_id: StorageId::local(),
                 },
                 r#"{"job_type":"cleanup","parameters":{"table_id":7,"namespace_id":"chat","table_name":"mail"}}"#,
                 "cleanup:7",

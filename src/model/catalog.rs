@@ -1,11 +1,11 @@
-//! What exists: namespaces and tables at one moment.
+//! What exists: namespaces, tables and storages at one moment.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{NamespaceName, TableMeta};
+use super::{NamespaceName, StorageId, StorageMeta, TableMeta};
 use crate::error::{Error, Result};
 
 /// Everything the catalog knows at one moment. Immutable; replaced as a whole by each DDL statement.
@@ -14,6 +14,8 @@ pub struct Catalog {
     /// Raised by each DDL statement: what was bound against another version must be bound again.
     pub version: u64,
     pub namespaces: BTreeMap<NamespaceName, NamespaceMeta>,
+    /// `local` is always there.
+    pub storages: BTreeMap<StorageId, Arc<StorageMeta>>,
     tables: BTreeMap<NamespaceName, HashMap<String, Arc<TableMeta>>>,
 }
 
@@ -42,6 +44,12 @@ impl Catalog {
     /// `TABLE_NOT_FOUND`.
     pub fn table(&self, namespace: &str, table: &str) -> Result<&Arc<TableMeta>> {
         self.find(namespace, table).ok_or_else(|| Error::TableNotFound(format!("{namespace}.{table}")))
+    }
+
+    /// # Errors
+    /// `NOT_FOUND`.
+    pub fn storage(&self, id: &StorageId) -> Result<&Arc<StorageMeta>> {
+        self.storages.get(id).ok_or_else(|| Error::NotFound(format!("Storage '{id}' not found")))
     }
 
     /// All tables, by namespace, then by name.

@@ -42,6 +42,8 @@ const RESERVED_COLUMNS: &[&str] = &[
     "_hash",
 ];
 
+const LOCAL_STORAGE: &str = "local";
+
 const NAMESPACE_MAX: usize = 32;
 const NAME_MAX: usize = 64;
 const USER_ID_MAX: usize = 128;
@@ -91,6 +93,10 @@ text_type! {
 text_type! {
     /// A user id, which is also the user's name: 1 to 128 bytes, without `/`, `\`, `..`, NUL and other control characters.
     UserId
+}
+text_type! {
+    /// A storage: named like a table, stored in lower case.
+    StorageId
 }
 
 impl NamespaceName {
@@ -181,6 +187,29 @@ impl UserId {
     /// The built-in administrator.
     pub fn root() -> Self {
         Self("root".into())
+    }
+
+    fn stored(text: &str) -> Result<Self, Error> {
+        Self::parse(text)
+    }
+}
+
+impl StorageId {
+    /// # Errors
+    /// `INVALID_NAME`: the rule that the name breaks.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let lower = text.to_ascii_lowercase();
+        check_name("storage", text, &lower)?;
+        Ok(Self(lower.into()))
+    }
+
+    /// The built-in one, where rows lie until another is named.
+    pub fn local() -> Self {
+        Self(LOCAL_STORAGE.into())
+    }
+
+    pub fn is_local(&self) -> bool {
+        self.as_str() == LOCAL_STORAGE
     }
 
     fn stored(text: &str) -> Result<Self, Error> {
@@ -304,6 +333,7 @@ mod tests {
             (NamespaceName::parse(&"n".repeat(33)).unwrap_err(), "32 are allowed"),
             (ColumnName::parse("_seq").unwrap_err(), "reserved"),
             (ColumnName::parse("a-b").unwrap_err(), "'-' is not a letter"),
+            (StorageId::parse("a-b").unwrap_err(), "'-' is not a letter"),
             (UserId::parse("a/b").unwrap_err(), "'/'"),
             (UserId::parse("../x").unwrap_err(), "'..'"),
             (UserId::parse("").unwrap_err(), "empty"),

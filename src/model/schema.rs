@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
-use super::{ColumnName, Compression, DataType, FlushPolicy, Owner, Principal, TableId, TableName, UserId};
+use super::{ColumnName, Compression, DataType, FlushPolicy, Owner, Principal, StorageId, TableId, TableName, UserId};
 pub use history::{OlderCell, RowLayout, SchemaChange, SchemaHistory, SchemaVersion};
 
 pub mod history;
@@ -151,6 +151,9 @@ pub struct TableMeta {
     /// Of its cold segments.
     #[serde(default, skip_serializing_if = "is_default")]
     pub compression: Compression,
+    /// Where its cold rows lie.
+    #[serde(default = "StorageId::local", skip_serializing_if = "StorageId::is_local")]
+    pub storage: StorageId,
     pub schema_version: u32,
     /// Microseconds since the Unix epoch.
     pub created_at: i64,
@@ -169,9 +172,6 @@ pub const DELETED_COLUMN: &str = "_deleted";
 /// The columns that rows of all owners (`EXECUTE AS USER '*'`) have behind these.
 pub const USER_ID_COLUMN: &str = "_user_id";
 pub const STORAGE_ID_COLUMN: &str = "_storage_id";
-
-/// The storage that rows live in until another is named.
-pub const LOCAL_STORAGE: &str = "local";
 
 impl TableMeta {
     /// Position of a column by name, any case.

@@ -301,6 +301,7 @@ mod tests {
             durability: None,
             flush: Default::default(),
             compression: Default::default(),
+            storage: crate::model::StorageId::local(),
             schema_version: 1,
             created_at: 0,
             updated_at: 0,

@@ -32,6 +32,7 @@ pub(super) fn simulated_table() -> Arc<TableMeta> {
         durability: None,
         flush: Default::default(),
         compression: Default::default(),
+        storage: crate::model::StorageId::local(),
         schema_version: 1,
         created_at: 0,
         updated_at: 0,

@@ -9,20 +9,21 @@ use std::collections::HashSet;
 use datafusion::sql::sqlparser::ast;
 
 use crate::error::{Error, Result};
-use crate::model::schema::LOCAL_STORAGE;
 use crate::model::{
     AccessLevel, ColumnDefault, ColumnMeta, ColumnName, Compression, DataType, Durability, FlushPolicy, Principal,
-    Role, SchemaHistory, TableId, TableKind, TableMeta, TableName,
+    Role, SchemaHistory, StorageId, TableId, TableKind, TableMeta, TableName,
 };
 use crate::sql::statement::CreateTable;
 
 pub use alter::{Alteration, AlteredTable, alter_table};
 pub(crate) use default::default_value;
+pub use storage::{alter_storage, define_storage};
 pub(crate) use types::data_type;
 pub(crate) use words::is_reserved_word;
 
 mod alter;
 mod default;
+mod storage;
 mod types;
 mod words;
 
@@ -70,6 +71,7 @@ pub fn define_table(
         durability: options.durability,
         flush: options.flush,
         compression: options.compression,
+        storage: options.storage,
         schema_version: 1,
         created_at: now_us,
         updated_at: now_us,
@@ -217,18 +219,21 @@ fn unsupported_constraint(what: &str) -> Error {
 }
 
 /// What WITH says, checked against the kind.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, PartialEq)]
 struct Options {
     access: AccessLevel,
     durability: Option<Durability>,
     flush: FlushPolicy,
     compression: Compression,
+    /// Whether there is one of this name, the catalog says.
+    storage: StorageId,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let (flush, compression) = Default::default();
-        Self { access: AccessLevel::Private, durability: None, flush, compression }
+        let storage = StorageId::local();
+        Self { access: AccessLevel::Private, durability: None, flush, compression, storage }
     }
 }
 
@@ -254,10 +259,7 @@ impl Options {
                     let named = value.parse().map_err(|e: crate::model::compression::UnknownCompression| e.to_string());
                     options.compression = named.map_err(Error::InvalidSql)?;
                 }
-                ("STORAGE_ID", _) if value == LOCAL_STORAGE => {}
-                ("STORAGE_ID", _) => {
-                    return Err(Error::Unsupported(format!("STORAGE_ID '{value}': only 'local' is supported yet")));
-                }
+                ("STORAGE_ID", _) => options.storage = StorageId::parse(value)?,
                 ("USE_USER_STORAGE", TableKind::User) if value.eq_ignore_ascii_case("false") => {}
                 ("USE_USER_STORAGE", TableKind::Shared) => return only_for("USER"),
                 ("TTL_SECONDS", _) => return only_for("STREAM"),

@@ -22,6 +22,7 @@ mod guard;
 mod live;
 mod refused;
 mod source;
+mod storage;
 mod table;
 mod tuples;
 mod user;
@@ -125,17 +126,6 @@ impl<'a> StatementParser<'a> {
         }
     }
 
-    fn storage(&mut self) -> Result<Statement> {
-        self.expect_word("STORAGE")?;
-        if self.accept_word("FLUSH") {
-            return self.storage_flush();
-        }
-        match refused::other_object("STORAGE", &self.peek_words()) {
-            Some(error) => Err(error),
-            None => Err(self.expected("FLUSH")),
-        }
-    }
-
     fn create(&mut self) -> Result<Statement> {
         self.expect_word("CREATE")?;
         if self.accept_word("NAMESPACE") {
@@ -150,9 +140,12 @@ impl<'a> StatementParser<'a> {
         if ["TABLE", "USER", "SHARED", "STREAM"].iter().any(|word| self.peek_is(word)) {
             return self.create_table();
         }
+        if self.peek_is("STORAGE") {
+            return self.create_storage();
+        }
         match refused::creation(&self.peek_words()) {
             Some(error) => Err(error),
-            None => Err(self.expected("NAMESPACE, TABLE, USER TABLE, SHARED TABLE or USER")),
+            None => Err(self.expected("NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER or STORAGE")),
         }
     }
 
@@ -169,9 +162,12 @@ impl<'a> StatementParser<'a> {
         if ["TABLE", "USER", "SHARED", "STREAM"].iter().any(|word| self.peek_is(word)) {
             return self.drop_table();
         }
+        if self.peek_is("STORAGE") {
+            return self.drop_storage();
+        }
         match refused::other_object("DROP", &self.peek_words()) {
             Some(error) => Err(error),
-            None => Err(self.expected("NAMESPACE, TABLE or USER")),
+            None => Err(self.expected("NAMESPACE, TABLE, USER or STORAGE")),
         }
     }
 
@@ -189,9 +185,12 @@ impl<'a> StatementParser<'a> {
         if ["TABLE", "USER", "SHARED", "STREAM"].iter().any(|word| self.peek_is(word)) {
             return self.alter_table();
         }
+        if self.peek_is("STORAGE") {
+            return self.alter_storage();
+        }
         match refused::other_object("ALTER", &self.peek_words()) {
             Some(error) => Err(error),
-            None => Err(self.expected("NAMESPACE, TABLE, USER TABLE, SHARED TABLE or USER")),
+            None => Err(self.expected("NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER or STORAGE")),
         }
     }
 

@@ -6,11 +6,13 @@ use std::fmt;
 
 use datafusion::sql::sqlparser::ast;
 
-use crate::model::{NamespaceName, Role, TableKind, UserId};
+use crate::model::{NamespaceName, Role, StorageId, TableKind, UserId};
 
 pub use literal_rows::{Literal, LiteralCell, LiteralRows};
+pub use storage::{AlterStorage, CreateStorage, SecretText, StorageSettings};
 
 mod literal_rows;
+mod storage;
 
 /// One statement of a request with the text it was written as.
 #[derive(Debug, Clone)]
@@ -82,6 +84,17 @@ pub enum Statement {
     },
     KillJob {
         job_id: String,
+    },
+    CreateStorage(Box<CreateStorage>),
+    AlterStorage(Box<AlterStorage>),
+    DropStorage {
+        id: StorageId,
+        if_exists: bool,
+    },
+    ShowStorages,
+    CheckStorage {
+        id: StorageId,
+        extended: bool,
     },
 }
 

@@ -9,13 +9,15 @@ use arrow::array::{ArrayRef, RecordBatch, new_empty_array};
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 
-use crate::model::schema::LOCAL_STORAGE;
 use crate::model::{
-    AccessLevel, Catalog, ColumnMeta, Durability, NamespaceMeta, Owner, Role, TableKind, TableMeta, TableName, UserId,
+    AccessLevel, Catalog, ColumnMeta, Durability, NamespaceMeta, Owner, Role, StorageMeta, TableKind, TableMeta,
+    TableName, UserId,
 };
 use schemas::{SCHEMAS, SchemaRow};
+use storages::STORAGES;
 
 mod schemas;
+mod storages;
 
 /// What the system tables show that is not in the [`Catalog`].
 pub trait SystemData: Send + Sync {
@@ -111,6 +113,7 @@ pub(crate) enum SystemTable {
     Tables,
     Columns,
     Schemas,
+    Storages,
     Live,
     Jobs,
     JobNodes,
@@ -124,6 +127,7 @@ impl SystemTable {
         SystemTable::Tables,
         SystemTable::Columns,
         SystemTable::Schemas,
+        SystemTable::Storages,
         SystemTable::Live,
         SystemTable::Jobs,
         SystemTable::JobNodes,
@@ -141,6 +145,7 @@ impl SystemTable {
             SystemTable::Tables => "tables",
             SystemTable::Columns => "columns",
             SystemTable::Schemas => "schemas",
+            SystemTable::Storages => "storages",
             SystemTable::Live => "live",
             SystemTable::Jobs => "jobs",
             SystemTable::JobNodes => "job_nodes",
@@ -155,6 +160,7 @@ impl SystemTable {
             SystemTable::Tables => schema_of(TABLES),
             SystemTable::Columns => schema_of(COLUMNS),
             SystemTable::Schemas => schema_of(SCHEMAS),
+            SystemTable::Storages => schema_of(STORAGES),
             SystemTable::Live => schema_of(LIVE),
             SystemTable::Jobs => schema_of(JOBS),
             SystemTable::JobNodes => schema_of(JOB_NODES),
@@ -184,6 +190,10 @@ impl SystemTable {
             SystemTable::Schemas => {
                 let rows: Vec<SchemaRow> = catalog.tables().flat_map(schemas::versions_of).collect();
                 batch_of(SCHEMAS, &rows)
+            }
+            SystemTable::Storages => {
+                let rows: Vec<Arc<StorageMeta>> = catalog.storages.values().cloned().collect();
+                batch_of(STORAGES, &rows)
             }
             SystemTable::Live => batch_of(LIVE, &system.live()),
             SystemTable::Jobs => batch_of(JOBS, &system.jobs()),
@@ -313,7 +323,7 @@ const TABLES: &[Column<Arc<TableMeta>>] = &[
     text("namespace_id", |r| r.name.namespace().as_str().into()),
     text("table_name", |r| r.name.table().into()),
     text("table_type", |r| r.kind.as_str().into()),
-    null(text("storage_id", |_| words(Some(LOCAL_STORAGE)))),
+    null(text("storage_id", |r| words(Some(r.storage.as_str())))),
     bigint("version", |r| i64::from(r.schema_version).into()),
     null(text("options", |r| words(Some(table_options(r.kind, r.access, r.durability))))),
     null(text("comment", |_| words(None::<String>))),

@@ -3,20 +3,20 @@
 //! Owns the stores of files, and what of manifests, footers and blocks is kept in memory, within bounds.
 //! Never decides what is flushed, and never changes a manifest: a commit does.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use moka::sync::Cache;
 
 use super::cold_store::ColdStore;
+use super::cold_stores::ColdStores;
 use super::manifest::PartitionManifest;
-use super::path_template::PathTemplate;
 use super::segment::{FoundRow, SegmentCache, SegmentEntry, SegmentReader};
-use crate::error::Result;
-use crate::model::{Owner, PartitionKey, PkBytes, StoredRow, TableKind, TableMeta, TableName};
+use crate::error::{Error, Result};
+use crate::model::{Owner, PartitionKey, PkBytes, StorageId, StoredRow, TableMeta, TableName};
 
 pub struct Cold {
-    store: Arc<ColdStore>,
+    /// Told when the database opens, before anything is read.
+    stores: OnceLock<Arc<ColdStores>>,
     segments: Arc<SegmentCache>,
     /// By partition and generation: so what is in it is never outdated.
     manifests: Cache<(PartitionKey, u64), Arc<PartitionManifest>>,
@@ -24,22 +24,30 @@ pub struct Cold {
 
 impl Cold {
     /// `cache_bytes` for manifests, footers and blocks together.
-    ///
-    /// # Errors
-    /// `COLD_STORAGE_UNAVAILABLE` where the folder can not be made.
-    pub(super) fn open(data: &Path, cache_bytes: u64) -> Result<Self> {
+    pub(super) fn new(cache_bytes: u64) -> Self {
         let weight = |key: &(PartitionKey, u64), manifest: &Arc<PartitionManifest>| {
             u32::try_from(64 + key.0.owner.as_str().len() + manifest.size()).unwrap_or(u32::MAX)
         };
-        Ok(Self {
-            store: Arc::new(ColdStore::folder(&data.join("cold"))?),
+        Self {
+            stores: OnceLock::new(),
             segments: SegmentCache::new(cache_bytes / 4, cache_bytes / 2),
             manifests: Cache::builder().weigher(weight).max_capacity(cache_bytes / 4).build(),
-        })
+        }
     }
 
-    pub fn store(&self) -> &Arc<ColdStore> {
-        &self.store
+    /// These are the storages. The first word counts.
+    pub fn open(&self, stores: Arc<ColdStores>) {
+        self.stores.get_or_init(|| stores);
+    }
+
+    fn stores(&self) -> Result<&Arc<ColdStores>> {
+        self.stores.get().ok_or_else(|| Error::internal("cold rows before there are storages"))
+    }
+
+    /// # Errors
+    /// `NOT_FOUND`, `COLD_STORAGE_UNAVAILABLE`.
+    pub fn store(&self, storage: &StorageId) -> Result<Arc<ColdStore>> {
+        self.stores()?.get(storage)
     }
 
     pub fn segments(&self) -> &Arc<SegmentCache> {
@@ -47,17 +55,20 @@ impl Cold {
     }
 
     /// Where a partition's files lie, relative to their store's base.
-    pub fn folder(&self, table: &TableName, owner: &Owner) -> String {
-        let kind = match owner {
-            Owner::User(_) => TableKind::User,
-            Owner::Shared => TableKind::Shared,
-        };
-        PathTemplate::default_of(kind).folder(table, owner)
+    ///
+    /// # Errors
+    /// `NOT_FOUND`.
+    pub fn folder(&self, storage: &StorageId, table: &TableName, owner: &Owner) -> Result<String> {
+        self.stores()?.folder_of(storage, table, owner)
     }
 
-    /// Opens nothing yet.
-    pub fn reader(&self, table: &Arc<TableMeta>, owner: &Owner, segment: &Arc<SegmentEntry>) -> SegmentReader {
-        SegmentReader::new(&self.store, &self.segments, table.clone(), owner.clone(), segment.clone())
+    /// Opens no file yet.
+    ///
+    /// # Errors
+    /// As [`Cold::store`].
+    pub fn reader(&self, table: &Arc<TableMeta>, owner: &Owner, segment: &Arc<SegmentEntry>) -> Result<SegmentReader> {
+        let store = self.store(&table.storage)?;
+        Ok(SegmentReader::new(&store, &self.segments, table.clone(), owner.clone(), segment.clone()))
     }
 
     /// The manifest of that generation, from memory where it was loaded before.

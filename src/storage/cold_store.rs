@@ -73,6 +73,14 @@ impl ColdStore {
         Ok(Self { objects, place: Place::Bucket { spool: spool.to_owned() } })
     }
 
+    /// Where it is, if it is a folder.
+    pub(super) fn base(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Folder(base) => Some(base),
+            Place::Bucket { .. } => None,
+        }
+    }
+
     /// For reading. Writes go through [`ColdStore::draft`] and [`ColdStore::replace`].
     pub fn objects(&self) -> &Arc<dyn ObjectStore> {
         &self.objects

@@ -1,4 +1,4 @@
-//! Small documents beside the rows: namespaces, tables, users, revoked sessions, settings, jobs.
+//! Small documents beside the rows: namespaces, tables, users, revoked sessions, settings, jobs, storages.
 //!
 //! Owns how they are keyed and told apart. Their JSON belongs to those who write them.
 
@@ -18,7 +18,8 @@ pub enum RecordKind {
     Setting = 6,
     /// A job of `jobs`, finished ones included while they are shown.
     Job = 7,
-    // 8 is that of storages.
+    /// A storage of cold rows, with its credentials.
+    Storage = 8,
     /// A partition of which hot keys are left that are in segments by now.
     Flushed = 9,
 }

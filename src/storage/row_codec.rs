@@ -19,7 +19,7 @@ use bytes::Bytes;
 
 use super::varint;
 use crate::error::{Error, Result};
-use crate::model::schema::{LOCAL_STORAGE, RowLayout};
+use crate::model::schema::RowLayout;
 use crate::model::{Assignment, ColumnMeta, DataType, Owner, RowBytes, StoredRow, TableMeta, Value, ValueRef};
 
 mod older;
@@ -395,7 +395,7 @@ impl BatchBuilder {
                 Column::Seq(b) => b.append_value(stored.seq.get()),
                 Column::Deleted(b) => b.append_value(stored.deleted),
                 Column::UserId(b) => b.append_value(owner.as_str()),
-                Column::StorageId(b) => b.append_value(LOCAL_STORAGE),
+                Column::StorageId(b) => b.append_value(self.table.storage.as_str()),
             }
         }
         self.len += 1;
@@ -505,6 +505,7 @@ pub(crate) mod tests {
             durability: None,
             flush: Default::default(),
             compression: Default::default(),
+            storage: crate::model::StorageId::local(),
             schema_version: 1,
             created_at: 0,
             updated_at: 0,

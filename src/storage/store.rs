@@ -73,15 +73,10 @@ pub enum OpenError {
     Engine { path: PathBuf, source: fjall::Error },
     #[error("the data folder {path} is damaged: {fault}")]
     Damaged { path: PathBuf, fault: String },
-    #[error(
-        "the folder of cold files {path} can not be used: {error}; check its permissions, or choose another with --data"
-    )]
-    Cold { path: PathBuf, error: Error },
 }
 
 impl Store {
-    /// Opens, or creates, the store in `data/hot`, and the folder of cold files beside it. `cache_bytes` for the blocks of
-    /// each half.
+    /// Opens, or creates, the store in `data/hot`. `cache_bytes` for the blocks of each half, hot and cold.
     ///
     /// # Errors
     /// [`OpenError`]: in use, not writable, of a newer format, or damaged.
@@ -119,7 +114,7 @@ impl Store {
             deletions: keyspace("deletions", 4 << 20)?,
             stats: keyspace("stats", 4 << 20)?,
         });
-        let cold = Cold::open(data, cache_bytes).map_err(|error| OpenError::Cold { path: data.join("cold"), error })?;
+        let cold = Cold::new(cache_bytes);
         let mark_path = data.join("commits.mark");
         let store = Store { db, keyspaces, cold: Arc::new(cold), journal_folder, mark_path, hidden: RwLock::default() };
         store.check_format(data)?;

@@ -16,4 +16,5 @@ mod random;
 mod server;
 mod slt;
 mod socket;
+mod storages;
 mod token;

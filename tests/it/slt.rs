@@ -72,6 +72,7 @@ slt! {
     select
     seq
     show
+    storages
     system_tables
     types
     update

@@ -34,7 +34,12 @@ where
 
 fn cleanup(table: u32) -> JobParams {
     let namespace_id = NamespaceName::parse("n").unwrap();
-    JobParams::Cleanup { table_id: TableId(table), namespace_id, table_name: "t".to_owned() }
+    JobParams::Cleanup {
+        table_id: TableId(table),
+        namespace_id,
+        table_name: "t".to_owned(),
+        storage_id: crate::model::StorageId::local(),
+    }
 }
 
 struct Bench {

@@ -4,9 +4,11 @@
 //! keys twice is the same as once, so a crash anywhere only makes the next try find less.
 
 use super::Bodies;
+use super::flush::ColdFiles;
 use crate::actors::jobs::{JobControl, JobDone};
+use crate::database::catalog::DroppedTable;
 use crate::error::{Error, Result, SubscriptionFault};
-use crate::model::{Durability, Owner, PartitionKey, TableId, TableKind, TableName, UserId};
+use crate::model::{Durability, Owner, PartitionKey, TableKind, UserId};
 use crate::storage::{CommitEntry, EraseScope};
 
 /// Keys removed in one commit: about a millisecond of the committer's time.
@@ -15,13 +17,15 @@ const STEP: usize = 1_000;
 impl Bodies {
     /// The table is out of the catalog, and its writes have ended: DROP TABLE saw to it, or the table is of before this
     /// process.
-    pub(super) async fn erase_table(&self, table: TableId, name: &TableName, control: &JobControl) -> Result<JobDone> {
+    pub(super) async fn erase_table(&self, dropped: DroppedTable, control: &JobControl) -> Result<JobDone> {
+        let DroppedTable { id: table, name, storage } = dropped;
         let (mut keys, mut files) = (0, 0);
         let store = self.store.clone();
         let owners = tokio::task::spawn_blocking(move || store.owners_of(table)).await.map_err(Error::internal)??;
         for owner in owners {
             control.check()?;
-            files += self.remove_cold(table, name, &owner).await?;
+            let (name, storage) = (name.clone(), storage.clone());
+            files += self.remove_cold(&ColdFiles { table, name, storage, owner }).await?;
         }
         self.erase(EraseScope::Table(table), &mut keys, control).await?;
         // At sync, and behind the removals in the journal: so these are durable as well, and then nothing is owed.
@@ -46,7 +50,7 @@ impl Bodies {
         let catalog = self.catalog.current();
         for table in catalog.tables().filter(|table| table.kind == TableKind::User) {
             let key = PartitionKey { table: table.id, owner: Owner::User(user.clone()) };
-            files += self.remove_cold(table.id, &table.name, &key.owner).await?;
+            files += self.remove_cold(&ColdFiles::of(table, &key.owner)).await?;
             self.erase(EraseScope::Partition(key), &mut keys, control).await?;
         }
         self.auth.finish_erasure(user.clone(), generation).await?;

@@ -15,7 +15,7 @@ use crate::actors::ColdSwap;
 use crate::actors::jobs::{JobControl, JobDone};
 use crate::error::{Error, Result};
 use crate::jobs::is_due;
-use crate::model::{Durability, HotStats, Owner, PartitionKey, Seq, TableId, TableMeta, TableName};
+use crate::model::{Durability, HotStats, Owner, PartitionKey, Seq, StorageId, TableId, TableMeta, TableName};
 use crate::storage::cold_store::TEMPORARY;
 use crate::storage::manifest::MANIFEST_FILE;
 use crate::storage::segment::{
@@ -94,14 +94,14 @@ impl Bodies {
         let key = PartitionKey { table: table.id, owner: owner.clone() };
         let head = view.head(&key)?;
         let before = view.manifest(&key)?.unwrap_or_default();
-        self.remove_orphans(table.id, &table.name, owner, &before).await?;
+        self.remove_orphans(table, owner, &before).await?;
         let written = self.write_segments(table, owner, (before.flushed_up_to, head), view, control).await?;
         let Written { drafts, seqs } = written;
         let rows = seqs.len() as u64;
         let mut added = Vec::with_capacity(drafts.len());
         let mut rest = seqs.as_slice();
         for draft in drafts {
-            let entry = self.publish(draft).await?;
+            let entry = self.publish(&table.storage, draft).await?;
             let (own, behind) = rest.split_at_checked(entry.meta.rows as usize).unwrap_or((rest, &[]));
             added.push((Arc::new(entry), Arc::from(own)));
             rest = behind;
@@ -112,7 +112,7 @@ impl Bodies {
         if let Err(error) = change.commit(swap).await {
             // After a failed commit nobody knows what the disk has: recovery decides, and these stay.
             if !matches!(error, Error::StorageUnavailable) {
-                self.remove_files(&paths).await;
+                self.remove_files(&table.storage, &paths).await;
             }
             return Err(error);
         }
@@ -135,17 +135,18 @@ impl Bodies {
         let spec = SegmentSpec {
             table: table.clone(),
             owner: owner.clone(),
-            folder: self.store.cold().folder(&table.name, owner),
+            folder: self.store.cold().folder(&table.storage, &table.name, owner)?,
             compression: table.compression,
             target: SegmentTarget::default(),
             now_ms: self.clock.now_ms(),
         };
-        let (cold, ids, clock) = (self.store.cold().clone(), self.ids.clone(), self.clock.clone());
+        let store = self.store.cold().store(&table.storage)?;
+        let (ids, clock) = (self.ids.clone(), self.clock.clone());
         let cancelled = control.cancelled();
         let write = move || {
             let mut next_id = || SegmentId(ids.snowflake(clock.now_us()).unsigned_abs());
             let key = PartitionKey { table: spec.table.id, owner: spec.owner.clone() };
-            let mut writer = SegmentWriter::new(cold.store(), spec, &mut next_id);
+            let mut writer = SegmentWriter::new(&store, spec, &mut next_id);
             let mut seqs = Vec::new();
             for row in view.hot_scan(&key, range.0.after()..=range.1, Order::Ascending) {
                 let row = row?;
@@ -160,8 +161,8 @@ impl Bodies {
         tokio::task::spawn_blocking(write).await.map_err(Error::internal)?
     }
 
-    async fn publish(&self, draft: DraftSegment) -> Result<SegmentEntry> {
-        let store = self.store.cold().store().clone();
+    async fn publish(&self, storage: &StorageId, draft: DraftSegment) -> Result<SegmentEntry> {
+        let store = self.store.cold().store(storage)?;
         // In a folder it blocks on fsyncs.
         let publish = move || tokio::runtime::Handle::current().block_on(draft.publish(&store));
         tokio::task::spawn_blocking(publish).await.map_err(Error::internal)?
@@ -169,13 +170,12 @@ impl Bodies {
 
     /// For people and other tools: nothing depends on it.
     async fn write_manifest_copy(&self, table: &TableMeta, owner: &Owner, key: &PartitionKey) {
-        let folder = self.store.cold().folder(&table.name, owner);
-        let written = match self.store.read_view().manifest(key) {
-            Ok(Some(manifest)) => manifest.write_copy(self.store.cold().store(), &folder, table, owner).await,
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
+        let write = async || {
+            let Some(manifest) = self.store.read_view().manifest(key)? else { return Ok(()) };
+            let folder = self.store.cold().folder(&table.storage, &table.name, owner)?;
+            manifest.write_copy(&*self.store.cold().store(&table.storage)?, &folder, table, owner).await
         };
-        if let Err(error) = written {
+        if let Err(error) = write().await {
             tracing::warn!(table = %table.name, %error, "manifest.json is old: it can not be written");
         }
     }
@@ -204,21 +204,16 @@ impl Bodies {
 
     /// Removes what a flush left that did not get to its commit: files of this table that the manifest does not name.
     /// Nobody else writes into the partition's folder meanwhile.
-    async fn remove_orphans(
-        &self,
-        table: TableId,
-        name: &TableName,
-        owner: &Owner,
-        manifest: &PartitionManifest,
-    ) -> Result<()> {
+    async fn remove_orphans(&self, table: &TableMeta, owner: &Owner, manifest: &PartitionManifest) -> Result<()> {
+        let store = self.store.cold().store(&table.storage)?;
         let known = |id: SegmentId| manifest.segments().iter().any(|segment| segment.meta.id == id);
-        for path in self.files_of(table, name, owner).await? {
+        for path in self.files_of(&ColdFiles::of(table, owner)).await? {
             let file = path.rsplit('/').next().unwrap_or(&path);
             match parse_file_name(file.strip_suffix(TEMPORARY).unwrap_or(file)) {
                 Some((_, id)) if known(id) => {}
                 _ => {
                     tracing::info!(path, "removed a file that no manifest names");
-                    self.store.cold().store().remove(&path).await?;
+                    store.remove(&path).await?;
                 }
             }
         }
@@ -227,41 +222,59 @@ impl Bodies {
 
     /// The table's own files in a partition's folder, those on their way included: another table of the same name may
     /// have had it before.
-    async fn files_of(&self, table: TableId, name: &TableName, owner: &Owner) -> Result<Vec<String>> {
-        let folder = self.store.cold().folder(name, owner);
-        let files: Vec<_> = self.store.cold().store().list(&folder).try_collect().await?;
+    async fn files_of(&self, files: &ColdFiles) -> Result<Vec<String>> {
+        let folder = self.store.cold().folder(&files.storage, &files.name, &files.owner)?;
+        let found: Vec<_> = self.store.cold().store(&files.storage)?.list(&folder).try_collect().await?;
         let own = |path: &String| {
             let file = path.strip_prefix(&folder).and_then(|rest| rest.strip_prefix('/')).unwrap_or_default();
-            parse_file_name(file.strip_suffix(TEMPORARY).unwrap_or(file)).is_some_and(|(of, _)| of == table)
+            parse_file_name(file.strip_suffix(TEMPORARY).unwrap_or(file)).is_some_and(|(of, _)| of == files.table)
         };
-        Ok(files.into_iter().map(|file| file.path).filter(own).collect())
+        Ok(found.into_iter().map(|file| file.path).filter(own).collect())
     }
 
-    async fn remove_files(&self, paths: &[String]) {
+    async fn remove_files(&self, storage: &StorageId, paths: &[String]) {
         for path in paths {
-            if let Err(error) = self.store.cold().store().remove(path).await {
+            let removed = match self.store.cold().store(storage) {
+                Ok(store) => store.remove(path).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = removed {
                 tracing::warn!(path, %error, "a file that nobody needs can not be removed now");
             }
         }
     }
 
     /// Removes all files of a partition, and its folder where nothing is left in it.
-    pub(super) async fn remove_cold(&self, table: TableId, name: &TableName, owner: &Owner) -> Result<usize> {
-        let store = self.store.cold().store();
-        let files = self.files_of(table, name, owner).await?;
-        for path in &files {
+    pub(super) async fn remove_cold(&self, files: &ColdFiles) -> Result<usize> {
+        let store = self.store.cold().store(&files.storage)?;
+        let paths = self.files_of(files).await?;
+        for path in &paths {
             store.remove(path).await?;
         }
-        let folder = self.store.cold().folder(name, owner);
+        let folder = self.store.cold().folder(&files.storage, &files.name, &files.owner)?;
         let copy = format!("{folder}/{MANIFEST_FILE}");
         let of_table = |text: &[u8]| {
             let copy: serde_json::Value = serde_json::from_slice(text).unwrap_or_default();
-            copy["table_id"] == serde_json::json!(table)
+            copy["table_id"] == serde_json::json!(files.table)
         };
         if store.content(&copy).await?.is_some_and(|text| of_table(&text)) {
             store.remove(&copy).await?;
         }
         store.remove_empty_folders(&folder);
-        Ok(files.len())
+        Ok(paths.len())
+    }
+}
+
+/// Whose files, and where.
+pub(super) struct ColdFiles {
+    pub table: TableId,
+    pub name: TableName,
+    pub storage: StorageId,
+    pub owner: Owner,
+}
+
+impl ColdFiles {
+    pub(super) fn of(table: &TableMeta, owner: &Owner) -> Self {
+        Self { table: table.id, name: table.name.clone(), storage: table.storage.clone(), owner: owner.clone() }
     }
 }

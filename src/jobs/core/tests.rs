@@ -24,7 +24,12 @@ fn config() -> JobsConfig {
 
 fn cleanup(table: u32) -> JobParams {
     let namespace_id = NamespaceName::parse("n").unwrap();
-    JobParams::Cleanup { table_id: TableId(table), namespace_id, table_name: "t".to_owned() }
+    JobParams::Cleanup {
+        table_id: TableId(table),
+        namespace_id,
+        table_name: "t".to_owned(),
+        storage_id: crate::model::StorageId::local(),
+    }
 }
 
 fn of_user(name: &str) -> JobParams {

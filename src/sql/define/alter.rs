@@ -196,9 +196,15 @@ fn set_options(table: &TableMeta, given: &[(String, String)]) -> Result<Step> {
             "The TYPE of a table cannot be altered: its rows belong to other owners".to_owned(),
         ));
     }
-    let TableMeta { access, durability, flush, compression, .. } = *table;
-    let before = Options { access, durability, flush, compression };
-    let Options { access, durability, flush, compression } = before.with(given, table.kind)?;
+    let (access, durability, storage) = (table.access, table.durability, table.storage.clone());
+    let before = Options { access, durability, flush: table.flush, compression: table.compression, storage };
+    let Options { access, durability, flush, compression, storage } = before.clone().with(given, table.kind)?;
+    if storage != before.storage {
+        return Err(Error::Unsupported(format!(
+            "STORAGE_ID of a table cannot be altered yet: its files would have to be moved. {} stays in '{}'",
+            table.name, before.storage
+        )));
+    }
     let mut what = Vec::new();
     if access != before.access {
         what.push(format!("ACCESS_LEVEL is {} now", access.as_str()));

@@ -183,11 +183,13 @@ fn options_are_honoured_or_refused() {
     assert_eq!((table.flush.to_string().as_str(), table.compression), ("rows:9,interval:60", Compression::Snappy));
     let table = define_with("USER", "USE_USER_STORAGE = false").unwrap();
     assert_eq!((table.access, table.durability), (AccessLevel::Private, None));
+    let table = define_with("USER", "STORAGE_ID = 'Archive'").unwrap();
+    assert_eq!(table.storage.as_str(), "archive");
     let refused = [
         ("USER", "ACCESS_LEVEL = 'public'", "Table option 'ACCESS_LEVEL' is for SHARED tables"),
         ("SHARED", "ACCESS_LEVEL = 'most'", "Unknown access level 'most'"),
         ("SHARED", "DURABILITY = 'eventual'", "'eventual' is not a durability level"),
-        ("SHARED", "STORAGE_ID = 's3'", "only 'local' is supported yet"),
+        ("SHARED", "STORAGE_ID = 'a-b'", "Invalid storage name 'a-b'"),
         ("SHARED", "USE_USER_STORAGE = true", "Table option 'USE_USER_STORAGE' is for USER tables"),
         ("USER", "USE_USER_STORAGE = true", "Table option 'USE_USER_STORAGE' is not supported yet"),
         ("USER", "FLUSH_POLICY = 'rows:0'", "'rows:0' is no flush policy: write 'rows:N'"),

@@ -54,6 +54,7 @@ fn table(id: u32, name: &str, kind: TableKind, access: AccessLevel, columns: &[(
         durability: None,
         flush: Default::default(),
         compression: Default::default(),
+        storage: crate::model::StorageId::local(),
         schema_version: 1,
         created_at: NOW_US,
         updated_at: NOW_US,

@@ -51,7 +51,7 @@ pub(super) fn other_object(verb: &str, words: &[String]) -> Option<Error> {
         "MATERIALIZED" => not_yet(format!("{verb} MATERIALIZED VIEW")),
         "UNIQUE" if words.next() == Some("INDEX") => not_yet(format!("{verb} UNIQUE INDEX")),
         "VECTOR" if words.next() == Some("INDEX") => not_yet(format!("{verb} VECTOR INDEX")),
-        object @ ("VIEW" | "INDEX" | "STORAGE" | "TOPIC" | "FUNCTION" | "TRIGGER" | "SEQUENCE" | "TYPE" | "DOMAIN"
+        object @ ("VIEW" | "INDEX" | "TOPIC" | "FUNCTION" | "TRIGGER" | "SEQUENCE" | "TYPE" | "DOMAIN"
         | "PROCEDURE" | "EXTENSION" | "POLICY" | "MACRO") => not_yet(format!("{verb} {object}")),
         object @ ("SCHEMA" | "DATABASE" | "CATALOG") => never(format!("{verb} {object}"), "use NAMESPACE"),
         object @ ("ROLE" | "GROUP") => never(format!("{verb} {object}"), "a user has one of five fixed roles"),
@@ -86,11 +86,19 @@ pub(super) fn alteration(words: &[String]) -> Option<Error> {
     })
 }
 
+/// `STORAGE` followed by these words.
+pub(super) fn of_storage(words: &[String]) -> Option<Error> {
+    match words.first()?.as_str() {
+        verb @ "COMPACT" => Some(not_yet(format!("STORAGE {verb}"))),
+        _ => None,
+    }
+}
+
 /// `SHOW` followed by these words.
 pub(super) fn show(words: &[String]) -> Option<Error> {
     match words.first()?.as_str() {
-        object @ ("STATS" | "STORAGES" | "EXPORT" | "TOPICS" | "USERS" | "VIEWS" | "INDEXES" | "JOBS" | "ALL"
-        | "FUNCTIONS" | "CREATE" | "VARIABLES") => Some(not_yet(format!("SHOW {object}"))),
+        object @ ("STATS" | "EXPORT" | "TOPICS" | "USERS" | "VIEWS" | "INDEXES" | "JOBS" | "ALL" | "FUNCTIONS"
+        | "CREATE" | "VARIABLES") => Some(not_yet(format!("SHOW {object}"))),
         object @ ("DATABASES" | "SCHEMAS") => Some(never(format!("SHOW {object}"), "use SHOW NAMESPACES")),
         _ => None,
     }

@@ -3,7 +3,7 @@
 //! Lines and columns count from 1, columns in characters.
 
 use datafusion::sql::sqlparser::parser::ParserError;
-use datafusion::sql::sqlparser::tokenizer::{Location, TokenWithSpan};
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 
 use crate::error::Error;
 
@@ -64,6 +64,14 @@ impl<'a> Source<'a> {
         syntax(format!("Expected: {expected}, found: {}", found.token), place)
     }
 
+    /// [`Source::expected`] where a secret may stand: a quoted text is not repeated.
+    pub(super) fn expected_near_secret(&self, expected: &str, found: &TokenWithSpan) -> Error {
+        match is_quoted(&found.token) {
+            true => syntax(format!("Expected: {expected}, found: a quoted text"), found.span.start),
+            false => self.expected(expected, found),
+        }
+    }
+
     /// sqlparser's error, with its place out of the text and into the error. `at`: the place where it has none.
     pub(super) fn fault(&self, error: ParserError, at: Location) -> Error {
         let message = match error {
@@ -78,6 +86,14 @@ impl<'a> Source<'a> {
         }
         let place = if message.ends_with("found: EOF") || at.line == 0 { self.end() } else { at };
         syntax(message, place)
+    }
+}
+
+/// In whatever quotes: they are `'`, `"`, a backtick or `$`, with a letter in front of some.
+pub(super) fn is_quoted(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => word.quote_style.is_some(),
+        other => other.to_string().contains(['\'', '"', '`', '$']),
     }
 }
 

@@ -65,6 +65,9 @@ impl StatementParser<'_> {
         if self.accept_word("NAMESPACES") {
             return Ok(Statement::ShowNamespaces);
         }
+        if self.accept_word("STORAGES") {
+            return Ok(Statement::ShowStorages);
+        }
         if self.accept_word("TABLES") {
             let mut namespace = None;
             if self.accept_word("IN") || self.accept_word("FROM") {
@@ -86,7 +89,7 @@ impl StatementParser<'_> {
         }
         match refused::show(&self.peek_words()) {
             Some(error) => Err(error),
-            None => Err(self.expected("NAMESPACES, TABLES or COLUMNS")),
+            None => Err(self.expected("NAMESPACES, TABLES, COLUMNS or STORAGES")),
         }
     }
 

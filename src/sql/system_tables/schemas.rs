@@ -5,7 +5,6 @@ use std::sync::Arc;
 use datafusion::common::ScalarValue;
 
 use super::{Column, boolean, int, micros, null, table_options, text, time, words};
-use crate::model::schema::LOCAL_STORAGE;
 use crate::model::{SchemaVersion, TableKind, TableMeta};
 
 pub(super) struct SchemaRow {
@@ -55,6 +54,6 @@ pub(super) const SCHEMAS: &[Column<SchemaRow>] = &[
         words(shared.then(|| r.version.access.as_str()))
     })),
     boolean("is_latest", |r| (r.version.version == r.table.schema_version).into()),
-    null(text("storage_id", |_| words(Some(LOCAL_STORAGE)))),
+    null(text("storage_id", |r| words(Some(r.table.storage.as_str())))),
     null(boolean("use_user_storage", |r| ScalarValue::Boolean((r.table.kind == TableKind::User).then_some(false)))),
 ];

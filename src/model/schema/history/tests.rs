@@ -22,6 +22,7 @@ fn table() -> TableMeta {
         durability: None,
         flush: Default::default(),
         compression: Default::default(),
+        storage: crate::model::StorageId::local(),
         schema_version: 1,
         created_at: 5,
         updated_at: 5,

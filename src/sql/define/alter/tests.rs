@@ -161,6 +161,7 @@ fn what_cannot_be_is_refused() {
         ("ALTER TABLE pairs SET TBLPROPERTIES (TYPE = 'USER')", "The TYPE of a table cannot be altered"),
         ("ALTER TABLE pairs SET TBLPROPERTIES (COLOUR = 'red')", "Unknown table option 'COLOUR'"),
         ("ALTER TABLE pairs SET TBLPROPERTIES (FLUSH_POLICY = 'rows:x')", "'rows:x' is no flush policy"),
+        ("ALTER TABLE pairs SET TBLPROPERTIES (STORAGE_ID = 'archive')", "chat.pairs stays in 'local'"),
     ];
     for (sql, expected) in cases {
         let error = alter(sql).map(|_| ()).unwrap_err().to_string();
