@@ -27,6 +27,7 @@ pub mod store;
 #[cfg(test)]
 pub(crate) mod testing;
 mod varint;
+mod views;
 
 pub use cold::{Cold, ColdLookup};
 pub use cold_store::ColdStore;
@@ -43,3 +44,4 @@ pub use records::{RecordKind, RecordWrite};
 pub use row_codec::BatchBuilder;
 pub use row_scan::{Order, RowScan};
 pub use store::{OpenError, Recovered, Store};
+pub use views::OlderViews;

@@ -83,7 +83,7 @@ impl Database {
             Statement::CreateUser { .. } | Statement::DropUser { .. } => AdminAction::ManageUsers,
             Statement::Explain(_) => AdminAction::Explain,
             Statement::KillLiveQuery { .. } | Statement::KillJob { .. } => AdminAction::Kill,
-            Statement::StorageFlush(_) => AdminAction::FlushAndCompact,
+            Statement::MaintainStorage { .. } => AdminAction::FlushAndCompact,
             Statement::CreateStorage(_)
             | Statement::AlterStorage(_)
             | Statement::DropStorage { .. }
@@ -172,7 +172,7 @@ impl Database {
             Statement::SubscribeTo(subscribe) => self.subscribe_to(scope, subscribe).map(Outcome::Rows),
             Statement::KillLiveQuery { live_id } => self.kill_live_query(live_id),
             Statement::KillJob { job_id } => self.kill_job(scope, job_id).await,
-            Statement::StorageFlush(what) => self.storage_flush(scope, what).await,
+            Statement::MaintainStorage { work, scope: what } => self.maintain_storage(scope, *work, what).await,
             Statement::CreateStorage(create) => self.create_storage(create).await,
             Statement::AlterStorage(alter) => self.alter_storage(alter).await,
             Statement::DropStorage { id, if_exists } => self.drop_storage(id, *if_exists).await,

@@ -6,8 +6,11 @@
 //! [`erase`]. A body takes bounded steps, asks `control.check()` between them, blocks in `spawn_blocking` only, and is
 //! written so that a kill -9 between any two lines leaves what a new try can go on with.
 
+mod compact;
 mod erase;
 mod flush;
+
+pub(super) use compact::next_merge_of;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -54,6 +57,7 @@ impl JobBodies for Bodies {
     async fn run(&self, params: &JobParams, control: &JobControl) -> Result<JobDone> {
         match params {
             JobParams::Flush { table_id, forced, .. } => self.flush_table(*table_id, *forced, control).await,
+            JobParams::Compact { table_id, .. } => self.compact_table(*table_id, control).await,
             JobParams::Cleanup { table_id, namespace_id, table_name, storage_id } => {
                 let name = TableName::new(namespace_id.clone(), table_name).map_err(Error::internal)?;
                 let dropped = DroppedTable { id: *table_id, name, storage: storage_id.clone() };
@@ -75,6 +79,15 @@ pub(super) fn stored(store: &Store) -> Result<Vec<Job>> {
         Job::decode(value).inspect_err(|error| tracing::error!(job = id, ?error, "a job's record is not readable")).ok()
     };
     Ok(records.iter().filter_map(decode).collect())
+}
+
+/// The job that compacts a table.
+pub(super) fn compaction_of(table: &TableMeta) -> JobParams {
+    JobParams::Compact {
+        table_id: table.id,
+        namespace_id: table.name.namespace().clone(),
+        table_name: table.name.table().to_owned(),
+    }
 }
 
 /// The job that flushes a table.

@@ -11,6 +11,8 @@ use crate::model::{NamespaceName, StorageId, TableId, UserId};
 pub enum JobKind {
     /// Writes what is hot of a table into segments.
     Flush,
+    /// Merges a table's segments, and drops rows that were replaced.
+    Compact,
     /// Removes the keys of a dropped table.
     Cleanup,
     /// Erases the mailbox of a dropped user.
@@ -22,7 +24,17 @@ pub enum JobKind {
 #[serde(tag = "job_type", content = "parameters", rename_all = "snake_case")]
 pub enum JobParams {
     /// `forced`: also partitions that are not worth a file.
-    Flush { table_id: TableId, namespace_id: NamespaceName, table_name: String, forced: bool },
+    Flush {
+        table_id: TableId,
+        namespace_id: NamespaceName,
+        table_name: String,
+        forced: bool,
+    },
+    Compact {
+        table_id: TableId,
+        namespace_id: NamespaceName,
+        table_name: String,
+    },
     /// The name is the one that the table had: another may have it by now.
     Cleanup {
         table_id: TableId,
@@ -33,16 +45,20 @@ pub enum JobParams {
         storage_id: StorageId,
     },
     /// The generation tells apart the holders that a name has had.
-    UserCleanup { user_id: UserId, generation: u32 },
+    UserCleanup {
+        user_id: UserId,
+        generation: u32,
+    },
 }
 
 impl JobKind {
-    pub const ALL: &'static [JobKind] = &[JobKind::Flush, JobKind::Cleanup, JobKind::UserCleanup];
+    pub const ALL: &'static [JobKind] = &[JobKind::Flush, JobKind::Compact, JobKind::Cleanup, JobKind::UserCleanup];
 
     /// `job_type` in `system.jobs`.
     pub fn as_str(self) -> &'static str {
         match self {
             JobKind::Flush => "flush",
+            JobKind::Compact => "compact",
             JobKind::Cleanup => "cleanup",
             JobKind::UserCleanup => "user_cleanup",
         }
@@ -52,6 +68,7 @@ impl JobKind {
     pub fn prefix(self) -> &'static str {
         match self {
             JobKind::Flush => "FL",
+            JobKind::Compact => "CO",
             JobKind::Cleanup => "CL",
             JobKind::UserCleanup => "UC",
         }
@@ -60,14 +77,14 @@ impl JobKind {
     /// May its body begin anew after it was cut off at any point?
     pub fn is_resumable(self) -> bool {
         match self {
-            JobKind::Flush | JobKind::Cleanup | JobKind::UserCleanup => true,
+            JobKind::Flush | JobKind::Compact | JobKind::Cleanup | JobKind::UserCleanup => true,
         }
     }
 
     /// Higher goes first.
     pub fn priority(self) -> i32 {
         match self {
-            JobKind::Flush | JobKind::Cleanup => 0,
+            JobKind::Flush | JobKind::Compact | JobKind::Cleanup => 0,
             // Somebody may wait for the name.
             JobKind::UserCleanup => 10,
         }
@@ -78,6 +95,7 @@ impl JobParams {
     pub fn kind(&self) -> JobKind {
         match self {
             JobParams::Flush { .. } => JobKind::Flush,
+            JobParams::Compact { .. } => JobKind::Compact,
             JobParams::Cleanup { .. } => JobKind::Cleanup,
             JobParams::UserCleanup { .. } => JobKind::UserCleanup,
         }
@@ -87,7 +105,9 @@ impl JobParams {
     pub fn idempotency_key(&self) -> String {
         let kind = self.kind().as_str();
         match self {
-            JobParams::Flush { table_id, .. } | JobParams::Cleanup { table_id, .. } => format!("{kind}:{table_id}"),
+            JobParams::Flush { table_id, .. }
+            | JobParams::Compact { table_id, .. }
+            | JobParams::Cleanup { table_id, .. } => format!("{kind}:{table_id}"),
             JobParams::UserCleanup { user_id, generation } => format!("{kind}:{generation}:{user_id}"),
         }
     }

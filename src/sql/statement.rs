@@ -78,7 +78,11 @@ pub enum Statement {
     /// Of a query only.
     Explain(Box<ast::Statement>),
     SubscribeTo(SubscribeTo),
-    StorageFlush(FlushScope),
+    /// STORAGE FLUSH and STORAGE COMPACT.
+    MaintainStorage {
+        work: ColdWork,
+        scope: ColdScope,
+    },
     KillLiveQuery {
         live_id: String,
     },
@@ -123,9 +127,15 @@ impl Insert {
     }
 }
 
-/// What STORAGE FLUSH is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColdWork {
+    Flush,
+    Compact,
+}
+
+/// Which tables' cold rows a statement is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FlushScope {
+pub enum ColdScope {
     Table(TableRef),
     /// All tables of a namespace; `None`: of the request's.
     Namespace(Option<NamespaceName>),

@@ -19,6 +19,7 @@ use super::row_block::{self, RowValue};
 use super::row_scan::{Order, RowScan, ordered};
 use super::segment::{SegmentEntry, SegmentId, SegmentScan};
 use super::store::{Keyspaces, storage_error};
+use super::views::Moment;
 use crate::error::{Error, Result};
 use crate::model::{Owner, PartitionKey, PkBytes, RowPlace, Seq, StoredRow, TableId, TableMeta, UserId};
 
@@ -26,6 +27,8 @@ use crate::model::{Owner, PartitionKey, PkBytes, RowPlace, Seq, StoredRow, Table
 #[derive(Clone)]
 pub struct ReadView {
     snapshot: Snapshot,
+    /// While it is held, files that it may name stay.
+    _moment: Arc<Moment>,
     keyspaces: Arc<Keyspaces>,
     cold: Arc<Cold>,
     hidden: Arc<HashSet<UserId>>,
@@ -48,12 +51,12 @@ impl std::fmt::Debug for ReadView {
 impl ReadView {
     /// The feed leaves out the rows of `hidden` owners.
     pub(super) fn new(
-        snapshot: Snapshot,
+        (snapshot, moment): (Snapshot, Arc<Moment>),
         keyspaces: Arc<Keyspaces>,
         cold: Arc<Cold>,
         hidden: Arc<HashSet<UserId>>,
     ) -> Self {
-        Self { snapshot, keyspaces, cold, hidden }
+        Self { snapshot, _moment: moment, keyspaces, cold, hidden }
     }
 
     /// The live row with this key, as far as it is known without opening a file.

@@ -18,6 +18,7 @@ use super::hot_stats;
 use super::keys;
 use super::read_view::ReadView;
 use super::records::RecordKind;
+use super::views::{OlderViews, Views};
 use crate::error::{Error, Result};
 use crate::model::{HotStats, Owner, PartitionKey, PkBytes, TableId, UserId};
 
@@ -43,6 +44,7 @@ pub struct Store {
     db: fjall::Database,
     keyspaces: Arc<Keyspaces>,
     cold: Arc<Cold>,
+    views: Views,
     journal_folder: PathBuf,
     mark_path: PathBuf,
     /// Dropped users whose rows are still there: no feed shows them.
@@ -116,7 +118,15 @@ impl Store {
         });
         let cold = Cold::new(cache_bytes);
         let mark_path = data.join("commits.mark");
-        let store = Store { db, keyspaces, cold: Arc::new(cold), journal_folder, mark_path, hidden: RwLock::default() };
+        let store = Store {
+            db,
+            keyspaces,
+            cold: Arc::new(cold),
+            views: Views::default(),
+            journal_folder,
+            mark_path,
+            hidden: RwLock::default(),
+        };
         store.check_format(data)?;
         let recovered = store.recover(data)?;
         Ok((Arc::new(store), recovered))
@@ -160,8 +170,18 @@ impl Store {
     /// The moment now.
     pub fn read_view(&self) -> ReadView {
         // In this order: who is shown again before they write is not hidden in a view that has what they wrote.
+        let moment = self.views.enter();
         let snapshot = self.db.snapshot();
-        ReadView::new(snapshot, self.keyspaces.clone(), self.cold.clone(), self.hidden())
+        ReadView::new((snapshot, moment), self.keyspaces.clone(), self.cold.clone(), self.hidden())
+    }
+
+    /// The views that are open now: they may read files that are in no manifest any more.
+    pub fn views_until_now(&self) -> OlderViews {
+        self.views.until_now()
+    }
+
+    pub fn views_are_closed(&self, older: OlderViews) -> bool {
+        self.views.are_closed(older)
     }
 
     pub fn cold(&self) -> &Arc<Cold> {

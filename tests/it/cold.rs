@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -30,12 +31,20 @@ fn text(cell: &Value) -> &str {
 
 /// Flushes the table and waits for it; says what became of it.
 fn flush(server: &Server, table: &str) -> String {
+    work(server, &format!("STORAGE FLUSH TABLE {table}"))
+}
+
+fn compact(server: &Server, table: &str) -> String {
+    work(server, &format!("STORAGE COMPACT TABLE {table}"))
+}
+
+fn work(server: &Server, statement: &str) -> String {
     let mut admin = server.log_in("admin");
-    let message = admin.sql(&format!("STORAGE FLUSH TABLE {table}"))[0]["message"].take();
+    let message = admin.sql(statement)[0]["message"].take();
     let Some((_, job)) = text(&message).split_once("Job ID: ") else { return text(&message).to_owned() };
     let sql = format!("SELECT status, message FROM system.jobs WHERE job_id = '{job}'");
     let open = ["new", "queued", "running", "retrying"];
-    eventually("the flush ends", || {
+    eventually("the job ends", || {
         let row = admin.rows(&sql)[0].take();
         (!open.contains(&text(&row[0]))).then(|| format!("{} {}", text(&row[0]), row[1]))
     })
@@ -148,6 +157,16 @@ fn no_answer_changes_when_rows_become_cold() {
             assert!(flushed.starts_with("completed"), "{flushed}");
         }
         let cold = ask(&server);
+        let mut compacted = None;
+        if round >= 2 {
+            for table in ["c.mail", "c.board"] {
+                let done = compact(&server, table);
+                assert!(done.starts_with("completed"), "{done}");
+                let again = compact(&server, table);
+                assert!(again.starts_with("Storage compaction skipped"), "{again}");
+            }
+            compacted = Some(ask(&server));
+        }
         if round % 2 == 1 {
             server.kill();
             server = Server::start_over(&data, BY_HAND);
@@ -156,6 +175,9 @@ fn no_answer_changes_when_rows_become_cold() {
         for (place, ((user, table), model)) in places.iter().zip(&models).enumerate() {
             assert_same("flushed", &asked[place], &hot[place], &cold[place]);
             assert_same("once more", &asked[place], &hot[place], &again[place]);
+            if let Some(compacted) = &compacted {
+                assert_same("compacted", &asked[place], &hot[place], &compacted[place]);
+            }
             assert_holds(&mut server.log_in(user), table, model);
         }
         assert!(flush(&server, "c.mail").starts_with("Storage flush skipped"), "nothing is hot");
@@ -165,7 +187,9 @@ fn no_answer_changes_when_rows_become_cold() {
     let scopes: Vec<&str> = segments.as_array().unwrap().iter().map(|row| text(&row[0])).collect();
     assert_eq!(scopes, ["shared", "ann", "ben"]);
     let manifest: Value = serde_json::from_str(text(&segments[1][1])).unwrap();
-    assert_eq!(manifest["segments"].as_array().unwrap().len(), 4);
+    assert_eq!(manifest["segments"].as_array().unwrap().len(), 1, "what four flushes wrote was merged");
+    assert_eq!(manifest["segments"][0]["deleted_rows"], 0);
+    assert_eq!(files(&data).len(), 3, "merged files are gone");
     assert_eq!(admin.rows("SHOW MANIFEST").as_array().unwrap().len(), 3);
 }
 
@@ -207,6 +231,8 @@ fn a_resume_crosses_the_seam() {
     say(&mut clients, 10);
     clients[0].sql("UPDATE c.mail SET v = 'after' WHERE id = 5; DELETE FROM c.mail WHERE id = 7");
     flush(&server, "c.mail");
+    // Of each mailbox two segments with rows that were replaced become one.
+    assert!(compact(&server, "c.mail").starts_with("completed"));
     say(&mut clients, 10);
     // What is there, in order, tombstones included: what a resume from the beginning has to tell.
     let there = "FROM c.mail WHERE _deleted IN (TRUE, FALSE) ORDER BY _seq";
@@ -231,6 +257,61 @@ fn a_resume_crosses_the_seam() {
             assert_eq!(changes(&mut socket, wanted.len()), wanted, "{sql} from {from}");
         }
     }
+}
+
+/// Writers of one mailbox, each of keys of its own, while its rows become cold and move within the cold half all the time.
+#[test]
+fn writes_go_on_while_rows_become_cold() {
+    let server = Server::start(BY_HAND);
+    let mut admin = server.set_up();
+    admin.sql("CREATE NAMESPACE c; CREATE USER TABLE c.mail (id BIGINT PRIMARY KEY, v TEXT, n INT)");
+    server.new_user(&mut admin, "ann", "user");
+    let seed = Random::seed("beside");
+    let done = AtomicBool::new(false);
+    let models: Vec<Model> = std::thread::scope(|threads| {
+        let writer = |part: i64| {
+            let (server, done) = (&server, &done);
+            threads.spawn(move || {
+                let mut client = server.log_in("ann");
+                let mut random = Random::new(seed + part as u64);
+                let mut model = Model::new();
+                let base = part * 1_000;
+                for turn in 0..400 {
+                    let id = base + random.within(0..60) as i64;
+                    let there = model.contains_key(&id);
+                    match random.within(0..5) {
+                        0 if there => {
+                            client.sql(&format!("DELETE FROM c.mail WHERE id = {id}"));
+                            model.remove(&id);
+                        }
+                        _ if there => {
+                            client.sql(&format!("UPDATE c.mail SET n = {turn} WHERE id = {id}"));
+                            model.entry(id).and_modify(|row| row.1 = Some(turn));
+                        }
+                        _ => {
+                            client.sql(&format!("INSERT INTO c.mail VALUES ({id}, 'v', {turn})"));
+                            model.insert(id, ("v".to_owned(), Some(turn)));
+                        }
+                    }
+                }
+                done.store(true, Ordering::Release);
+                model
+            })
+        };
+        let writers: Vec<_> = (0..4).map(writer).collect();
+        let mut flushes = 0;
+        while !done.load(Ordering::Acquire) {
+            flushes += usize::from(flush(&server, "c.mail").starts_with("completed"));
+            compact(&server, "c.mail");
+        }
+        assert!(flushes > 3, "{flushes} flushes beside the writes");
+        writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+    });
+    let model: Model = models.into_iter().flatten().collect();
+    assert_holds(&mut server.log_in("ann"), "c.mail", &model);
+    flush(&server, "c.mail");
+    compact(&server, "c.mail");
+    assert_holds(&mut server.log_in("ann"), "c.mail", &model);
 }
 
 /// Files of segments in a data folder, and those on their way.
@@ -266,6 +347,9 @@ fn a_flush_that_is_killed_anywhere_loses_nothing_and_leaves_nothing() {
         admin.sql(&format!("INSERT INTO c.t SELECT value, 'row ' || value FROM generate_series({from}, {to})"));
         rows = to;
         admin.sql("STORAGE FLUSH TABLE c.t");
+        if random.one_in(2) {
+            admin.sql("STORAGE COMPACT TABLE c.t");
+        }
         // Some rows change while the flush is at work.
         admin.sql(&format!("UPDATE c.t SET v = 'new' WHERE id = {from}; UPDATE c.t SET v = 'new' WHERE id = {to}"));
         std::thread::sleep(Duration::from_micros(random.within(0..120_000)));

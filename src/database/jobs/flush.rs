@@ -11,8 +11,8 @@ use std::sync::Arc;
 use futures_util::TryStreamExt;
 
 use super::Bodies;
-use crate::actors::ColdSwap;
 use crate::actors::jobs::{JobControl, JobDone};
+use crate::actors::{ColdChange, ColdSwap};
 use crate::error::{Error, Result};
 use crate::jobs::is_due;
 use crate::model::{Durability, HotStats, Owner, PartitionKey, Seq, StorageId, TableId, TableMeta, TableName};
@@ -27,21 +27,21 @@ use crate::storage::{CommitEntry, Order, PartitionManifest, ReadView};
 const STEP: usize = 1_000;
 
 /// Rows written between two looks at whether the job is to go on.
-const CHECK_EVERY: usize = 4_096;
+pub(super) const CHECK_EVERY: usize = 4_096;
 
 /// What a flush has written.
-struct Written {
-    drafts: Vec<DraftSegment>,
+pub(super) struct Written {
+    pub drafts: Vec<DraftSegment>,
     /// Of all rows, in their order.
-    seqs: Vec<Seq>,
+    pub seqs: Vec<Seq>,
 }
 
 /// How much a flush of a table did.
 #[derive(Default)]
-struct Tally {
-    partitions: usize,
-    rows: u64,
-    bytes: u64,
+pub(super) struct Tally {
+    pub partitions: usize,
+    pub rows: u64,
+    pub bytes: u64,
 }
 
 impl Bodies {
@@ -64,6 +64,7 @@ impl Bodies {
         for owner in due.await.map_err(Error::internal)?? {
             control.check()?;
             self.flush_partition(&table, &owner, &mut tally, control).await?;
+            self.compact_partition(&table, &owner, false, &mut Tally::default(), control).await?;
             control.say(|| format!("{} partitions flushed so far", tally.partitions));
         }
         if tally.partitions == 0 {
@@ -74,7 +75,7 @@ impl Bodies {
     }
 
     /// Does a dropped user's mailbox stand in the owner's name? It is left as it is.
-    fn is_leaving(&self, owner: &Owner) -> bool {
+    pub(super) fn is_leaving(&self, owner: &Owner) -> bool {
         matches!(owner, Owner::User(user) if self.auth.leaving(user).is_some())
     }
 
@@ -96,8 +97,24 @@ impl Bodies {
         let before = view.manifest(&key)?.unwrap_or_default();
         self.remove_orphans(table, owner, &before).await?;
         let written = self.write_segments(table, owner, (before.flushed_up_to, head), view, control).await?;
+        let (rows, bytes) = self.swap(table, change, written, head, Vec::new()).await?;
+        tally.partitions += 1;
+        tally.rows += rows;
+        tally.bytes += bytes;
+        self.write_manifest_copy(table, owner, &key).await;
+        self.forget_hot(key, head, control).await
+    }
+
+    /// Puts new segments into their places, and into the manifest instead of `removed`; answers with their rows and bytes.
+    pub(super) async fn swap(
+        &self,
+        table: &TableMeta,
+        change: ColdChange,
+        written: Written,
+        flushed_up_to: Seq,
+        removed: Vec<Arc<SegmentEntry>>,
+    ) -> Result<(u64, u64)> {
         let Written { drafts, seqs } = written;
-        let rows = seqs.len() as u64;
         let mut added = Vec::with_capacity(drafts.len());
         let mut rest = seqs.as_slice();
         for draft in drafts {
@@ -107,20 +124,31 @@ impl Bodies {
             rest = behind;
         }
         let paths: Vec<String> = added.iter().map(|(segment, _)| segment.meta.path.clone()).collect();
-        let bytes: u64 = added.iter().map(|(segment, _)| segment.meta.bytes).sum();
-        let swap = ColdSwap { flushed_up_to: head, added, removed: Vec::new() };
-        if let Err(error) = change.commit(swap).await {
+        let bytes = added.iter().map(|(segment, _)| segment.meta.bytes).sum();
+        if let Err(error) = change.commit(ColdSwap { flushed_up_to, added, removed }).await {
             // After a failed commit nobody knows what the disk has: recovery decides, and these stay.
             if !matches!(error, Error::StorageUnavailable) {
                 self.remove_files(&table.storage, &paths).await;
             }
             return Err(error);
         }
-        tally.partitions += 1;
-        tally.rows += rows;
-        tally.bytes += bytes;
-        self.write_manifest_copy(table, owner, &key).await;
-        self.forget_hot(key, head, control).await
+        Ok((seqs.len() as u64, bytes))
+    }
+
+    pub(super) fn segment_spec(&self, table: &Arc<TableMeta>, owner: &Owner) -> Result<SegmentSpec> {
+        Ok(SegmentSpec {
+            table: table.clone(),
+            owner: owner.clone(),
+            folder: self.store.cold().folder(&table.storage, &table.name, owner)?,
+            compression: table.compression,
+            target: SegmentTarget::default(),
+            now_ms: self.clock.now_ms(),
+        })
+    }
+
+    pub(super) fn segment_ids(&self) -> impl FnMut() -> SegmentId + Send + use<> {
+        let (ids, clock) = (self.ids.clone(), self.clock.clone());
+        move || SegmentId(ids.snowflake(clock.now_us()).unsigned_abs())
     }
 
     /// Writes what is hot above `range.0` up to `range.1`.
@@ -132,19 +160,11 @@ impl Bodies {
         view: ReadView,
         control: &JobControl,
     ) -> Result<Written> {
-        let spec = SegmentSpec {
-            table: table.clone(),
-            owner: owner.clone(),
-            folder: self.store.cold().folder(&table.storage, &table.name, owner)?,
-            compression: table.compression,
-            target: SegmentTarget::default(),
-            now_ms: self.clock.now_ms(),
-        };
+        let spec = self.segment_spec(table, owner)?;
         let store = self.store.cold().store(&table.storage)?;
-        let (ids, clock) = (self.ids.clone(), self.clock.clone());
+        let mut next_id = self.segment_ids();
         let cancelled = control.cancelled();
         let write = move || {
-            let mut next_id = || SegmentId(ids.snowflake(clock.now_us()).unsigned_abs());
             let key = PartitionKey { table: spec.table.id, owner: spec.owner.clone() };
             let mut writer = SegmentWriter::new(&store, spec, &mut next_id);
             let mut seqs = Vec::new();
@@ -169,7 +189,7 @@ impl Bodies {
     }
 
     /// For people and other tools: nothing depends on it.
-    async fn write_manifest_copy(&self, table: &TableMeta, owner: &Owner, key: &PartitionKey) {
+    pub(super) async fn write_manifest_copy(&self, table: &TableMeta, owner: &Owner, key: &PartitionKey) {
         let write = async || {
             let Some(manifest) = self.store.read_view().manifest(key)? else { return Ok(()) };
             let folder = self.store.cold().folder(&table.storage, &table.name, owner)?;
@@ -232,7 +252,7 @@ impl Bodies {
         Ok(found.into_iter().map(|file| file.path).filter(own).collect())
     }
 
-    async fn remove_files(&self, storage: &StorageId, paths: &[String]) {
+    pub(super) async fn remove_files(&self, storage: &StorageId, paths: &[String]) {
         for path in paths {
             let removed = match self.store.cold().store(storage) {
                 Ok(store) => store.remove(path).await,

@@ -86,14 +86,6 @@ pub(super) fn alteration(words: &[String]) -> Option<Error> {
     })
 }
 
-/// `STORAGE` followed by these words.
-pub(super) fn of_storage(words: &[String]) -> Option<Error> {
-    match words.first()?.as_str() {
-        verb @ "COMPACT" => Some(not_yet(format!("STORAGE {verb}"))),
-        _ => None,
-    }
-}
-
 /// `SHOW` followed by these words.
 pub(super) fn show(words: &[String]) -> Option<Error> {
     match words.first()?.as_str() {

@@ -2,12 +2,12 @@
 
 use datafusion::sql::sqlparser::tokenizer::Token;
 
+use super::StatementParser;
 use super::source::is_quoted;
-use super::{StatementParser, refused};
 use crate::error::{Error, Result};
 use crate::model::storage::UnknownStorageKind;
 use crate::model::{StorageId, StorageKind};
-use crate::sql::statement::{AlterStorage, CreateStorage, SecretText, Statement, StorageSettings};
+use crate::sql::statement::{AlterStorage, ColdWork, CreateStorage, SecretText, Statement, StorageSettings};
 
 /// The words that say where a storage is.
 const PLACES: &[&str] = &["PATH", "BASE_DIRECTORY", "BUCKET"];
@@ -97,13 +97,12 @@ impl StatementParser<'_> {
             let id = self.storage_id()?;
             return Ok(Statement::CheckStorage { id, extended: self.accept_word("EXTENDED") });
         }
-        if self.accept_word("FLUSH") {
-            return self.storage_flush();
+        for (verb, work) in [("FLUSH", ColdWork::Flush), ("COMPACT", ColdWork::Compact)] {
+            if self.accept_word(verb) {
+                return self.maintain_storage(work);
+            }
         }
-        match refused::of_storage(&self.peek_words()) {
-            Some(error) => Err(error),
-            None => Err(self.expected("CHECK or FLUSH")),
-        }
+        Err(self.expected("CHECK, FLUSH or COMPACT"))
     }
 
     /// Reads a setting and its value; `false` where none is next.
@@ -200,6 +199,15 @@ mod tests {
             ("DROP STORAGE IF EXISTS b", "DropStorage { id: StorageId(\"b\"), if_exists: true }".to_owned()),
             ("STORAGE CHECK 'b' EXTENDED", "CheckStorage { id: StorageId(\"b\"), extended: true }".to_owned()),
             ("SHOW STORAGES", "ShowStorages".to_owned()),
+            (
+                "STORAGE FLUSH TABLE a.b",
+                "MaintainStorage { work: Flush, scope: Table(TableRef { namespace: Some(\"a\"), table: \"b\" }) }".to_owned(),
+            ),
+            ("STORAGE FLUSH ALL", "MaintainStorage { work: Flush, scope: Namespace(None) }".to_owned()),
+            (
+                "STORAGE COMPACT ALL IN NAMESPACE n",
+                "MaintainStorage { work: Compact, scope: Namespace(Some(NamespaceName(\"n\"))) }".to_owned(),
+            ),
         ];
         for (sql, expected) in cases {
             assert_eq!(shown(sql), expected, "{sql}");
@@ -231,14 +239,14 @@ mod tests {
             ("ALTER STORAGE s SET TYPE 's3'", "Expected: NAME, DESCRIPTION"),
             ("ALTER STORAGE s SET NAME 'a',", "Expected: NAME, DESCRIPTION"),
             ("STORAGE FLUSH t", "Expected: TABLE or ALL, found: t"),
-            ("STORAGE COMPACT ALL", "STORAGE COMPACT is not supported yet"),
+            ("STORAGE COMPACT ALL OF x", "Expected: end of statement"),
             ("CREATE STORAGE s TYPE s3 BUCKET 'b' 'hunter2'", "Expected: end of statement, found: a quoted text"),
             ("CREATE STORAGE s TYPE s3 BUCKET 'b' CREDENTIALS \"hunter2\"", "single quotes, found: a quoted text"),
             ("CREATE STORAGE s TYPE s3 BUCKET 'b' CREDENTIALS 'a' $$hunter2$$", "found: a quoted text"),
             ("ALTER STORAGE s SET CREDENTIALS 'a' 'hunter2'", "found: a quoted text"),
             ("ALTER STORAGE s SET 'hunter2'", "found: a quoted text"),
             ("ALTER STORAGE s SET CREDENTIALS E'hunter2'", "found: a quoted text"),
-            ("STORAGE WIPE s", "Expected: CHECK or FLUSH, found: WIPE"),
+            ("STORAGE WIPE s", "Expected: CHECK, FLUSH or COMPACT, found: WIPE"),
         ];
         for (sql, expected) in cases {
             let error = parse(sql).unwrap_err().to_string();
