@@ -1,6 +1,6 @@
 //! A table as DataFusion sees it: one partition of it, or all owners' rows.
 //!
-//! Owns which filters reach the store: `_seq` ranges and the whole primary key.
+//! Owns which filters reach the store: `_seq` ranges, the whole primary key, and what segments' statistics can answer.
 //! Never chooses an owner: [`PartitionTable`] is made for one, before planning. Never decides whether tombstones are shown:
 //! that is told by the query as it was written.
 //! Invariants: LQ-3 (a scan reads the partition it was made for and no other), S7 (rows come in `_seq` order).
@@ -22,7 +22,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use crate::model::{Owner, TableMeta};
 use crate::storage::{Order, ReadView};
 
-use bounds::ScanBounds;
+use bounds::{ColumnBound, ScanBounds};
 use scan::PartitionScan;
 pub(crate) use turn::TurnScans;
 
@@ -74,7 +74,7 @@ impl PartitionTable {
         if bounds::seq_range(filter).is_some() {
             // The scan keeps to the range by itself, so that a LIMIT above may reach it as well.
             TableProviderFilterPushDown::Exact
-        } else if bounds::key_value(&self.meta, filter).is_some() {
+        } else if ColumnBound::any_of(&self.meta, filter).is_some() {
             TableProviderFilterPushDown::Inexact
         } else {
             TableProviderFilterPushDown::Unsupported

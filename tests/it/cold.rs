@@ -407,6 +407,22 @@ fn damage_of_one_segment_is_told_and_the_rest_serves() {
     ann.sql("INSERT INTO c.mail VALUES (9999, 'hot')");
     assert_eq!(ann.rows("SELECT v FROM c.mail WHERE id = 9999"), json!([["hot"]]));
     assert_eq!(ben.rows("SELECT count(v) FROM c.mail"), json!([["2000"]]));
+    // Nor whoever asks for what the segment can not have, by what is known of it.
+    for (filter, expected) in [
+        ("id > 2000", json!([["9999"]])),
+        ("id >= 2001 AND v LIKE '%o%'", json!([["9999"]])),
+        ("id < 1", json!([])),
+        ("v < 'ho'", json!([])),
+        ("v = 'hot'", json!([["9999"]])),
+        ("v > 'row 9999'", json!([])),
+        ("id = 12345", json!([])),
+        ("id IN (2001, 9999)", json!([["9999"]])),
+    ] {
+        assert_eq!(ann.rows(&format!("SELECT id FROM c.mail WHERE {filter}")), expected, "{filter}");
+    }
+    for filter in ["id >= 2000", "id < 2", "v <= 'row 1'", "v >= 'row 9'", "id <> 9999"] {
+        assert_eq!(ann.refused(&format!("SELECT id FROM c.mail WHERE {filter}")).code, "SEGMENT_DAMAGED", "{filter}");
+    }
 }
 
 #[test]

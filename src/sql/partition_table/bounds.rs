@@ -2,14 +2,17 @@
 //!
 //! Sees filters as the optimiser hands them over: coerced, simplified (no BETWEEN is left), split at AND.
 
+use std::cmp::Ordering::{self, Equal, Greater, Less};
 use std::ops::RangeInclusive;
 
 use datafusion::common::ScalarValue;
+use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 
 use crate::model::schema::SEQ_COLUMN;
 use crate::model::{PkBytes, Seq, TableMeta, Value};
 use crate::storage::keys;
+use crate::storage::segment::SegmentMeta;
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ScanBounds {
@@ -17,7 +20,82 @@ pub(super) struct ScanBounds {
     pub seqs: RangeInclusive<Seq>,
     /// All of the primary key is given.
     pub key: Option<PkBytes>,
+    /// What is asked of columns, each an alternative of several: segments none of whose rows can meet one are not opened.
+    pub columns: Vec<Vec<ColumnBound>>,
     pub tombstones: bool,
+}
+
+/// `column op literal`.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct ColumnBound {
+    /// Position in the table's columns.
+    pub column: usize,
+    op: Operator,
+    value: Value,
+}
+
+impl ColumnBound {
+    /// The alternatives that the filter is, where it is nothing else.
+    pub(super) fn any_of(table: &TableMeta, filter: &Expr) -> Option<Vec<Self>> {
+        match filter {
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
+                let mut bounds = Self::any_of(table, left)?;
+                bounds.extend(Self::any_of(table, right)?);
+                Some(bounds)
+            }
+            Expr::InList(InList { expr, list, negated: false }) => {
+                let equals = |literal: &Expr| Self::of(table, &(**expr).clone().eq(literal.clone()));
+                list.iter().map(equals).collect()
+            }
+            comparison => Some(vec![Self::of(table, comparison)?]),
+        }
+    }
+
+    /// Of a column whose values have an order that its statistics keep.
+    fn of(table: &TableMeta, filter: &Expr) -> Option<Self> {
+        let (name, op, literal) = comparison(filter)?;
+        let column = table.column_index(name)?;
+        let Expr::Literal(scalar, _) = literal else { return None };
+        let ordered = matches!(op, Operator::Eq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq);
+        let value = value_of(scalar).filter(|value| ordered && value.fits(table.columns[column].data_type))?;
+        Some(Self { column, op, value })
+    }
+
+    /// May a row of a segment meet it?
+    pub(super) fn may_hold(&self, table: &TableMeta, segment: &SegmentMeta) -> bool {
+        let column = &table.columns[self.column];
+        // A column that the segment has not, or had as another type, says nothing.
+        let Some(stats) = segment.stats.get(&column.id).filter(|stats| stats.data_type == column.data_type) else {
+            return true;
+        };
+        if stats.nulls == u64::from(segment.rows) {
+            return false;
+        }
+        let below = |bound: &Option<Value>| bound.as_ref().and_then(|bound| order(bound, &self.value));
+        let (min, max) = (below(&stats.min), below(&stats.max));
+        let starts_by = |allowed: &[Ordering]| min.is_none_or(|min| allowed.contains(&min));
+        let ends_from = |allowed: &[Ordering]| max.is_none_or(|max| allowed.contains(&max));
+        match self.op {
+            Operator::Eq => starts_by(&[Less, Equal]) && ends_from(&[Greater, Equal]),
+            Operator::Lt => starts_by(&[Less]),
+            Operator::LtEq => starts_by(&[Less, Equal]),
+            Operator::Gt => ends_from(&[Greater]),
+            Operator::GtEq => ends_from(&[Greater, Equal]),
+            _ => true,
+        }
+    }
+}
+
+/// How two values of one type compare in a query.
+fn order(a: &Value, b: &Value) -> Option<Ordering> {
+    match (a, b) {
+        (Value::Bool(a), Value::Bool(b)) => Some(a.cmp(b)),
+        (Value::Int(a), Value::Int(b)) => Some(a.cmp(b)),
+        (Value::Text(a), Value::Text(b)) => Some(a.as_bytes().cmp(b.as_bytes())),
+        (Value::Bytes(a), Value::Bytes(b)) => Some(a.cmp(b)),
+        (Value::Uuid(a), Value::Uuid(b)) => Some(a.cmp(b)),
+        _ => None,
+    }
 }
 
 impl ScanBounds {
@@ -35,7 +113,9 @@ impl ScanBounds {
         }
         // A tombstone is not under its key any more: those who ask for tombstones scan.
         let key = if tombstones { None } else { key.into_iter().collect::<Option<Vec<_>>>() };
-        ScanBounds { seqs, key: key.and_then(|values| encode_key(table, values)), tombstones }
+        let key = key.and_then(|values| encode_key(table, values));
+        let columns = filters.iter().filter_map(|filter| ColumnBound::any_of(table, filter)).collect();
+        ScanBounds { seqs, key, columns, tombstones }
     }
 }
 

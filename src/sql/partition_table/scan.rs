@@ -28,7 +28,7 @@ use super::{RowScope, ScanBounds};
 use crate::error::{self, Error};
 use crate::model::schema::SEQ_COLUMN;
 use crate::model::{Owner, StoredRow, TableMeta};
-use crate::storage::segment::{RowPredicate, SegmentBatch, SegmentScan};
+use crate::storage::segment::{RowPredicate, SegmentBatch, SegmentMeta, SegmentScan};
 use crate::storage::{BatchBuilder, FeedScan, Found, Order, ReadView, RowsPart};
 
 const BATCH_ROWS: usize = 8192;
@@ -276,6 +276,11 @@ impl ScanRows {
         Ok(())
     }
 
+    fn may_hold(&self, segment: &SegmentMeta) -> bool {
+        let ScanSource { meta, bounds, .. } = &self.source;
+        bounds.columns.iter().all(|any| any.iter().any(|bound| bound.may_hold(meta, segment)))
+    }
+
     fn wanted(&self) -> usize {
         self.batch_rows.min(self.left)
     }
@@ -296,6 +301,7 @@ impl ScanRows {
                 parts.push_front(RowsPart::Hot(scan));
                 Ok((None, Rows::Parts(parts)))
             }
+            Some(RowsPart::Cold(reader, _)) if !self.may_hold(&reader.entry().meta) => Ok((None, Rows::Parts(parts))),
             Some(RowsPart::Cold(reader, scan)) => {
                 let tombstones = reader.entry().meta.tombstones > 0 && !self.source.bounds.tombstones;
                 let scan = SegmentScan {
