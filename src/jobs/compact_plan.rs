@@ -86,7 +86,9 @@ mod tests {
     fn what_is_merged() {
         let small = (1_000, 0);
         let large = (1 << 20, 0);
-        let cases: Vec<(Vec<(u32, u32)>, bool, Option<Range<usize>>)> = vec![
+        /// Rows and deleted rows of each segment, forced, what is merged.
+        type Case = (Vec<(u32, u32)>, bool, Option<Range<usize>>);
+        let cases: Vec<Case> = vec![
             (vec![], true, None),
             (vec![small], true, None),
             (vec![small; 7], false, None),

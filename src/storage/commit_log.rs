@@ -29,11 +29,11 @@ pub enum CommitEntry {
     Changes(CommittedChanges),
     Records(Vec<RecordWrite>),
     /// Removes what an [`Eraser`](super::Eraser) found.
-    Erase(ErasedKeys),
+    Erase(Box<ErasedKeys>),
     /// Changes what of a partition is cold.
-    Cold(ColdCommit),
+    Cold(Box<ColdCommit>),
     /// Removes hot copies of what is cold.
-    Forget(FlushedKeys),
+    Forget(Box<FlushedKeys>),
 }
 
 /// A change of a partition's manifest, and what goes with it: all of it or nothing (SG-3).

@@ -23,11 +23,14 @@ pub enum RowsPart {
     Hot(RowScan),
 }
 
+/// A segment's rows, some at a time, each with its position in the file.
+type SegmentRows = BoxStream<'static, Result<Vec<(u32, StoredRow)>>>;
+
 /// Rows of one partition. See [`super::ReadView::rows`].
 pub struct PartitionRows {
     /// In the scan's order.
     parts: VecDeque<RowsPart>,
-    open: Option<BoxStream<'static, Result<Vec<(u32, StoredRow)>>>>,
+    open: Option<SegmentRows>,
 }
 
 impl PartitionRows {

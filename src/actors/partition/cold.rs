@@ -104,7 +104,7 @@ impl PartitionActor {
         let Some((swap, reply)) = self.cold.swap.take() else { return };
         let under_way = self.cold.under_way.take();
         let committing = self.swap_commit(&swap, under_way).and_then(|(commit, hot)| {
-            let (manifest, entry) = (commit.manifest.clone(), CommitEntry::Cold(commit));
+            let (manifest, entry) = (commit.manifest.clone(), CommitEntry::Cold(Box::new(commit)));
             Ok((self.committer.begin(entry, Durability::Sync)?, manifest, hot))
         });
         let (committed, manifest, hot) = match committing {

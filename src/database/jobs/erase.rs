@@ -74,7 +74,7 @@ impl Bodies {
             }
             *keys += found.len();
             // The step's own loss is none: what is still there is removed again.
-            self.committer.commit_at(CommitEntry::Erase(found), Durability::Buffered).await?;
+            self.committer.commit_at(CommitEntry::Erase(Box::new(found)), Durability::Buffered).await?;
             control.say(|| format!("{keys} keys removed so far"));
         }
     }

@@ -214,7 +214,7 @@ impl Bodies {
             let found = found?;
             let is_last = found.is_last();
             if is_last || !found.is_empty() {
-                self.committer.commit_at(CommitEntry::Forget(found), Durability::Buffered).await?;
+                self.committer.commit_at(CommitEntry::Forget(Box::new(found)), Durability::Buffered).await?;
             }
             if is_last {
                 return Ok(());

@@ -142,7 +142,7 @@ impl Fixture {
                 return steps;
             }
             assert!(keys.len() <= 8);
-            self.log.append(&[CommitEntry::Erase(keys)], Durability::Buffered).unwrap();
+            self.log.append(&[CommitEntry::Erase(Box::new(keys))], Durability::Buffered).unwrap();
         }
         0
     }
