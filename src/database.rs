@@ -122,6 +122,13 @@ pub struct Database {
 }
 
 impl Database {
+    /// Lets running writes and jobs end; nothing new is taken. Jobs need the threads that tables live on.
+    pub async fn finish_jobs(&self) {
+        self.begin_shutdown();
+        self.router.drain().await;
+        self.jobs.stop(self.options.jobs.shutdown_timeout).await;
+    }
+
     /// Opens, or makes, the database in a data folder: recovers it, and starts its actors. Needs a running actix
     /// system. `fatal` ends the process when it must not go on.
     ///
@@ -246,9 +253,7 @@ impl Database {
     /// Ends the actors once every write under way is answered and running jobs have ended, and makes everything durable.
     /// The folder is free again when the last `Arc` of this database is gone.
     pub async fn shutdown(&self) {
-        self.begin_shutdown();
-        self.router.drain().await;
-        self.jobs.stop(self.options.jobs.shutdown_timeout).await;
+        self.finish_jobs().await;
         self.router.stop();
         let committer = self.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(committer) = committer {

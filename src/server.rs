@@ -111,9 +111,9 @@ async fn serve(mut config: Config, args: &ServeArgs) -> Result<(), StartError> {
         #[expect(clippy::disallowed_methods, reason = "the composition root: the user wants out")]
         std::process::exit(INTERRUPTED);
     });
-    let requests_finished = handle.stop(true);
-    database.begin_shutdown();
-    requests_finished.await;
+    // In this order: a flush commits through its table, which lives on an HTTP worker's thread.
+    database.finish_jobs().await;
+    handle.stop(true).await;
     database.shutdown().await;
     info!("stopped");
     Ok(())

@@ -167,7 +167,7 @@ impl PartitionActor {
     }
 
     fn tell_drained(&mut self) {
-        if self.core.is_idle() {
+        if self.core.is_idle() && self.cold.is_settled() {
             for waiter in self.drained.drain(..) {
                 // Nobody waits any more: nothing to do.
                 let _ = waiter.send(());

@@ -23,7 +23,7 @@ use super::fatal::Fatal;
 use super::feed::Attach;
 use super::gate::{ClosedGate, Gate};
 use super::inbox;
-use super::partition::cold::{BeginCold, ColdChange, RefuseCold};
+use super::partition::cold::{BeginCold, ColdChange, Forget, RefuseCold};
 use super::partition::{
     Append, AttachOwn, DetachOwn, DrainOwn, EndSubscribers, Holds, PartitionActor, PartitionParts, Passivate,
 };
@@ -424,6 +424,15 @@ impl Router {
             let _ = drained.await;
             inbox::send(&partition, EndSubscribers(error.clone()));
             inbox::send(&partition, Passivate);
+        }
+    }
+
+    /// Has the partitions of an erased mailbox forget what they know of it, behind [`Router::retire_owner`] and the
+    /// erasure: one that was used meanwhile is still there.
+    pub fn forget_owner(&self, user: &UserId) {
+        let own = Owner::User(user.clone());
+        for partition in self.map.chosen(|key| key.owner == own) {
+            inbox::send(&partition, Forget);
         }
     }
 

@@ -55,7 +55,7 @@ pub const KEYS: &[Key] = &[
     key("server.ban_duration", "How long an address that keeps breaking the limits is refused. Grows with repetition.", DURATION),
 
     key("storage.data_path", "Folder of the database. One server at a time.", "a path"),
-    key("storage.cache_size", "Memory for blocks of the hot store.", SIZE),
+    key("storage.cache_size", "Memory for blocks of the hot store, and as much again for what is read of cold files.", SIZE),
     key("storage.node_id", "This server's number, part of every _seq it gives.", "0 to 1023"),
 
     key("storage.remote_timeouts.request_timeout", "How long a storage in a bucket (S3, GCS, Azure) may take to answer a request; after that, it is not tried again.", DURATION),

@@ -159,7 +159,8 @@ impl Database {
         match look.await {
             Ok(due) => {
                 for table in due {
-                    self.jobs.submit_owed(flush_of(&table, false)).await;
+                    // An error: the queue is full or the server stops, and the next round asks again.
+                    let _ = self.jobs.submit(flush_of(&table, false)).await;
                 }
             }
             Err(Error::ShuttingDown) => {}

@@ -105,6 +105,8 @@ impl JobParams {
     pub fn idempotency_key(&self) -> String {
         let kind = self.kind().as_str();
         match self {
+            // Besides: what is worth a file is not all that there is.
+            JobParams::Flush { table_id, forced: true, .. } => format!("{kind}:{table_id}:all"),
             JobParams::Flush { table_id, .. }
             | JobParams::Compact { table_id, .. }
             | JobParams::Cleanup { table_id, .. } => format!("{kind}:{table_id}"),

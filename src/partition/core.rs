@@ -96,6 +96,11 @@ impl<W: AsRef<WriteCommand>> PartitionCore<W> {
         self.greatest = Some(key);
     }
 
+    /// The rows are others now.
+    pub fn forget_greatest(&mut self) {
+        self.greatest = None;
+    }
+
     /// Is it certain that no row has this key? Keys that grow, as most do, need no look at the store then.
     pub fn is_beyond(&self, pk: &PkBytes) -> bool {
         match &self.greatest {

@@ -12,20 +12,23 @@ use super::cold_stores::ColdStores;
 use super::manifest::PartitionManifest;
 use super::segment::{FoundRow, SegmentCache, SegmentEntry, SegmentReader};
 use crate::error::{Error, Result};
-use crate::model::{Owner, PartitionKey, PkBytes, StorageId, StoredRow, TableMeta, TableName};
+use crate::model::{Owner, PartitionKey, PkBytes, Seq, StorageId, StoredRow, TableMeta, TableName};
+
+/// A partition, where it is flushed to, and its manifest's generation. Generations begin anew when a mailbox is erased, but
+/// positions never come again: so what is kept under it is never outdated.
+type ManifestKey = (PartitionKey, Seq, u64);
 
 pub struct Cold {
     /// Told when the database opens, before anything is read.
     stores: OnceLock<Arc<ColdStores>>,
     segments: Arc<SegmentCache>,
-    /// By partition and generation: so what is in it is never outdated.
-    manifests: Cache<(PartitionKey, u64), Arc<PartitionManifest>>,
+    manifests: Cache<ManifestKey, Arc<PartitionManifest>>,
 }
 
 impl Cold {
     /// `cache_bytes` for manifests, footers and blocks together.
     pub(super) fn new(cache_bytes: u64) -> Self {
-        let weight = |key: &(PartitionKey, u64), manifest: &Arc<PartitionManifest>| {
+        let weight = |key: &ManifestKey, manifest: &Arc<PartitionManifest>| {
             u32::try_from(64 + key.0.owner.as_str().len() + manifest.size()).unwrap_or(u32::MAX)
         };
         Self {
@@ -71,14 +74,14 @@ impl Cold {
         Ok(SegmentReader::new(&store, &self.segments, table.clone(), owner.clone(), segment.clone()))
     }
 
-    /// The manifest of that generation, from memory where it was loaded before.
+    /// The manifest with that head, from memory where it was loaded before.
     pub(super) fn manifest(
         &self,
         key: &PartitionKey,
-        generation: u64,
+        (flushed_up_to, generation): (Seq, u64),
         load: impl FnOnce() -> Result<PartitionManifest>,
     ) -> Result<Arc<PartitionManifest>> {
-        let cached = (key.clone(), generation);
+        let cached = (key.clone(), flushed_up_to, generation);
         if let Some(manifest) = self.manifests.get(&cached) {
             return Ok(manifest);
         }

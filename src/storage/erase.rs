@@ -10,19 +10,18 @@ use std::sync::Arc;
 
 use fjall::{Keyspace, UserKey};
 
-use super::keys::{self, RowKey};
+use super::keys;
 use super::manifest::PartitionManifest;
 use super::store::{Store, storage_error};
 use crate::error::{Error, Result};
-use crate::model::{PartitionKey, SeqRange, TableId};
+use crate::model::{PartitionKey, TableId};
 
 /// What is to go.
 #[derive(Debug, Clone)]
 pub enum EraseScope {
     /// A dropped table.
     Table(TableId),
-    /// One owner's rows of a table. Feed entries go with the rows that they tell of; an entry whose rows were all
-    /// replaced stays, as it does for everyone, and shows nothing.
+    /// One owner's rows of a table, and the feed entries that tell of them.
     Partition(PartitionKey),
 }
 
@@ -94,12 +93,7 @@ impl Eraser {
             }
             match space {
                 Space::Pk => found.pk = keys,
-                Space::Rows => {
-                    if let EraseScope::Partition(key) = &self.scope {
-                        found.feed = self.feed_entries(key, &keys)?;
-                    }
-                    found.rows = keys;
-                }
+                Space::Rows => found.rows = keys,
                 Space::Feed => found.feed = keys,
                 Space::Deletions => found.deletions = keys,
                 Space::Manifest => found.manifest = keys,
@@ -113,8 +107,8 @@ impl Eraser {
     fn after(&self, space: Space) -> Option<Space> {
         match (space, &self.scope) {
             (Space::Pk, _) => Some(Space::Rows),
-            (Space::Rows, EraseScope::Table(_)) => Some(Space::Feed),
-            (Space::Rows, EraseScope::Partition(_)) | (Space::Feed, _) => Some(Space::Deletions),
+            (Space::Rows, _) => Some(Space::Feed),
+            (Space::Feed, _) => Some(Space::Deletions),
             (Space::Deletions, _) => Some(Space::Manifest),
             (Space::Manifest, _) => Some(Space::Stats),
             (Space::Stats, _) => None,
@@ -124,6 +118,9 @@ impl Eraser {
     fn walk(&mut self, space: Space, limit: usize) -> Result<Vec<UserKey>> {
         if let (Space::Deletions, EraseScope::Partition(key)) = (space, &self.scope) {
             return self.deletions(key, limit);
+        }
+        if let (Space::Feed, EraseScope::Partition(key)) = (space, self.scope.clone()) {
+            return self.own_feed(&key, limit);
         }
         let from = match &self.last {
             Some(last) => Bound::Excluded(last.to_vec()),
@@ -160,31 +157,26 @@ impl Eraser {
         }
     }
 
-    /// The feed entries that tell of these rows. The table's newest one stays, whose it ever is: the table's next
-    /// position is above it, also after a restart with a clock that stepped back (PT-1).
-    fn feed_entries(&self, key: &PartitionKey, rows: &[UserKey]) -> Result<Vec<UserKey>> {
+    /// The feed entries of one owner, among those of all: also of rows that are cold, or were replaced. The table's newest
+    /// one stays, whose it ever is: the table's next position is above it, also after a restart with a clock that
+    /// stepped back (PT-1).
+    fn own_feed(&mut self, key: &PartitionKey, limit: usize) -> Result<Vec<UserKey>> {
         let feed = &self.store.keyspaces().feed;
-        let newest = feed.prefix(keys::table_prefix(key.table)).next_back();
-        let newest = newest.map(|guard| guard.key().map_err(storage_error)).transpose()?;
+        let prefix = keys::table_prefix(key.table).to_vec();
+        let newest = feed.prefix(&prefix).next_back().map(|guard| guard.key().map_err(storage_error)).transpose()?;
+        let from = match &self.last {
+            Some(last) => Bound::Excluded(last.to_vec()),
+            None => Bound::Included(prefix.clone()),
+        };
         let mut found = Vec::new();
-        let mut known: Option<SeqRange> = None;
-        for row in rows {
-            let Some(RowKey::At(seq) | RowKey::Gone(seq)) = keys::parse_row_key(key, row) else {
-                return Err(Error::internal("a rows key without a position"));
-            };
-            if known.is_some_and(|range| range.first <= seq && seq <= range.last) {
-                continue;
-            }
-            let up_to = keys::table_prefix(key.table).to_vec()..=keys::feed(key.table, seq).to_vec();
-            let Some(guard) = feed.range::<Vec<u8>, _>(up_to).next_back() else { continue };
+        for guard in feed.range::<Vec<u8>, _>((from, keys::prefix_end(&prefix))) {
             let (entry, value) = guard.into_inner().map_err(storage_error)?;
-            let (range, owner) =
-                keys::parse_feed(&entry, &value).ok_or_else(|| Error::internal("a damaged feed entry"))?;
-            // Its entry may have gone with an earlier step: then this one is another statement's.
-            if owner == key.owner && seq <= range.last {
-                known = Some(range);
-                if newest.as_ref() != Some(&entry) {
-                    found.push(entry);
+            let (_, owner) = keys::parse_feed(&entry, &value).ok_or_else(|| Error::internal("a damaged feed entry"))?;
+            self.last = Some(entry.clone());
+            if owner == key.owner && newest.as_ref() != Some(&entry) {
+                found.push(entry);
+                if found.len() == limit {
+                    break;
                 }
             }
         }

@@ -113,7 +113,9 @@ impl FeedScan {
                 None => cursor.ended = true,
             }
         }
-        if !cursor.ended {
+        if cursor.ended {
+            self.opened.retain(|opened| opened != owner);
+        } else {
             self.cold.insert(owner.clone(), cursor);
         }
         Ok(rows)

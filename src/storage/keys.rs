@@ -48,6 +48,13 @@ pub(crate) fn owner_of(key: &[u8]) -> Option<Owner> {
     Owner::from_stored(std::str::from_utf8(&owner[..end]).ok()?)
 }
 
+/// The partition's prefix and the position of a key of `rows` that is no mark.
+pub(crate) fn partition_of_row(key: &[u8]) -> Option<(&[u8], Seq)> {
+    let end = 4 + key.get(4..)?.iter().position(|byte| *byte == OWNER_END)? + 1;
+    let (partition, seq) = key.split_at(end);
+    Some((partition, Seq::new(i64::from_be_bytes(seq.try_into().ok()?))?))
+}
+
 /// Where the keys with this prefix end.
 pub(crate) fn prefix_end(prefix: &[u8]) -> Bound<Vec<u8>> {
     match prefix.iter().rposition(|byte| *byte < u8::MAX) {

@@ -128,12 +128,12 @@ impl ReadView {
     /// # Errors
     /// `STORAGE_UNAVAILABLE`, `INTERNAL` where an entry is damaged.
     pub fn manifest(&self, key: &PartitionKey) -> Result<Option<Arc<PartitionManifest>>> {
-        let Some((_, generation)) = self.manifest_head(key)? else { return Ok(None) };
+        let Some(head) = self.manifest_head(key)? else { return Ok(None) };
         let load = || {
             let entries = self.snapshot.prefix(&self.keyspaces.manifest, keys::manifest_prefix(key));
             PartitionManifest::from_entries(entries.map(|guard| guard.into_inner().map_err(storage_error)))
         };
-        self.cold.manifest(key, generation, load).map(Some)
+        self.cold.manifest(key, head, load).map(Some)
     }
 
     fn manifest_head(&self, key: &PartitionKey) -> Result<Option<(Seq, u64)>> {

@@ -3,7 +3,7 @@
 //! Owns the fjall database. Never writes rows: that is [`super::commit_log`]'s.
 //! Invariants: RC-1 (opening is idempotent and needs no clock).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -18,6 +18,7 @@ use super::hot_stats;
 use super::keys;
 use super::read_view::ReadView;
 use super::records::RecordKind;
+use super::row_block::{self, RowValue};
 use super::views::{OlderViews, Views};
 use crate::error::{Error, Result};
 use crate::model::{HotStats, Owner, PartitionKey, PkBytes, TableId, UserId};
@@ -145,12 +146,36 @@ impl Store {
             if found == FORMAT_VERSION {
                 return Ok(());
             }
+            if found < 3 {
+                self.count_hot(data)?;
+            }
             // Every older format is one that this program reads as it is; what it writes from now on is newer.
             tracing::info!(from = found, to = FORMAT_VERSION, "the data folder is taken to a newer format");
         }
         let mut batch = self.db.batch().durability(Some(PersistMode::SyncAll));
         batch.insert(&self.keyspaces.records, key, FORMAT_VERSION.to_be_bytes());
         batch.commit().map_err(|source| OpenError::Engine { path: data.to_owned(), source })
+    }
+
+    /// Folders of before there were cold rows have noted nothing of what is hot.
+    fn count_hot(&self, data: &Path) -> Result<(), OpenError> {
+        let damaged = |fault: String| OpenError::Damaged { path: data.to_owned(), fault };
+        let mut counts: HashMap<Vec<u8>, HotStats> = HashMap::new();
+        for guard in self.keyspaces.rows.iter() {
+            let (key, value) = guard.into_inner().map_err(|e| damaged(e.to_string()))?;
+            let Some((partition, seq)) = keys::partition_of_row(&key) else { continue };
+            let rows = match row_block::parse(seq, value.clone().into()) {
+                Ok(RowValue::Block(block)) => block.rows().map_or(1, |rows| rows.len()),
+                _ => 1,
+            };
+            let stats = counts.entry(partition.to_vec()).or_insert(HotStats { oldest: seq, ..HotStats::default() });
+            stats.rows += rows as u64;
+            stats.bytes += value.len() as u64;
+        }
+        for (partition, stats) in counts {
+            self.keyspaces.stats.insert(partition, hot_stats::value(&stats)).map_err(|e| damaged(e.to_string()))?;
+        }
+        Ok(())
     }
 
     /// fjall takes a damaged middle of the journal for its end. The commit counter in the store and the mark beside it,

@@ -8,11 +8,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::http::Client;
 use crate::random::Random;
-use crate::server::{Server, eventually};
+use crate::server::{PASSWORD, Server, eventually};
 use crate::socket::Socket;
 
 /// Nothing is flushed but what the test asks for.
@@ -440,4 +441,61 @@ fn partitions_that_are_worth_a_file_are_flushed_by_themselves() {
     eventually("the larger mailbox is flushed", || (admin.rows(scopes) == json!([["ann"]])).then_some(()));
     assert_eq!(ann.rows("SELECT count(*) FROM c.mail"), json!([["150"]]));
     assert_eq!(ben.rows("SELECT count(*) FROM c.mail"), json!([["50"]]));
+    // Not only once.
+    ben.sql("INSERT INTO c.mail SELECT value, 'x' FROM generate_series(51, 150)");
+    eventually("the other one, too", || (admin.rows(scopes).as_array().unwrap().len() == 2).then_some(()));
+}
+
+#[test]
+fn the_next_holder_of_a_name_has_none_of_the_cold_rows() {
+    let settings = [BY_HAND, &["user_management.deletion_grace_period=0s"]].concat();
+    let server = Server::start(&settings);
+    let mut admin = server.set_up();
+    admin.sql("CREATE NAMESPACE c; CREATE USER TABLE c.mail (id BIGINT PRIMARY KEY, v TEXT)");
+    for (holder, rows) in [(1, 4_000), (2, 30), (3, 20_000), (4, 5)] {
+        let create = format!("CREATE USER 'carol' WITH PASSWORD '{PASSWORD}' ROLE user");
+        eventually("the name is free", || admin.try_sql(&json!({ "sql": create })).ok());
+        let mut carol = server.log_in("carol");
+        assert_eq!(carol.rows("SELECT count(*) FROM c.mail"), json!([["0"]]), "holder {holder}");
+        carol.sql(&format!("INSERT INTO c.mail SELECT value, 'of {holder}' FROM generate_series(1, {rows})"));
+        // The third is dropped while her rows become cold.
+        if holder == 3 {
+            admin.sql("STORAGE FLUSH TABLE c.mail");
+        } else {
+            flush(&server, "c.mail");
+            carol.sql("UPDATE c.mail SET v = v || '!' WHERE id = 1");
+            flush(&server, "c.mail");
+            let expected = json!([[rows.to_string(), format!("of {holder}"), format!("of {holder}!")]]);
+            assert_eq!(carol.rows("SELECT count(*), min(v), max(v) FROM c.mail"), expected, "holder {holder}");
+            assert_eq!(carol.refused("INSERT INTO c.mail VALUES (1, 'twice')").sqlstate, "23505");
+        }
+        let all = admin.rows("EXECUTE AS USER '*' (SELECT count(*) FROM c.mail)");
+        assert_eq!(all, json!([[rows.to_string()]]), "holder {holder}");
+        admin.sql("DROP USER carol");
+    }
+    eventually("nothing is left of her", || (files(server.data()).is_empty()).then_some(()));
+    let manifests = "SELECT count(*) FROM system.manifest";
+    eventually("nor of her manifest", || (admin.rows(manifests) == json!([["0"]])).then_some(()));
+}
+
+#[test]
+fn a_stop_beside_a_flush_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let mut random = Random::new(Random::seed("stop"));
+    let mut server = Server::start_over(&data, BY_HAND);
+    server.set_up().sql("CREATE NAMESPACE c; CREATE TABLE c.t (id BIGINT PRIMARY KEY, v TEXT)");
+    for round in 1..=8 {
+        let mut admin = server.log_in("admin");
+        let (from, to) = (round * 2_000 - 1_999, round * 2_000);
+        admin.sql(&format!("INSERT INTO c.t SELECT value, 'row ' || value FROM generate_series({from}, {to})"));
+        admin.sql("STORAGE FLUSH TABLE c.t");
+        std::thread::sleep(Duration::from_micros(random.within(0..40_000)));
+        server.signal(Signal::TERM);
+        assert_eq!(server.ended().code(), Some(0), "{}", server.log());
+        server = Server::start_over(&data, BY_HAND);
+        let sums = server.log_in("admin").rows("SELECT count(*), count(v), sum(id) FROM c.t");
+        let expected = [to, to, to * (to + 1) / 2];
+        assert_eq!(sums, json!([expected.map(|n: i64| n.to_string())]));
+    }
 }

@@ -71,7 +71,12 @@ impl ColdState {
 
     /// Is no change under way?
     pub(super) fn is_still(&self) -> bool {
-        self.begin.is_none() && self.under_way.is_none() && !self.committing
+        self.is_settled() && self.under_way.is_none()
+    }
+
+    /// Is nothing of it on its way to the disk?
+    pub(super) fn is_settled(&self) -> bool {
+        self.begin.is_none() && self.swap.is_none() && !self.committing
     }
 }
 
@@ -141,7 +146,7 @@ impl PartitionActor {
         let deleted = positions(swap, &replaced);
         let stats = match hot.now() {
             // Nothing was flushed, but moved within the cold half.
-            _ if swap.flushed_up_to <= self.cold.manifest.flushed_up_to => self.hot.now(),
+            _ if !swap.removed.is_empty() => self.hot.now(),
             hot if hot.rows == 0 => HotStats::default(),
             hot => HotStats { oldest: swap.flushed_up_to.after(), ..hot },
         };
@@ -226,6 +231,24 @@ impl Handler<RefuseCold> for PartitionActor {
 
     fn handle(&mut self, RefuseCold(gone): RefuseCold, _ctx: &mut Context<Self>) {
         self.cold.gone = Some(gone);
+        if self.cold.swap.is_none() {
+            self.cold.under_way = None;
+        }
+    }
+}
+
+/// The mailbox was erased: what is remembered of the disk is not true any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(in crate::actors) struct Forget;
+
+impl Handler<Forget> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Forget, _ctx: &mut Context<Self>) {
+        self.core.forget_greatest();
+        self.hot = HotCount::default();
+        self.cold = ColdState::default();
     }
 }
 
@@ -243,12 +266,17 @@ impl ColdChange {
     /// Makes it so, durable at `sync`. New segments' files must be in their places.
     ///
     /// # Errors
-    /// `TABLE_NOT_FOUND` and the like where the partition goes; `STORAGE_UNAVAILABLE`, `INTERNAL`: nothing has changed.
+    /// `TABLE_NOT_FOUND` and the like where the partition goes, `BUSY`, `SHUTTING_DOWN`, `INTERNAL`: nothing has changed.
+    /// `STORAGE_UNAVAILABLE`: it may have, or not; the files must stay.
     pub async fn commit(mut self, swap: ColdSwap) -> Result<()> {
+        if !self.partition.connected() {
+            return Err(Error::ShuttingDown);
+        }
         self.ended = true;
         let (reply, answer) = oneshot::channel();
         inbox::send(&self.partition, SwapCold { swap, reply });
-        answer.await.unwrap_or(Err(Error::Aborted))
+        // Nobody says what became of it: the next start knows.
+        answer.await.unwrap_or(Err(Error::StorageUnavailable))
     }
 }
 

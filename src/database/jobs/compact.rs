@@ -81,7 +81,7 @@ impl Bodies {
         let flushed_up_to = view.manifest(&key)?.unwrap_or_default().flushed_up_to;
         let written = self.rewrite(table, owner, &removed, view, control).await?;
         let segments = written.drafts.len();
-        let (rows, bytes) = self.swap(table, change, written, flushed_up_to, removed.clone()).await?;
+        let (rows, bytes) = self.swap((table, owner), change, written, flushed_up_to, removed.clone()).await?;
         tally.partitions += segments;
         tally.rows += rows;
         tally.bytes += bytes;

@@ -53,6 +53,7 @@ impl Bodies {
             files += self.remove_cold(&ColdFiles::of(table, &key.owner)).await?;
             self.erase(EraseScope::Partition(key), &mut keys, control).await?;
         }
+        self.router.forget_owner(user);
         self.auth.finish_erasure(user.clone(), generation).await?;
         tracing::info!(target: "audit", action = "ERASE_MAILBOX", %user, keys, files);
         Ok(JobDone::Completed(format!("{keys} keys and {files} files removed")))

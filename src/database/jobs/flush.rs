@@ -61,14 +61,36 @@ impl Bodies {
             found.map(|found| found.map(|(owner, _)| owner)).collect::<Result<Vec<Owner>>>()
         });
         let mut tally = Tally::default();
+        let (mut busy, mut failed) = (0, None);
         for owner in due.await.map_err(Error::internal)?? {
             control.check()?;
-            self.flush_partition(&table, &owner, &mut tally, control).await?;
-            self.compact_partition(&table, &owner, false, &mut Tally::default(), control).await?;
+            // As it is by now: it may be altered between two of its partitions.
+            let Some(table) = self.catalog.current().tables().find(|table| table.id == id).cloned() else { break };
+            let flushed = async {
+                self.flush_partition(&table, &owner, &mut tally, control).await?;
+                self.compact_partition(&table, &owner, false, &mut Tally::default(), control).await
+            };
+            match flushed.await {
+                Ok(()) => {}
+                // Another job is at it.
+                Err(Error::Conflict(_)) => busy += 1,
+                Err(error @ (Error::Aborted | Error::ShuttingDown | Error::StorageUnavailable)) => return Err(error),
+                // The others' rows are flushed all the same; the next try meets this one again.
+                Err(error) => {
+                    tracing::warn!(table = %table.name, %owner, %error, "a partition can not be flushed");
+                    failed.get_or_insert(error);
+                }
+            }
             control.say(|| format!("{} partitions flushed so far", tally.partitions));
         }
+        if let Some(error) = failed {
+            return Err(error);
+        }
         if tally.partitions == 0 {
-            return Ok(JobDone::Skipped("nothing was worth a file".to_owned()));
+            return Ok(JobDone::Skipped(match busy {
+                0 => "nothing was worth a file".to_owned(),
+                _ => format!("another job is at work in {busy} partitions"),
+            }));
         }
         let Tally { partitions, rows, bytes } = tally;
         Ok(JobDone::Completed(format!("{rows} rows of {partitions} partitions flushed, {bytes} bytes in segments")))
@@ -95,9 +117,12 @@ impl Bodies {
         let key = PartitionKey { table: table.id, owner: owner.clone() };
         let head = view.head(&key)?;
         let before = view.manifest(&key)?.unwrap_or_default();
+        if head == Seq::ZERO {
+            return Ok(());
+        }
         self.remove_orphans(table, owner, &before).await?;
         let written = self.write_segments(table, owner, (before.flushed_up_to, head), view, control).await?;
-        let (rows, bytes) = self.swap(table, change, written, head, Vec::new()).await?;
+        let (rows, bytes) = self.swap((table, owner), change, written, head, Vec::new()).await?;
         tally.partitions += 1;
         tally.rows += rows;
         tally.bytes += bytes;
@@ -108,7 +133,7 @@ impl Bodies {
     /// Puts new segments into their places, and into the manifest instead of `removed`; answers with their rows and bytes.
     pub(super) async fn swap(
         &self,
-        table: &TableMeta,
+        (table, owner): (&TableMeta, &Owner),
         change: ColdChange,
         written: Written,
         flushed_up_to: Seq,
@@ -118,6 +143,10 @@ impl Bodies {
         let mut added = Vec::with_capacity(drafts.len());
         let mut rest = seqs.as_slice();
         for draft in drafts {
+            // An erasure that began meanwhile has looked for files already, or will see this one.
+            if self.is_leaving(owner) {
+                return Err(Error::Conflict("the mailbox is being erased".to_owned()));
+            }
             let entry = self.publish(&table.storage, draft).await?;
             let (own, behind) = rest.split_at_checked(entry.meta.rows as usize).unwrap_or((rest, &[]));
             added.push((Arc::new(entry), Arc::from(own)));
@@ -232,8 +261,8 @@ impl Bodies {
             match parse_file_name(file.strip_suffix(TEMPORARY).unwrap_or(file)) {
                 Some((_, id)) if known(id) => {}
                 _ => {
-                    tracing::info!(path, "removed a file that no manifest names");
                     store.remove(&path).await?;
+                    tracing::info!(path, "removed a file that no manifest names");
                 }
             }
         }
