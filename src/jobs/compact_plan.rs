@@ -55,13 +55,14 @@ pub fn next_merge(segments: &[SegmentSize], forced: bool) -> Option<Range<usize>
     None
 }
 
-/// The longest run of neighbours from `start` on that fit into one segment; by itself, only of those that are not much
-/// larger than the run's others.
+/// The longest run of neighbours from `start` on that fit into one segment; by itself, only of those that are about
+/// as large as the run's others: otherwise the large ones would be rewritten with every few small ones.
 fn run_from(segments: &[SegmentSize], start: usize, forced: bool) -> Range<usize> {
     let (mut rows, mut bytes) = (0, 0);
     let mut end = start;
     for segment in &segments[start..] {
-        let alike = forced || end == start || segment.live_bytes() <= 4 * (bytes / (end - start) as u64).max(1 << 16);
+        let usual = bytes / ((end - start) as u64).max(1);
+        let alike = forced || end == start || segment.live_bytes() / 4 <= usual && usual / 4 <= segment.live_bytes();
         rows += segment.live_rows();
         bytes += segment.live_bytes();
         if !alike || rows > FULL_ROWS || bytes > FULL_BYTES {
@@ -101,9 +102,9 @@ mod tests {
             (vec![(1_000, 400)], false, Some(0..1)),
             (vec![(1_000, 1)], true, Some(0..1)),
             (vec![(1_000, 1_000)], false, Some(0..1)),
-            // One that is much larger than those before it ends their run.
+            // One that is much larger is not of a run, before the others or behind them.
             ([vec![small; 5], vec![(500_000, 0)], vec![small; 5]].concat(), false, None),
-            ([vec![(500_000, 0)], vec![small; 8]].concat(), false, Some(0..9)),
+            ([vec![(500_000, 0)], vec![small; 8]].concat(), false, Some(1..9)),
         ];
         for (segments, forced, expected) in cases {
             assert_eq!(next_merge(&sizes(&segments), forced), expected, "{segments:?}, forced: {forced}");
