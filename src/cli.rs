@@ -21,7 +21,29 @@ Examples:
   inboxdb --set durability.default=buffered  change any setting for this start
   inboxdb config                             show the settings in effect
   inboxdb config --default                   show every setting with what it does
+  inboxdb inspect ./data                     show what a data folder holds, and check its files
   inboxdb demo                               watch 100 users and an agent chat, and what is proved of it";
+
+const AFTER_INSPECT: &str = "\
+It shows the folder's format and commits, keyspaces, namespaces, storages and tables, with their partitions, hot rows (in
+the folder's hot half) and cold rows (in segments, files of a storage). Hot rows are counted by reading them.
+
+A fault is
+  a segment that a manifest names and that is missing, has another size or checksum, or rows that are not what was written
+  a file of a segment that no manifest names: a flush that was cut off leaves it, and the partition's next one removes it
+  a storage that can not be read: its segments are not checked
+  a record, a manifest or a hot row that can not be read; commits that were durable and are gone
+
+The folder must not be in use. Nothing in it is changed, but for what opening its storage engine does by itself: it may
+replay the journal and compact. Copy the folder first where that matters.
+
+Exit codes: 0 all is sound, 1 there is a fault or the folder can not be opened, 2 misused.
+
+Examples:
+  inboxdb inspect /var/lib/inbox                     all of it
+  inboxdb inspect /var/lib/inbox --table chat.mail   one table, partition by partition
+  inboxdb inspect /var/lib/inbox --no-verify         without reading the segments
+  inboxdb inspect /var/lib/inbox --json | jq .faults";
 
 /// InboxDB: a streaming SQL database in which every user has a mailbox.
 ///
@@ -43,6 +65,9 @@ pub enum Command {
     Config(ConfigArgs),
     /// Play a chat of many users and an agent against a server of its own, kill it on the way, and prove what came of it.
     Demo(DemoArgs),
+    /// Show what the data folder of a stopped server holds, and check every file of cold rows.
+    #[command(after_help = AFTER_INSPECT)]
+    Inspect(InspectArgs),
 }
 
 #[derive(Debug, Clone, Default, Args)]
@@ -74,6 +99,22 @@ pub struct DemoArgs {
     /// How many conversations they hold [default: all of the input, at least five each]
     #[arg(long, value_name = "N")]
     pub conversations: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct InspectArgs {
+    /// The data folder
+    #[arg(value_name = "DIR")]
+    pub data: PathBuf,
+    /// Only this table, with its partitions
+    #[arg(long, value_name = "NAMESPACE.TABLE")]
+    pub table: Option<String>,
+    /// Look for the segments' files and their sizes, but do not read them
+    #[arg(long)]
+    pub no_verify: bool,
+    /// One JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Flags that are settings. They win over the environment (INBOXDB_SERVER__PORT), and that over the file.

@@ -24,6 +24,7 @@ pub mod row_codec;
 mod row_scan;
 pub mod segment;
 pub mod store;
+pub mod survey;
 #[cfg(test)]
 pub(crate) mod testing;
 mod varint;

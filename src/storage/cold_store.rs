@@ -57,8 +57,16 @@ impl ColdStore {
     /// # Errors
     /// `COLD_STORAGE_UNAVAILABLE`.
     pub fn folder(base: &Path) -> Result<Self> {
+        fs::create_dir_all(base).map_err(|e| unavailable(&base.display(), &e))?;
+        Self::existing_folder(base)
+    }
+
+    /// The same in a folder that is there.
+    ///
+    /// # Errors
+    /// `COLD_STORAGE_UNAVAILABLE`.
+    pub fn existing_folder(base: &Path) -> Result<Self> {
         let fault = |e: &dyn std::fmt::Display| unavailable(&base.display(), e);
-        fs::create_dir_all(base).map_err(|e| fault(&e))?;
         let base = fs::canonicalize(base).map_err(|e| fault(&e))?;
         let objects = LocalFileSystem::new_with_prefix(&base).map_err(|e| fault(&e))?;
         Ok(Self { objects: Arc::new(objects), place: Place::Folder(base) })
@@ -70,7 +78,12 @@ impl ColdStore {
     /// `COLD_STORAGE_UNAVAILABLE` where the spool can not be made.
     pub fn bucket(objects: Arc<dyn ObjectStore>, spool: &Path) -> Result<Self> {
         fs::create_dir_all(spool).map_err(|e| unavailable(&spool.display(), &e))?;
-        Ok(Self { objects, place: Place::Bucket { spool: spool.to_owned() } })
+        Ok(Self::bucket_to_read(objects, spool))
+    }
+
+    /// The same without a spool: nothing can be written.
+    pub fn bucket_to_read(objects: Arc<dyn ObjectStore>, spool: &Path) -> Self {
+        Self { objects, place: Place::Bucket { spool: spool.to_owned() } }
     }
 
     /// Where it is, if it is a folder.

@@ -35,6 +35,8 @@ const SPOOL_FOLDER: &str = "spool";
 /// The storages there are. One per database.
 pub struct ColdStores {
     data: PathBuf,
+    /// Nothing is made where there is nothing.
+    as_is: bool,
     remote: Remote,
     known: RwLock<HashMap<StorageId, Arc<Known>>>,
 }
@@ -51,7 +53,12 @@ impl ColdStores {
     pub fn new(data: &Path, timeouts: RemoteTimeouts, io: RemoteIo) -> Self {
         // Nobody reads it: at worst it takes room.
         let _ = fs::remove_dir_all(data.join(SPOOL_FOLDER));
-        Self { data: data.to_owned(), remote: Remote::new(timeouts, io), known: RwLock::default() }
+        Self { data: data.to_owned(), as_is: false, remote: Remote::new(timeouts, io), known: RwLock::default() }
+    }
+
+    /// The same, to be looked at: nothing is removed, and no folder made.
+    pub fn as_is(data: &Path, timeouts: RemoteTimeouts, io: RemoteIo) -> Self {
+        Self { data: data.to_owned(), as_is: true, remote: Remote::new(timeouts, io), known: RwLock::default() }
     }
 
     /// The storage that every database has.
@@ -121,10 +128,16 @@ impl ColdStores {
     /// `INVALID_INPUT`, `COLD_STORAGE_UNAVAILABLE`.
     pub fn open(&self, meta: &StorageMeta) -> Result<Arc<ColdStore>> {
         let store = match meta.kind {
+            StorageKind::Filesystem if self.as_is => ColdStore::existing_folder(&self.folder(meta))?,
             StorageKind::Filesystem => ColdStore::folder(&self.folder(meta))?,
             StorageKind::S3 | StorageKind::Gcs | StorageKind::Azure => {
                 let objects = self.remote.open(meta)?;
-                ColdStore::bucket(objects, &self.data.join(SPOOL_FOLDER).join(meta.id.as_str()))?
+                let spool = self.data.join(SPOOL_FOLDER).join(meta.id.as_str());
+                if self.as_is {
+                    ColdStore::bucket_to_read(objects, &spool)
+                } else {
+                    ColdStore::bucket(objects, &spool)?
+                }
             }
         };
         Ok(Arc::new(store))
@@ -170,6 +183,11 @@ impl ColdStores {
             return Err(Error::InvalidInput(message));
         }
         Ok(())
+    }
+
+    /// Is a filesystem storage's folder there?
+    pub fn has_folder(&self, meta: &StorageMeta) -> bool {
+        self.folder(meta).is_dir()
     }
 
     fn meet(&self, a: &StorageMeta, b: &StorageMeta) -> bool {

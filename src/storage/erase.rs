@@ -11,7 +11,7 @@ use std::sync::Arc;
 use fjall::{Keyspace, UserKey};
 
 use super::keys;
-use super::manifest::PartitionManifest;
+use super::segment::SegmentEntry;
 use super::store::{Store, storage_error};
 use crate::error::{Error, Result};
 use crate::model::{PartitionKey, TableId};
@@ -138,9 +138,13 @@ impl Eraser {
     /// Of a partition's segments: they are not keyed by their owner. Those that were found before are gone.
     fn deletions(&self, key: &PartitionKey, limit: usize) -> Result<Vec<UserKey>> {
         let spaces = self.store.keyspaces();
-        let entries = spaces.manifest.prefix(keys::manifest_prefix(key));
-        let manifest = PartitionManifest::from_entries(entries.map(|guard| guard.into_inner().map_err(storage_error)))?;
-        let segments = manifest.segments().iter();
+        // One by one: an erasure that was cut off may have left some without the head.
+        let mut segments = Vec::new();
+        for guard in spaces.manifest.prefix(keys::manifest_prefix(key)) {
+            let (_, value) = guard.into_inner().map_err(storage_error)?;
+            segments.extend(SegmentEntry::from_bytes(&value));
+        }
+        let segments = segments.iter();
         let marks = segments.flat_map(|s| spaces.deletions.prefix(keys::deletions_prefix(key.table, s.meta.id.0)));
         marks.take(limit).map(|guard| guard.key().map_err(storage_error)).collect()
     }

@@ -26,7 +26,10 @@ use crate::model::{HotStats, Owner, PartitionKey, PkBytes, TableId, UserId};
 /// The layout that this program writes: see docs/on-disk-format.md.
 pub const FORMAT_VERSION: u32 = 3;
 
-const FORMAT_RECORD: &str = "format";
+/// Under the data folder: the fjall database.
+const HOT_FOLDER: &str = "hot";
+
+pub(super) const FORMAT_RECORD: &str = "format";
 pub(super) const COMMITS_RECORD: &str = "commits";
 
 /// The fixed keyspaces. A table costs none.
@@ -38,6 +41,16 @@ pub(super) struct Keyspaces {
     pub manifest: Keyspace,
     pub deletions: Keyspace,
     pub stats: Keyspace,
+}
+
+impl Keyspaces {
+    const NAMES: [&str; 7] = ["rows", "pk", "feed", "records", "manifest", "deletions", "stats"];
+
+    pub fn named(&self) -> [(&'static str, &Keyspace); 7] {
+        let Self { rows, pk, feed, records, manifest, deletions, stats } = self;
+        let [a, b, c, d, e, f, g] = Self::NAMES;
+        [(a, rows), (b, pk), (c, feed), (d, records), (e, manifest), (f, deletions), (g, stats)]
+    }
 }
 
 /// An open data folder. One process at a time.
@@ -74,6 +87,12 @@ pub enum OpenError {
     NewerFormat { path: PathBuf, found: u32 },
     #[error("the data folder {path} can not be opened: {source}")]
     Engine { path: PathBuf, source: fjall::Error },
+    #[error("there is no database in {0}")]
+    Absent(PathBuf),
+    #[error(
+        "the data folder {0} was never opened by this version of inboxdb; start the server on it once, which brings it up to date"
+    )]
+    Older(PathBuf),
     #[error("the data folder {path} is damaged: {fault}")]
     Damaged { path: PathBuf, fault: String },
 }
@@ -86,6 +105,36 @@ impl Store {
     pub fn open(data: &Path, cache_bytes: u64) -> Result<(Arc<Store>, Recovered), OpenError> {
         let folder = |source| OpenError::Folder { path: data.to_owned(), source };
         fs::create_dir_all(data).map_err(folder)?;
+        let store = Self::open_engine(data, cache_bytes, false)?;
+        if let Some(from) = store.older_format(data)? {
+            // Every older format is one that this program reads as it is; what it writes from now on is newer.
+            if (1..3).contains(&from) {
+                store.count_hot(data)?;
+            }
+            if from > 0 {
+                tracing::info!(from, to = FORMAT_VERSION, "the data folder is taken to a newer format");
+            }
+            store.write_format(data)?;
+        }
+        let recovered = store.recover(data)?;
+        Ok((Arc::new(store), recovered))
+    }
+
+    /// Opens a store that is there, to be looked at: nothing is made in it and nothing brought up to date.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and where there is none.
+    pub fn open_as_is(data: &Path, cache_bytes: u64) -> Result<(Arc<Store>, Recovered), OpenError> {
+        if !data.join(HOT_FOLDER).is_dir() {
+            return Err(OpenError::Absent(data.to_owned()));
+        }
+        let store = Self::open_engine(data, cache_bytes, true)?;
+        store.older_format(data)?;
+        let recovered = store.recover(data)?;
+        Ok((Arc::new(store), recovered))
+    }
+
+    fn open_engine(data: &Path, cache_bytes: u64, as_is: bool) -> Result<Store, OpenError> {
         let engine = |source| match source {
             fjall::Error::Locked => OpenError::Locked(data.to_owned()),
             fjall::Error::Io(source) => OpenError::Folder { path: data.to_owned(), source },
@@ -93,11 +142,14 @@ impl Store {
         };
         // One worker: where fjall has several, its first one turns in a circle, a whole core, for as long as another
         // compacts and a further compaction waits.
-        let journal_folder = data.join("hot");
+        let journal_folder = data.join(HOT_FOLDER);
         let db = fjall::Database::builder(&journal_folder);
         // Rows are compressed when they are compacted; a journal lives for seconds, and the committer has no time for it.
         let db = db.journal_compression(CompressionType::None);
         let db = db.cache_size(cache_bytes).worker_threads(1).open().map_err(engine)?;
+        if as_is && !Keyspaces::NAMES.iter().all(|name| db.keyspace_exists(name)) {
+            return Err(OpenError::Older(data.to_owned()));
+        }
         // Small memtables: what is not flushed must be replayed at the next start, and counts against memory. Many of
         // their files wait for one compaction: each row is rewritten less often, and a look at a key asks the filters
         // of more files, of which all but one say no.
@@ -119,7 +171,7 @@ impl Store {
         });
         let cold = Cold::new(cache_bytes);
         let mark_path = data.join("commits.mark");
-        let store = Store {
+        Ok(Store {
             db,
             keyspaces,
             cold: Arc::new(cold),
@@ -127,31 +179,25 @@ impl Store {
             journal_folder,
             mark_path,
             hidden: RwLock::default(),
-        };
-        store.check_format(data)?;
-        let recovered = store.recover(data)?;
-        Ok((Arc::new(store), recovered))
+        })
     }
 
-    fn check_format(&self, data: &Path) -> Result<(), OpenError> {
+    /// The format where it is older than what this program writes; 0 where the folder has none yet.
+    fn older_format(&self, data: &Path) -> Result<Option<u32>, OpenError> {
         let key = keys::record(RecordKind::Store, FORMAT_RECORD);
         let damaged = |fault: &str| OpenError::Damaged { path: data.to_owned(), fault: fault.to_owned() };
         let stored = self.keyspaces.records.get(&key).map_err(|e| damaged(&e.to_string()))?;
-        if let Some(bytes) = stored {
-            let found = bytes.as_ref().try_into().map(u32::from_be_bytes);
-            let found = found.map_err(|_| damaged("its format number is not readable"))?;
-            if found > FORMAT_VERSION {
-                return Err(OpenError::NewerFormat { path: data.to_owned(), found });
-            }
-            if found == FORMAT_VERSION {
-                return Ok(());
-            }
-            if found < 3 {
-                self.count_hot(data)?;
-            }
-            // Every older format is one that this program reads as it is; what it writes from now on is newer.
-            tracing::info!(from = found, to = FORMAT_VERSION, "the data folder is taken to a newer format");
+        let Some(bytes) = stored else { return Ok(Some(0)) };
+        let found = bytes.as_ref().try_into().map(u32::from_be_bytes);
+        let found = found.map_err(|_| damaged("its format number is not readable"))?;
+        if found > FORMAT_VERSION {
+            return Err(OpenError::NewerFormat { path: data.to_owned(), found });
         }
+        Ok((found < FORMAT_VERSION).then_some(found))
+    }
+
+    fn write_format(&self, data: &Path) -> Result<(), OpenError> {
+        let key = keys::record(RecordKind::Store, FORMAT_RECORD);
         let mut batch = self.db.batch().durability(Some(PersistMode::SyncAll));
         batch.insert(&self.keyspaces.records, key, FORMAT_VERSION.to_be_bytes());
         batch.commit().map_err(|source| OpenError::Engine { path: data.to_owned(), source })
@@ -359,5 +405,25 @@ mod tests {
         set_format(folder.path(), FORMAT_VERSION + 1);
         let refused = Store::open(folder.path(), 1 << 20).err().unwrap();
         assert!(matches!(refused, OpenError::NewerFormat { found, .. } if found == FORMAT_VERSION + 1), "{refused}");
+    }
+
+    #[test]
+    fn what_is_looked_at_is_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = |path: &Path| Store::open_as_is(path, 1 << 20).err().unwrap();
+        assert!(matches!(refused(folder.path()), OpenError::Absent(_)));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        set_format(folder.path(), 1);
+        let (store, _) = Store::open_as_is(folder.path(), 1 << 20).unwrap();
+        assert_eq!(store.format().unwrap(), 1);
+        assert!(matches!(refused(folder.path()), OpenError::Locked(_)));
+        drop(store);
+        set_format(folder.path(), FORMAT_VERSION + 1);
+        assert!(matches!(refused(folder.path()), OpenError::NewerFormat { .. }));
+        let older = tempfile::tempdir().unwrap();
+        let db = fjall::Database::builder(older.path().join(HOT_FOLDER)).open().unwrap();
+        db.keyspace("rows", KeyspaceCreateOptions::default).unwrap();
+        drop(db);
+        assert!(matches!(refused(older.path()), OpenError::Older(_)));
     }
 }

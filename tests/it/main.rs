@@ -8,6 +8,7 @@ mod cold;
 mod crash;
 mod demo;
 mod http;
+mod inspect;
 mod jobs;
 mod layers;
 mod live;
