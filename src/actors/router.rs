@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -156,6 +156,7 @@ pub struct Router {
     erased: RwLock<HashMap<UserId, u32>>,
     credits: Arc<Semaphore>,
     writes: Arc<Semaphore>,
+    draining: AtomicBool,
 }
 
 enum TableEntry {
@@ -182,6 +183,7 @@ impl Router {
             erased: RwLock::default(),
             credits: Arc::new(Semaphore::new(WRITE_CREDITS as usize)),
             writes: Arc::new(Semaphore::new(WRITES_MAX)),
+            draining: AtomicBool::new(false),
             parts,
         }
     }
@@ -202,8 +204,8 @@ impl Router {
         }
         // Before the credits: who waits here must not keep other tables' writes from going on.
         let passage = self.gate(&command.table)?.pass(&command.table).await?;
-        let _write = self.writes.clone().try_acquire_owned().map_err(|_| Error::Busy)?;
-        let credit = self.credits.clone().try_acquire_many_owned(cost(&command)).map_err(|_| Error::Busy)?;
+        let _write = self.writes.clone().try_acquire_owned().map_err(|_| self.no_room())?;
+        let credit = self.credits.clone().try_acquire_many_owned(cost(&command)).map_err(|_| self.no_room())?;
         let holds = Holds { _credit: credit, _passage: passage };
         let (reply, answer) = oneshot::channel();
         let meta = command.table.clone();
@@ -212,6 +214,11 @@ impl Router {
         self.send_of(&principal, &key, &meta, Append { command, reply, holds })?;
         let answer = if alone { awake::answer(answer).await } else { answer.await };
         answer.unwrap_or_else(|_| Err(self.lost_answer()))
+    }
+
+    /// Why a write is not taken: whoever waits for all of them to end has all the room there is.
+    fn no_room(&self) -> Error {
+        if self.draining.load(Ordering::Acquire) { Error::ShuttingDown } else { Error::Busy }
     }
 
     fn lost_answer(&self) -> Error {
@@ -448,6 +455,7 @@ impl Router {
 
     /// Waits until every write under way is answered. New ones are refused by the caller first.
     pub async fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
         // Never closed: an error cannot happen, and would mean the same.
         let _ = self.writes.acquire_many(WRITES_MAX as u32).await;
     }
