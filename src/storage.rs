@@ -23,6 +23,7 @@ mod row_block;
 pub mod row_codec;
 mod row_scan;
 pub mod segment;
+mod shares;
 pub mod store;
 pub mod survey;
 #[cfg(test)]
@@ -44,5 +45,6 @@ pub use read_view::{Found, ReadView};
 pub use records::{RecordKind, RecordWrite};
 pub use row_codec::BatchBuilder;
 pub use row_scan::{Order, RowScan};
+pub use shares::Share;
 pub use store::{OpenError, Recovered, Store};
 pub use views::OlderViews;

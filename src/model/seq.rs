@@ -51,6 +51,11 @@ impl Seq {
         Seq(self.0.saturating_add(1))
     }
 
+    /// The greatest position below this one; that of [`Seq::ZERO`] is itself.
+    pub fn before(self) -> Seq {
+        Seq((self.0 - 1).max(0))
+    }
+
     /// Milliseconds since the Unix epoch at which this position was given (or later, after a burst or a clock step).
     pub fn unix_ms(self) -> i64 {
         (self.0 >> (COUNTER_BITS + NODE_BITS)) + SEQ_EPOCH_MS

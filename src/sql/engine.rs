@@ -29,6 +29,8 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateDefaults};
 use datafusion::optimizer::Analyzer;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast;
@@ -40,7 +42,7 @@ use tokio::time::{Instant, Sleep};
 use super::bind::IdSource;
 use super::caller_catalog::CATALOG;
 use super::live_query;
-use super::partition_table::TurnScans;
+use super::partition_table::{SplitScans, TurnScans};
 use super::system_tables::SystemData;
 use crate::error::{Error, Result};
 use crate::live::query::LiveQuery;
@@ -342,8 +344,11 @@ fn base_state(config: &EngineConfig) -> datafusion::common::Result<SessionState>
         .with_default_catalog_and_schema(CATALOG, "default");
     let options = settings.options_mut();
     options.optimizer.max_passes = 1;
-    // Our scans take no filters that come into being while they run.
+    // Of filters that come into being while a query runs, our scans use the threshold of its top rows.
     options.optimizer.enable_dynamic_filter_pushdown = false;
+    options.optimizer.enable_join_dynamic_filter_pushdown = false;
+    options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
+    options.optimizer.enable_topk_dynamic_filter_pushdown = true;
     // Columns are Utf8: a view type would only add casts.
     options.sql_parser.map_string_types_to_utf8view = false;
     // Nothing spills, so no memory is set aside for merging what was spilled.
@@ -367,10 +372,20 @@ fn base_state(config: &EngineConfig) -> datafusion::common::Result<SessionState>
         .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
         .with_window_functions(SessionStateDefaults::default_window_functions())
         .with_table_function_list(SessionStateDefaults::default_table_functions())
-        .with_physical_optimizer_rule(Arc::new(TurnScans))
-        .with_physical_optimizer_rule(Arc::new(BreathingJoins))
+        .with_physical_optimizer_rules(physical_rules(config.threads))
         .build();
     Ok(state)
+}
+
+/// DataFusion's own rules, and ours before its last two: thresholds of top rows reach the scans of each share, and the plan is
+/// checked as it is run.
+fn physical_rules(threads: usize) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = PhysicalOptimizer::new().rules;
+    let last = rules.len().saturating_sub(2);
+    let ours: [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 3] =
+        [Arc::new(TurnScans), Arc::new(SplitScans { threads }), Arc::new(BreathingJoins)];
+    rules.splice(last..last, ours);
+    rules
 }
 
 #[cfg(test)]

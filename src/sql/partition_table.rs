@@ -7,6 +7,8 @@
 
 mod bounds;
 mod scan;
+mod scan_filter;
+mod split;
 mod turn;
 
 use std::fmt;
@@ -24,6 +26,7 @@ use crate::storage::{Order, ReadView};
 
 use bounds::{ColumnBound, ScanBounds};
 use scan::PartitionScan;
+pub(crate) use split::SplitScans;
 pub(crate) use turn::TurnScans;
 
 /// Whose rows of a table.
@@ -117,6 +120,8 @@ impl TableProvider for PartitionTable {
             view: self.view.clone(),
             projection,
             bounds,
+            share: None,
+            filters: Vec::new(),
         };
         Ok(Arc::new(PartitionScan::new(source, &self.schema, Order::Ascending, limit)?))
     }

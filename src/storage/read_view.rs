@@ -17,7 +17,7 @@ use super::manifest::{self, PartitionManifest};
 use super::partition_rows::{PartitionRows, RowsPart};
 use super::row_block::{self, RowValue};
 use super::row_scan::{Order, RowScan, ordered};
-use super::segment::{SegmentEntry, SegmentId, SegmentScan};
+use super::segment::{SegmentEntry, SegmentId, SegmentReader, SegmentScan};
 use super::store::{Keyspaces, storage_error};
 use super::views::Moment;
 use crate::error::{Error, Result};
@@ -97,6 +97,16 @@ impl ReadView {
             lookup.ask(self.cold.reader(table, owner, segment)?, self.deleted(table.id, segment.meta.id)?);
         }
         Ok(if lookup.is_empty() { Found::Absent } else { Found::Cold(lookup) })
+    }
+
+    /// A segment that this view's manifest names. Opens nothing yet.
+    pub(super) fn segment(
+        &self,
+        table: &Arc<TableMeta>,
+        owner: &Owner,
+        entry: &Arc<SegmentEntry>,
+    ) -> Result<SegmentReader> {
+        self.cold.reader(table, owner, entry)
     }
 
     /// Where the key index says that the row with this key is: up to the partition's `flushed_up_to` it tells of a row
@@ -188,7 +198,7 @@ impl ReadView {
         // Below, hot keys may still be there: copies, on their way out.
         let above = (*range.start()).max(flushed.after());
         if above <= *range.end() {
-            parts.push_back(RowsPart::Hot(self.hot_scan(&key, above..=*range.end(), order)));
+            parts.push_back(RowsPart::Hot(self.hot_scan(&key, flushed, above..=*range.end(), order)));
         }
         if order == Order::Descending {
             parts.make_contiguous().reverse();
@@ -196,9 +206,11 @@ impl ReadView {
         Ok(PartitionRows::new(parts))
     }
 
-    /// The hot rows with `_seq` in `range`, which is above what is flushed.
-    pub fn hot_scan(&self, key: &PartitionKey, range: RangeInclusive<Seq>, order: Order) -> RowScan {
-        let from = self.block_begin(key, *range.start());
+    /// The hot rows with `_seq` in `range`, which lies above `flushed`, the partition's `flushed_up_to`.
+    ///
+    /// Keys up to there are not passed by: they may be a whole history that is gone and whose LSM tombstones are not.
+    pub fn hot_scan(&self, key: &PartitionKey, flushed: Seq, range: RangeInclusive<Seq>, order: Order) -> RowScan {
+        let from = self.block_begin(key, flushed, *range.start());
         self.scan_from(key, from, range, order)
     }
 
@@ -218,12 +230,14 @@ impl ReadView {
         RowScan::new(key.clone(), range, order, entries)
     }
 
-    /// Where the block begins that holds `start`, if one does; else anything from there to `start`.
-    fn block_begin(&self, key: &PartitionKey, start: Seq) -> Seq {
-        if start == Seq::ZERO {
+    /// Where the block begins that holds `start`, if one does; else anything from there to `start`. A block lies on one side
+    /// of `flushed`.
+    fn block_begin(&self, key: &PartitionKey, flushed: Seq, start: Seq) -> Seq {
+        let first = flushed.after();
+        if start <= first {
             return start;
         }
-        let mut before = self.snapshot.range(&self.keyspaces.rows, keys::row(key, Seq::ZERO)..=keys::row(key, start));
+        let mut before = self.snapshot.range(&self.keyspaces.rows, keys::row(key, first)..=keys::row(key, start));
         // An error shows again when the scan meets it.
         let Some((entry, value)) = before.next_back().and_then(|guard| guard.into_inner().ok()) else { return start };
         match keys::parse_row_key(key, &entry) {
@@ -262,13 +276,13 @@ impl ReadView {
     /// # Errors
     /// `STORAGE_UNAVAILABLE`.
     pub fn head(&self, key: &PartitionKey) -> Result<Seq> {
-        // What is flushed may still be found hot, and may not: either way this is its last position.
-        Ok(self.hot_head(key)?.max(self.flushed_up_to(key)?))
+        self.last_above(key, self.flushed_up_to(key)?)
     }
 
-    fn hot_head(&self, key: &PartitionKey) -> Result<Seq> {
-        let range = keys::row(key, Seq::ZERO)..=keys::gone(key, Seq::MAX);
-        let Some(last) = self.snapshot.range(&self.keyspaces.rows, range).next_back() else { return Ok(Seq::ZERO) };
+    /// The last hot position above `flushed`, or `flushed` itself.
+    fn last_above(&self, key: &PartitionKey, flushed: Seq) -> Result<Seq> {
+        let range = keys::row(key, flushed.after())..=keys::gone(key, Seq::MAX);
+        let Some(last) = self.snapshot.range(&self.keyspaces.rows, range).next_back() else { return Ok(flushed) };
         let (entry, value) = last.into_inner().map_err(storage_error)?;
         let (first, value) = match keys::parse_row_key(key, &entry) {
             Some(RowKey::At(seq)) => (seq, value),

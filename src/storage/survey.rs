@@ -90,7 +90,7 @@ impl Store {
     pub fn hot_rows(&self, key: &PartitionKey, manifest: Option<&PartitionManifest>) -> Result<HotRows> {
         let flushed = manifest.map_or(Seq::ZERO, |manifest| manifest.flushed_up_to);
         let mut found = HotRows::default();
-        for row in self.read_view().hot_scan(key, flushed.after()..=Seq::MAX, Order::Ascending) {
+        for row in self.read_view().hot_scan(key, flushed, flushed.after()..=Seq::MAX, Order::Ascending) {
             match row?.deleted {
                 true => found.tombstones += 1,
                 false => found.rows += 1,

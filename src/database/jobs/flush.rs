@@ -197,7 +197,7 @@ impl Bodies {
             let key = PartitionKey { table: spec.table.id, owner: spec.owner.clone() };
             let mut writer = SegmentWriter::new(&store, spec, &mut next_id);
             let mut seqs = Vec::new();
-            for row in view.hot_scan(&key, range.0.after()..=range.1, Order::Ascending) {
+            for row in view.hot_scan(&key, range.0, range.0.after()..=range.1, Order::Ascending) {
                 let row = row?;
                 writer.push(&row)?;
                 seqs.push(row.seq);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -18,18 +19,20 @@ use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExp
 use datafusion::physical_plan::execution_plan::{
     Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions, SchedulingType,
 };
+use datafusion::physical_plan::filter_pushdown::{ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 
 use futures_util::TryStreamExt;
 use futures_util::stream::BoxStream;
 
+use super::scan_filter::ScanFilter;
 use super::{RowScope, ScanBounds};
 use crate::error::{self, Error};
 use crate::model::schema::SEQ_COLUMN;
 use crate::model::{Owner, StoredRow, TableMeta};
 use crate::storage::segment::{RowPredicate, SegmentBatch, SegmentMeta, SegmentScan};
-use crate::storage::{BatchBuilder, FeedScan, Found, Order, ReadView, RowsPart};
+use crate::storage::{BatchBuilder, FeedScan, Found, Order, ReadView, RowsPart, Share};
 
 const BATCH_ROWS: usize = 8192;
 /// The first batch is small: a filter with a LIMIT above often needs no second one.
@@ -46,6 +49,10 @@ pub(super) struct ScanSource {
     /// Positions in the full schema.
     pub projection: Vec<usize>,
     pub bounds: ScanBounds,
+    /// Of the cold rows in these bounds, if they are read by several.
+    pub share: Option<Share>,
+    /// What segments are asked before all columns are read.
+    pub filters: Vec<ScanFilter>,
 }
 
 pub(super) struct PartitionScan {
@@ -69,6 +76,26 @@ impl PartitionScan {
             Order::Descending => Order::Ascending,
         };
         self.limit.is_none().then(|| Self::with_schema(self.source.clone(), self.schema.clone(), order, None))
+    }
+
+    /// Of the rows, those of one share.
+    pub(super) fn with_share(&self, share: Share) -> Self {
+        let source = ScanSource { share: Some(share), ..self.source.clone() };
+        Self::with_schema(source, self.schema.clone(), self.order, self.limit)
+    }
+
+    /// Cold rows that it may have to decode; none where it reads by key, up to a limit, or in feed order.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`, `INTERNAL`.
+    pub(super) fn cold_rows(&self) -> error::Result<u64> {
+        let ScanSource { meta, scope, view, bounds, share, .. } = &self.source;
+        match scope {
+            RowScope::Partition(owner) if bounds.key.is_none() && share.is_none() && self.limit.is_none() => {
+                view.cold_rows(meta, owner, &bounds.seqs)
+            }
+            _ => Ok(0),
+        }
     }
 
     fn with_schema(source: ScanSource, schema: SchemaRef, order: Order, limit: Option<usize>) -> Self {
@@ -97,7 +124,7 @@ impl fmt::Debug for PartitionScan {
 
 impl DisplayAs for PartitionScan {
     fn fmt_as(&self, _form: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ScanSource { meta, scope, bounds, .. } = &self.source;
+        let ScanSource { meta, scope, bounds, share, filters, .. } = &self.source;
         write!(f, "PartitionScan: table={}", meta.name)?;
         match scope {
             RowScope::Partition(owner) => write!(f, ", owner={owner}")?,
@@ -109,6 +136,12 @@ impl DisplayAs for PartitionScan {
         write!(f, ", _seq={}..={}, {:?}", bounds.seqs.start(), bounds.seqs.end(), self.order)?;
         if bounds.tombstones {
             f.write_str(", with tombstones")?;
+        }
+        if let Some(share) = share {
+            write!(f, ", share={} of {}", share.number + 1, share.of)?;
+        }
+        if !filters.is_empty() {
+            write!(f, ", filters={}", filters.len())?;
         }
         self.limit.map_or(Ok(()), |limit| write!(f, ", limit={limit}"))
     }
@@ -154,6 +187,27 @@ impl ExecutionPlan for PartitionScan {
             Ok(batch.map(|batch| (batch, rows)))
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches)))
+    }
+
+    /// Takes filters on for segments. Whoever set them keeps them all the same.
+    fn handle_child_pushdown_result(
+        &self,
+        _phase: FilterPushdownPhase,
+        filters: ChildPushdownResult,
+        _config: &ConfigOptions,
+    ) -> Result<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
+        let taken: Vec<ScanFilter> =
+            filters.parent_filters.iter().filter_map(|set| ScanFilter::new(&set.filter, &self.schema)).collect();
+        let kept = FilterPushdownPropagation::all_unsupported(filters);
+        // A limit counts the rows that this scan gives, whatever is asked of them later.
+        let whole = matches!(self.source.scope, RowScope::Partition(_)) && self.limit.is_none();
+        if taken.is_empty() || !whole || self.source.bounds.key.is_some() {
+            return Ok(kept);
+        }
+        let mut source = self.source.clone();
+        source.filters.extend(taken);
+        let scan = Self::with_schema(source, self.schema.clone(), self.order, self.limit);
+        Ok(kept.with_updated_node(Arc::new(scan)))
     }
 
     fn supports_limit_pushdown(&self) -> bool {
@@ -214,7 +268,10 @@ impl ScanRows {
 
     async fn open(source: &ScanSource, order: Order) -> error::Result<Rows> {
         let ScanSource { meta, scope, view, bounds, .. } = source;
-        let seqs = bounds.seqs.clone();
+        let mut seqs = bounds.seqs.clone();
+        if let (Some(share), RowScope::Partition(owner)) = (source.share, scope) {
+            seqs = view.share(meta, owner, seqs, share).await?;
+        }
         if seqs.is_empty() {
             return Ok(Rows::End);
         }
@@ -304,9 +361,11 @@ impl ScanRows {
             Some(RowsPart::Cold(reader, _)) if !self.may_hold(&reader.entry().meta) => Ok((None, Rows::Parts(parts))),
             Some(RowsPart::Cold(reader, scan)) => {
                 let tombstones = reader.entry().meta.tombstones > 0 && !self.source.bounds.tombstones;
+                let ScanSource { meta, projection, filters, .. } = &self.source;
+                let filters = filters.iter().map(|filter| filter.predicate(projection));
                 let scan = SegmentScan {
-                    projection: Some(self.source.projection.clone()),
-                    predicates: tombstones.then(|| not_deleted(&self.source.meta)).into_iter().collect(),
+                    projection: Some(projection.clone()),
+                    predicates: tombstones.then(|| not_deleted(meta)).into_iter().chain(filters).collect(),
                     limit: (self.left < usize::MAX).then_some(self.left),
                     batch_rows: BATCH_ROWS,
                     ..scan

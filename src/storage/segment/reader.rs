@@ -72,6 +72,17 @@ impl SegmentReader {
         self.input.footer(&self.owner).await
     }
 
+    /// `_seq` of the first row of the page that holds the row at `position`.
+    ///
+    /// # Errors
+    /// `SEGMENT_DAMAGED`, `COLD_STORAGE_UNAVAILABLE`.
+    pub async fn page_before(&self, position: u32) -> Result<Seq> {
+        let footer = self.footer().await?;
+        let page = footer.seq_pages.starts.partition_point(|start| *start <= position).saturating_sub(1);
+        let first = footer.seq_pages.mins.get(page).copied().and_then(Seq::new);
+        Ok(first.unwrap_or(self.entry().meta.first_seq))
+    }
+
     /// Position of the first row at or above `seq`: the number of rows where there is none.
     pub(super) async fn first_from(&self, footer: &Footer, seq: Seq) -> Result<u32> {
         let pages = &footer.seq_pages;

@@ -6,9 +6,9 @@
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
-use arrow::array::{AsArray, Int64Array, RecordBatch, UInt64Array};
+use arrow::array::{AsArray, Int64Array, RecordBatch, RecordBatchOptions, UInt64Array};
 use arrow::compute::{take, take_record_batch};
-use arrow::datatypes::Int64Type;
+use arrow::datatypes::{Int64Type, Schema};
 use futures_util::TryStreamExt;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use parquet::arrow::async_reader::ParquetRecordBatchStream;
@@ -63,6 +63,13 @@ impl Default for SegmentScan {
     }
 }
 
+impl SegmentScan {
+    fn only_counts(&self) -> bool {
+        let nothing = self.projection.as_ref().is_some_and(Vec::is_empty);
+        nothing && self.predicates.is_empty() && !self.with_created && !self.with_positions
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct SegmentBatch {
     /// The projected columns.
@@ -77,14 +84,20 @@ pub(super) async fn run(reader: &SegmentReader, scan: SegmentScan) -> Result<Box
     if scan.limit == Some(0) || !reader.entry().overlaps(&scan.range) {
         return Ok(stream::empty().boxed());
     }
-    let footer = reader.footer().await?;
     let meta = &reader.entry().meta;
     let (from, to) = (*scan.range.start(), *scan.range.end());
+    if scan.only_counts() && from <= meta.first_seq && to >= meta.last_seq {
+        return counted(0..meta.rows, &scan);
+    }
+    let footer = reader.footer().await?;
     let start = if from <= meta.first_seq { 0 } else { reader.first_from(&footer, from).await? };
     let end = if to >= meta.last_seq { meta.rows } else { reader.first_from(&footer, to.after()).await? };
     let mut rows = start..end.max(start);
     if let (Some(limit), true) = (scan.limit, scan.predicates.is_empty()) {
         rows = trim(rows, &scan.deleted, limit, scan.order);
+    }
+    if scan.only_counts() {
+        return counted(rows, &scan);
     }
     let all: Vec<usize>;
     let wanted = match &scan.projection {
@@ -114,6 +127,15 @@ pub(super) async fn run(reader: &SegmentReader, scan: SegmentScan) -> Result<Box
     };
     let step = |mut running: Running| async move { Ok(running.next().await?.map(|batch| (batch, running))) };
     Ok(stream::try_unfold(running, step).boxed())
+}
+
+/// How many rows there are, without reading one.
+fn counted(rows: Range<u32>, scan: &SegmentScan) -> Result<BoxStream<'static, Result<SegmentBatch>>> {
+    let count = kept(rows, &scan.deleted).iter().map(|range| (range.end - range.start) as usize).sum::<usize>();
+    let options = RecordBatchOptions::new().with_row_count(Some(count.min(scan.limit.unwrap_or(usize::MAX))));
+    let batch = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options);
+    let batch = SegmentBatch { batch: batch.map_err(Error::internal)?, created: None, positions: None };
+    Ok(stream::once(std::future::ready(Ok(batch))).boxed())
 }
 
 struct Running {
