@@ -148,6 +148,7 @@ fn database_options(config: &Config) -> DatabaseOptions {
         row_limits: RowLimits { default: limits.default_query_limit, max: limits.max_query_limit },
         engine: EngineConfig {
             threads: count_or_cores(datafusion.threads),
+            rows_per_thread: datafusion.rows_per_thread,
             memory_limit_bytes: usize::try_from(datafusion.memory_limit.as_u64()).unwrap_or(usize::MAX),
             statement_timeout: limits.statement_timeout,
         },

@@ -107,6 +107,11 @@ pub const KEYS: &[Key] = &[
 
     key("datafusion.memory_limit", "Memory of all running queries together.", SIZE),
     key("datafusion.threads", "Threads of the query engine. 0: one per core.", "0 to 1024"),
+    key(
+        "datafusion.rows_per_thread",
+        "Cold rows that are worth a further thread to a query that aggregates them, or asks for its top rows.",
+        COUNT,
+    ),
 
     key("flush.default_row_limit", "Hot rows of a partition at which it is flushed into a segment, unless its table's FLUSH_POLICY says otherwise.", COUNT),
     key("flush.default_byte_limit", "The same by their size.", SIZE),

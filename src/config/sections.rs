@@ -186,11 +186,12 @@ pub struct DataFusionConfig {
     #[serde(with = "size")]
     pub memory_limit: ByteSize,
     pub threads: usize,
+    pub rows_per_thread: u64,
 }
 
 impl Default for DataFusionConfig {
     fn default() -> Self {
-        Self { memory_limit: ByteSize::mib(256), threads: 0 }
+        Self { memory_limit: ByteSize::mib(256), threads: 0, rows_per_thread: 65_536 }
     }
 }
 

@@ -53,6 +53,7 @@ fn counts(config: &Config, faults: &mut Faults) {
         ("websocket.max_subscriptions_per_user", websocket.max_subscriptions_per_user as u64, 1, any),
         ("websocket.max_subscriptions_per_connection", websocket.max_subscriptions_per_connection as u64, 1, any),
         ("datafusion.threads", datafusion.threads as u64, 0, 1_024),
+        ("datafusion.rows_per_thread", datafusion.rows_per_thread, 1, any),
         ("flush.default_row_limit", flush.default_row_limit, 1, any),
         ("flush.minimum_rows", flush.minimum_rows, 1, any),
         ("jobs.max_concurrent", jobs.max_concurrent as u64, 1, any),

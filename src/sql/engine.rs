@@ -65,6 +65,8 @@ const BATCH_ROWS: usize = 8192;
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
     pub threads: usize,
+    /// Cold rows that are worth a further thread.
+    pub rows_per_thread: u64,
     /// All queries together; one that needs more ends in `OUT_OF_MEMORY`.
     pub memory_limit_bytes: usize,
     /// From the call to the last batch.
@@ -73,7 +75,12 @@ pub struct EngineConfig {
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { threads: 2, memory_limit_bytes: 256 << 20, statement_timeout: Duration::from_secs(30) }
+        Self {
+            threads: 2,
+            rows_per_thread: 65_536,
+            memory_limit_bytes: 256 << 20,
+            statement_timeout: Duration::from_secs(30),
+        }
     }
 }
 
@@ -372,18 +379,21 @@ fn base_state(config: &EngineConfig) -> datafusion::common::Result<SessionState>
         .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
         .with_window_functions(SessionStateDefaults::default_window_functions())
         .with_table_function_list(SessionStateDefaults::default_table_functions())
-        .with_physical_optimizer_rules(physical_rules(config.threads))
+        .with_physical_optimizer_rules(physical_rules(config))
         .build();
     Ok(state)
 }
 
 /// DataFusion's own rules, and ours before its last two: thresholds of top rows reach the scans of each share, and the plan is
 /// checked as it is run.
-fn physical_rules(threads: usize) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+fn physical_rules(config: &EngineConfig) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     let last = rules.len().saturating_sub(2);
-    let ours: [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 3] =
-        [Arc::new(TurnScans), Arc::new(SplitScans { threads }), Arc::new(BreathingJoins)];
+    let ours: [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 3] = [
+        Arc::new(TurnScans),
+        Arc::new(SplitScans { threads: config.threads, rows_each: config.rows_per_thread.max(1) }),
+        Arc::new(BreathingJoins),
+    ];
     rules.splice(last..last, ours);
     rules
 }

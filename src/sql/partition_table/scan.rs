@@ -232,6 +232,8 @@ struct ScanRows {
     builder: BatchBuilder,
     /// Rows that may still be given.
     left: usize,
+    /// No segment was read yet.
+    first_segment: bool,
     batch_rows: usize,
 }
 
@@ -262,6 +264,7 @@ impl ScanRows {
             rows: Rows::Unopened,
             builder,
             left: limit.unwrap_or(usize::MAX),
+            first_segment: true,
             batch_rows: FIRST_BATCH_ROWS,
         }
     }
@@ -362,10 +365,12 @@ impl ScanRows {
             Some(RowsPart::Cold(reader, scan)) => {
                 let tombstones = reader.entry().meta.tombstones > 0 && !self.source.bounds.tombstones;
                 let ScanSource { meta, projection, filters, .. } = &self.source;
+                let sharpens = std::mem::take(&mut self.first_segment) && filters.iter().any(ScanFilter::sharpens);
                 let filters = filters.iter().map(|filter| filter.predicate(projection));
                 let scan = SegmentScan {
                     projection: Some(projection.clone()),
                     predicates: tombstones.then(|| not_deleted(meta)).into_iter().chain(filters).collect(),
+                    sharpens,
                     limit: (self.left < usize::MAX).then_some(self.left),
                     batch_rows: BATCH_ROWS,
                     ..scan

@@ -9,6 +9,7 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::datatypes::{DataType, Schema};
 use datafusion::common::cast::as_boolean_array;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::DynamicFilterPhysicalExpr;
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 
 use crate::storage::segment::RowPredicate;
@@ -38,6 +39,11 @@ impl ScanFilter {
         let narrow = output.project(&columns).ok()?;
         let condition = reassign_expr_columns(condition.clone(), &narrow).ok()?;
         Some(Self { columns, condition })
+    }
+
+    /// Does it ask for more while the query goes on?
+    pub(super) fn sharpens(&self) -> bool {
+        self.condition.downcast_ref::<DynamicFilterPhysicalExpr>().is_some()
     }
 
     /// `projection`: where the output's columns stand in the table's schema.

@@ -30,8 +30,6 @@ use futures_util::StreamExt;
 use super::scan::PartitionScan;
 use crate::storage::Share;
 
-/// Cold rows that make a share worth a task.
-const SHARE_ROWS: u64 = 65_536;
 /// Batches that a share may be ahead of those before it; at the bound it waits.
 const AHEAD: usize = 4;
 
@@ -39,6 +37,8 @@ const AHEAD: usize = 4;
 pub(crate) struct SplitScans {
     /// Shares at most: the engine's threads.
     pub threads: usize,
+    /// Cold rows that are worth a share.
+    pub rows_each: u64,
 }
 
 impl PhysicalOptimizerRule for SplitScans {
@@ -115,7 +115,7 @@ impl SplitScans {
     fn shares(&self, plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Vec<Arc<dyn ExecutionPlan>>>> {
         let Some(scan) = scan_below(plan) else { return Ok(None) };
         let rows = scan.cold_rows().map_err(|error| DataFusionError::External(Box::new(error)))?;
-        let of = usize::try_from(rows / SHARE_ROWS).unwrap_or(usize::MAX).min(self.threads);
+        let of = usize::try_from(rows / self.rows_each).unwrap_or(usize::MAX).min(self.threads);
         if of < 2 {
             return Ok(None);
         }

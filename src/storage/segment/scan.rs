@@ -39,6 +39,8 @@ pub struct SegmentScan {
     pub deleted: Arc<[u32]>,
     /// All of them must be true.
     pub predicates: Vec<RowPredicate>,
+    /// Predicates ask for more the more was read: so little is read at first.
+    pub sharpens: bool,
     pub limit: Option<usize>,
     pub order: Order,
     pub batch_rows: usize,
@@ -54,6 +56,7 @@ impl Default for SegmentScan {
             range: Seq::ZERO..=Seq::MAX,
             deleted: Arc::default(),
             predicates: Vec::new(),
+            sharpens: false,
             limit: None,
             order: Order::Ascending,
             batch_rows: BATCH_ROWS,
@@ -261,7 +264,7 @@ struct Stretches {
 
 impl Stretches {
     fn new(rest: Range<u32>, scan: &SegmentScan) -> Self {
-        let ends_early = scan.limit.is_some() && !scan.predicates.is_empty();
+        let ends_early = (scan.limit.is_some() && !scan.predicates.is_empty()) || scan.sharpens;
         let (length, longest) = match scan.order {
             Order::Descending => (FIRST_STRETCH, LONGEST_BACKWARDS),
             Order::Ascending if ends_early => (FIRST_STRETCH, u32::MAX),
