@@ -24,6 +24,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
+use std::time::Instant;
 
 use crate::actors::jobs::JobParts;
 use crate::actors::router::RouterParts;
@@ -192,6 +193,7 @@ impl Database {
                 live: live.clone(),
                 jobs: jobs.clone(),
                 store: store.clone(),
+                started: Instant::now(),
             }),
             live,
             engine,

@@ -15,6 +15,6 @@ pub mod kind;
 
 pub use compact_plan::{SegmentSize, next_merge};
 pub use core::{JobCore, Submitted};
-pub use flush_plan::is_due;
+pub use flush_plan::{HotSurvey, is_due};
 pub use job::{Job, JobId, JobOutcome, JobState};
 pub use kind::{JobKind, JobParams};

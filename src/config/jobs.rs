@@ -47,6 +47,10 @@ pub struct FlushConfig {
     #[serde(with = "duration")]
     pub default_time_interval: Duration,
     pub minimum_rows: u64,
+    #[serde(with = "size")]
+    pub max_hot: ByteSize,
+    #[serde(with = "size")]
+    pub min_free_disk: ByteSize,
     #[serde(with = "duration")]
     pub check_interval: Duration,
 }
@@ -58,6 +62,8 @@ impl Default for FlushConfig {
             default_byte_limit: ByteSize::mib(64),
             default_time_interval: Duration::from_secs(5 * 60),
             minimum_rows: 1_000,
+            max_hot: ByteSize::gib(8),
+            min_free_disk: ByteSize::gib(1),
             check_interval: Duration::from_secs(60),
         }
     }

@@ -117,6 +117,8 @@ pub const KEYS: &[Key] = &[
     key("flush.default_byte_limit", "The same by their size.", SIZE),
     key("flush.default_time_interval", "The same by the age of the oldest of them, if there are minimum_rows or 4 MiB.", DURATION),
     key("flush.minimum_rows", "Fewer rows are not worth a file for their age alone.", COUNT),
+    key("flush.max_hot", "Hot rows of all tables together; beyond it the largest partitions are flushed, due or not. They take disk, memory for their filters and indexes, and time at a start.", SIZE),
+    key("flush.min_free_disk", "Free bytes of the data folder's disk; where there are less, the largest partitions are flushed, which makes them smaller.", SIZE),
     key("flush.check_interval", "How often is looked for what is due.", DURATION),
 
     key("jobs.max_concurrent", "Background jobs that run at one time.", COUNT),

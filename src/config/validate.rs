@@ -95,6 +95,7 @@ fn sizes(config: &Config, faults: &mut Faults) {
         ("server.request_body_limit", config.server.request_body_limit, ByteSize::kib(1)),
         ("storage.cache_size", config.storage.cache_size, ByteSize::mib(1)),
         ("flush.default_byte_limit", config.flush.default_byte_limit, ByteSize::kib(1)),
+        ("flush.max_hot", config.flush.max_hot, ByteSize::kib(64)),
         ("limits.max_result_bytes", config.limits.max_result_bytes, ByteSize::kib(1)),
         ("limits.max_sql_bytes", config.limits.max_sql_bytes, ByteSize::b(1)),
         ("limits.max_parameter_bytes", config.limits.max_parameter_bytes, ByteSize::b(1)),

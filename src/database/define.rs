@@ -93,7 +93,7 @@ impl Database {
     async fn retire(&self, table: &Arc<TableMeta>) {
         self.router.drop_table(table).await;
         let reason = format!("table {} was dropped", table.name);
-        for work in [flush_of(table, false), flush_of(table, true), compaction_of(table)] {
+        for work in [flush_of(table, false, None), flush_of(table, true, None), compaction_of(table)] {
             self.jobs.call_off(&work, &reason).await;
         }
         self.jobs.submit_owed(cleanup_of(&DroppedTable::of(table))).await;

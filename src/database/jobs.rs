@@ -26,9 +26,9 @@ use crate::actors::{CommitterHandle, Router};
 use crate::auth::{Authenticator, UserRecord};
 use crate::config::FlushConfig;
 use crate::error::{Error, Result};
-use crate::jobs::{Job, JobParams, is_due};
+use crate::jobs::{HotSurvey, Job, JobParams, is_due};
 use crate::live::LiveDirectory;
-use crate::model::{HotStats, TableMeta, TableName};
+use crate::model::{TableMeta, TableName};
 use crate::sql::bind::IdSource;
 use crate::storage::{RecordKind, Store};
 use crate::time::Clock;
@@ -56,7 +56,10 @@ pub(super) struct Bodies {
 impl JobBodies for Bodies {
     async fn run(&self, params: &JobParams, control: &JobControl) -> Result<JobDone> {
         match params {
-            JobParams::Flush { table_id, forced, .. } => self.flush_table(*table_id, *forced, control).await,
+            JobParams::Flush { table_id, forced, from_bytes, .. } => {
+                let from_bytes = if *forced { Some(0) } else { *from_bytes };
+                self.flush_table(*table_id, from_bytes, control).await
+            }
             JobParams::Compact { table_id, .. } => self.compact_table(*table_id, control).await,
             JobParams::Cleanup { table_id, namespace_id, table_name, storage_id } => {
                 let name = TableName::new(namespace_id.clone(), table_name).map_err(Error::internal)?;
@@ -90,13 +93,14 @@ pub(super) fn compaction_of(table: &TableMeta) -> JobParams {
     }
 }
 
-/// The job that flushes a table.
-pub(super) fn flush_of(table: &TableMeta, forced: bool) -> JobParams {
+/// The job that flushes a table. `from_bytes`: partitions of this size too, due or not.
+pub(super) fn flush_of(table: &TableMeta, forced: bool, from_bytes: Option<u64>) -> JobParams {
     JobParams::Flush {
         table_id: table.id,
         namespace_id: table.name.namespace().clone(),
         table_name: table.name.table().to_owned(),
         forced,
+        from_bytes,
     }
 }
 
@@ -145,22 +149,34 @@ impl Database {
         let (store, catalog) = (self.store.clone(), self.catalog.current());
         let (config, now_ms) = (self.options.flush.clone(), self.clock.now_ms());
         let look = self.engine.blocking(move || {
-            let mut due = Vec::new();
+            let mut survey = HotSurvey::default();
+            let mut found = Vec::new();
             for table in catalog.tables() {
-                let hot = |found: Result<(_, HotStats)>| {
-                    found.map_or(true, |(_, stats)| is_due(&stats, &table.flush, &config, now_ms))
-                };
-                if store.hot_partitions(table.id).any(hot) || !store.flushed_partitions(table.id)?.is_empty() {
-                    due.push(table.clone());
+                let mut due = !store.flushed_partitions(table.id)?.is_empty();
+                let mut largest = 0;
+                for partition in store.hot_partitions(table.id) {
+                    let (_, stats) = partition?;
+                    due |= is_due(&stats, &table.flush, &config, now_ms);
+                    largest = largest.max(stats.bytes);
+                    survey.add(&stats);
                 }
+                found.push((table.clone(), due, largest));
             }
-            Ok(due)
+            let relief = survey.relief(&config, store.free_disk());
+            found.retain(|(_, due, largest)| *due || relief.is_some_and(|from| *largest >= from));
+            Ok((found, relief))
         });
         match look.await {
-            Ok(due) => {
-                for table in due {
+            Ok((found, relief)) => {
+                if let Some(from) = relief {
+                    tracing::warn!(
+                        from,
+                        "there is not room for all that is hot: partitions from this size on are flushed"
+                    );
+                }
+                for (table, ..) in found {
                     // An error: the queue is full or the server stops, and the next round asks again.
-                    let _ = self.jobs.submit(flush_of(&table, false)).await;
+                    let _ = self.jobs.submit(flush_of(&table, false, relief)).await;
                 }
             }
             Err(Error::ShuttingDown) => {}

@@ -21,7 +21,7 @@ fn words(work: ColdWork) -> (&'static str, &'static str) {
 
 fn job_of(work: ColdWork, table: &TableMeta) -> JobParams {
     match work {
-        ColdWork::Flush => flush_of(table, true),
+        ColdWork::Flush => flush_of(table, true, None),
         ColdWork::Compact => compaction_of(table),
     }
 }

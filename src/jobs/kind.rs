@@ -29,6 +29,9 @@ pub enum JobParams {
         namespace_id: NamespaceName,
         table_name: String,
         forced: bool,
+        /// Also partitions with so many hot bytes: there is not room for all that is hot.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from_bytes: Option<u64>,
     },
     Compact {
         table_id: TableId,

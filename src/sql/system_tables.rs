@@ -27,6 +27,14 @@ pub trait SystemData: Send + Sync {
     /// # Errors
     /// `STORAGE_UNAVAILABLE`, `INTERNAL` where an entry is damaged.
     fn manifests(&self, catalog: &Catalog) -> crate::error::Result<Vec<ManifestRow>>;
+    fn stats(&self, catalog: &Catalog) -> Vec<StatRow>;
+}
+
+/// A row of `system.stats`: one figure, as text.
+#[derive(Debug, Clone)]
+pub struct StatRow {
+    pub name: &'static str,
+    pub value: String,
 }
 
 /// A row of `system.manifest`: one partition that has cold rows.
@@ -118,6 +126,7 @@ pub(crate) enum SystemTable {
     Jobs,
     JobNodes,
     Manifest,
+    Stats,
 }
 
 impl SystemTable {
@@ -132,6 +141,7 @@ impl SystemTable {
         SystemTable::Jobs,
         SystemTable::JobNodes,
         SystemTable::Manifest,
+        SystemTable::Stats,
     ];
 
     pub(crate) fn named(name: &str) -> Option<SystemTable> {
@@ -150,6 +160,7 @@ impl SystemTable {
             SystemTable::Jobs => "jobs",
             SystemTable::JobNodes => "job_nodes",
             SystemTable::Manifest => "manifest",
+            SystemTable::Stats => "stats",
         }
     }
 
@@ -165,6 +176,7 @@ impl SystemTable {
             SystemTable::Jobs => schema_of(JOBS),
             SystemTable::JobNodes => schema_of(JOB_NODES),
             SystemTable::Manifest => schema_of(MANIFEST),
+            SystemTable::Stats => schema_of(STATS),
         }
     }
 
@@ -202,6 +214,7 @@ impl SystemTable {
                 let rows = system.manifests(catalog).map_err(|error| DataFusionError::External(Box::new(error)))?;
                 batch_of(MANIFEST, &rows)
             }
+            SystemTable::Stats => batch_of(STATS, &system.stats(catalog)),
         }
     }
 }
@@ -414,6 +427,9 @@ const MANIFEST: &[Column<ManifestRow>] = &[
     text("sync_state", |_| "in_sync".into()),
     text("manifest_json", |r| r.manifest_json.as_str().into()),
 ];
+
+const STATS: &[Column<StatRow>] =
+    &[text("metric_name", |r| r.name.into()), text("metric_value", |r| r.value.as_str().into())];
 
 /// The options that CREATE TABLE was given or that stand in their place, as JSON.
 fn table_options(kind: TableKind, access: AccessLevel, durability: Option<Durability>) -> String {

@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use fjall::compaction::Leveled;
 use fjall::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry};
 use fjall::{CompressionType, Keyspace, KeyspaceCreateOptions, PersistMode};
+use rustix::fs::statvfs;
 
 use super::cold::Cold;
 use super::erase::{EraseScope, Eraser};
@@ -297,6 +298,12 @@ impl Store {
     pub fn hot_stats(&self, key: &PartitionKey) -> Result<HotStats> {
         let value = self.keyspaces.stats.get(keys::partition_prefix(key)).map_err(storage_error)?;
         value.map_or(Ok(HotStats::default()), |value| hot_stats::parse(&value))
+    }
+
+    /// Bytes free on the data folder's disk, where it says so.
+    pub fn free_disk(&self) -> Option<u64> {
+        let space = statvfs(&self.journal_folder).ok()?;
+        Some(space.f_bavail.saturating_mul(space.f_frsize))
     }
 
     /// What was noted of the hot rows of a table's partitions, by owner: what is worth flushing is found in it, without a

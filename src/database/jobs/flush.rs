@@ -45,8 +45,13 @@ pub(super) struct Tally {
 }
 
 impl Bodies {
-    /// `forced`: whether they are worth a file or not.
-    pub(super) async fn flush_table(&self, id: TableId, forced: bool, control: &JobControl) -> Result<JobDone> {
+    /// `from_bytes`: partitions with so many hot bytes too, whether they are worth a file or not.
+    pub(super) async fn flush_table(
+        &self,
+        id: TableId,
+        from_bytes: Option<u64>,
+        control: &JobControl,
+    ) -> Result<JobDone> {
         let Some(table) = self.catalog.current().tables().find(|table| table.id == id).cloned() else {
             return Ok(JobDone::Skipped("the table was dropped".to_owned()));
         };
@@ -56,7 +61,8 @@ impl Bodies {
         let (store, config, now_ms) = (self.store.clone(), self.flush.clone(), self.clock.now_ms());
         let policy = table.flush;
         let due = tokio::task::spawn_blocking(move || {
-            let due = |stats: &HotStats| forced && stats.rows > 0 || is_due(stats, &policy, &config, now_ms);
+            let large = |stats: &HotStats| stats.rows > 0 && from_bytes.is_some_and(|from| stats.bytes >= from);
+            let due = |stats: &HotStats| large(stats) || is_due(stats, &policy, &config, now_ms);
             let found = store.hot_partitions(id).filter(|found| found.as_ref().map_or(true, |(_, stats)| due(stats)));
             found.map(|found| found.map(|(owner, _)| owner)).collect::<Result<Vec<Owner>>>()
         });

@@ -16,7 +16,7 @@ use crate::model::{
 };
 use crate::sql::bind::IdSource;
 use crate::sql::statement::Statement;
-use crate::sql::system_tables::{JobRow, LiveRow, ManifestRow, SystemData, UserRow};
+use crate::sql::system_tables::{JobRow, LiveRow, ManifestRow, StatRow, SystemData, UserRow};
 use crate::storage::{CommitEntry, CommitLog, FjallLog, Found, ReadView, Store, keys, row_codec};
 
 pub(crate) const NOW_US: i64 = 1_777_000_000_000_000;
@@ -65,6 +65,10 @@ fn table(id: u32, name: &str, kind: TableKind, access: AccessLevel, columns: &[(
 struct NoData;
 
 impl SystemData for NoData {
+    fn stats(&self, _catalog: &Catalog) -> Vec<StatRow> {
+        Vec::new()
+    }
+
     fn users(&self) -> Vec<UserRow> {
         vec![UserRow {
             user_id: UserId::root(),
