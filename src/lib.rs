@@ -10,6 +10,7 @@ pub mod config;
 pub mod database;
 pub mod demo;
 pub mod error;
+pub mod failpoint;
 pub mod inspect;
 pub mod jobs;
 pub mod live;

@@ -6,6 +6,7 @@ use clap::Parser as _;
 use inboxdb::cli::{Cli, Command, ConfigArgs};
 use inboxdb::config::keys;
 use inboxdb::demo::{self, DemoError};
+use inboxdb::failpoint;
 use inboxdb::inspect;
 
 /// As a shell says it of a program that SIGINT ended: 128 + 2.
@@ -18,7 +19,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     #[expect(clippy::disallowed_methods, reason = "handed to the configuration as one of its sources")]
-    let environment = std::env::vars().collect();
+    let environment: Environment = std::env::vars().collect();
+    if let Some((_, words)) = environment.iter().find(|(name, _)| name == "FAILPOINT") {
+        failpoint::arm(words);
+    }
     let outcome = match cli.command {
         None => serve(&cli.serve, environment),
         Some(Command::Serve(args)) => serve(&args, environment),

@@ -16,6 +16,7 @@ use super::define::{check_kind, said};
 use super::execute::Scope;
 use super::request::Outcome;
 use crate::error::{Error, Result, SubscriptionFault};
+use crate::failpoint;
 use crate::model::{Catalog, TableMeta};
 use crate::sql::define::{self, Alteration};
 use crate::sql::parse;
@@ -41,6 +42,7 @@ impl Database {
             }
         };
         let mut gate = self.router.close_gate(table).await?;
+        failpoint::pass("alter_held");
         if let Some(column) = &altered.without_nulls {
             self.check_no_nulls(scope, &catalog, table, column).await?;
         }
@@ -49,6 +51,7 @@ impl Database {
         let (router, live, policy) = (self.router.clone(), self.live.clone(), self.policy);
         let done = actix::spawn(async move {
             let table = alteration.commit(altered.table).await?;
+            failpoint::pass("alter_committed");
             router.altered(&mut gate, &table, altered.columns_changed);
             let revoked = SubscriptionFault::RightRevoked.into();
             live.end(|s| s.table.id == table.id && policy.may_subscribe(&s.reader, &table).is_err(), &revoked);

@@ -20,6 +20,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Result};
+use crate::failpoint;
 
 /// The end of a file's name that is not in its place yet.
 pub const TEMPORARY: &str = ".tmp";
@@ -132,8 +133,10 @@ impl ColdStore {
                     if let Some(file) = draft.file.take() {
                         file.sync_all()?;
                     }
+                    failpoint::pass("cold_synced");
                     let place = base.join(&path);
                     fs::rename(&draft.aside, &place)?;
+                    failpoint::pass("cold_renamed");
                     // Without this, a power loss could take the name away again.
                     place.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
                 };

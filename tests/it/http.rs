@@ -131,6 +131,19 @@ impl Client {
         self.try_sql(&json!({ "sql": sql })).unwrap_or_else(|failure| panic!("{sql}: {failure}"))
     }
 
+    /// Was it answered? Not where the server died before.
+    pub fn try_sql_or_gone(&mut self, sql: &str) -> bool {
+        let body = json!({ "sql": sql }).to_string();
+        let answer = self.request("POST /v1/api/sql", &[("Content-Type", "application/json")], body.as_bytes());
+        match answer {
+            Ok(answer) if !answer.body.is_empty() => {
+                results(&answer).unwrap_or_else(|failure| panic!("{sql}: {failure}"));
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// The one result of SQL with parameters that must succeed.
     pub fn sql_with(&mut self, sql: &str, params: Value) -> Value {
         let results = self.try_sql(&json!({ "sql": sql, "params": params }));

@@ -7,6 +7,7 @@ mod api;
 mod cold;
 mod crash;
 mod demo;
+mod failpoints;
 mod http;
 mod inspect;
 mod jobs;

@@ -67,9 +67,22 @@ impl Server {
         assert_eq!(status.code(), None, "it ended by itself: {log}");
     }
 
+    /// A server over `data` that dies at the `nth` pass of a failpoint, counted from 1.
+    pub fn start_to_die(data: &Path, settings: &[&str], point: &str, nth: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = command(folder.path(), data, settings);
+        command.env("FAILPOINT", format!("{point}:{nth}"));
+        Self::spawn(folder, data, command).unwrap_or_else(|failed| panic!("{failed}"))
+    }
+
     fn run(folder: TempDir, data: &Path, settings: &[&str]) -> Result<Self, String> {
+        let command = command(folder.path(), data, settings);
+        Self::spawn(folder, data, command)
+    }
+
+    fn spawn(folder: TempDir, data: &Path, mut command: Command) -> Result<Self, String> {
         let (ready, log) = (folder.path().join("ready.json"), folder.path().join("log"));
-        let mut child = command(folder.path(), data, settings).spawn().unwrap();
+        let mut child = command.spawn().unwrap();
         let started = Instant::now();
         let address = loop {
             if let Ok(text) = std::fs::read_to_string(&ready) {

@@ -13,6 +13,7 @@ use super::Bodies;
 use super::flush::{CHECK_EVERY, Tally, Written};
 use crate::actors::jobs::{JobControl, JobDone};
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::jobs::{SegmentSize, next_merge};
 use crate::model::{Owner, PartitionKey, TableId, TableMeta};
 use crate::storage::segment::{SegmentEntry, SegmentScan, SegmentWriter};
@@ -81,7 +82,9 @@ impl Bodies {
         let flushed_up_to = view.manifest(&key)?.unwrap_or_default().flushed_up_to;
         let written = self.rewrite(table, owner, &removed, view, control).await?;
         let segments = written.drafts.len();
+        failpoint::pass("compact_written");
         let (rows, bytes) = self.swap((table, owner), change, written, flushed_up_to, removed.clone()).await?;
+        failpoint::pass("compact_committed");
         tally.partitions += segments;
         tally.rows += rows;
         tally.bytes += bytes;
@@ -145,7 +148,9 @@ impl Bodies {
             rounds.tick().await;
         }
         let paths: Vec<String> = segments.iter().map(|segment| segment.meta.path.clone()).collect();
+        failpoint::pass("compact_read");
         self.remove_files(&table.storage, &paths).await;
+        failpoint::pass("compact_removed");
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use super::flush::ColdFiles;
 use crate::actors::jobs::{JobControl, JobDone};
 use crate::database::catalog::DroppedTable;
 use crate::error::{Error, Result, SubscriptionFault};
+use crate::failpoint;
 use crate::model::{Durability, Owner, PartitionKey, TableKind, UserId};
 use crate::storage::{CommitEntry, EraseScope};
 
@@ -25,13 +26,17 @@ impl Bodies {
         for owner in owners {
             control.check()?;
             let (name, storage) = (name.clone(), storage.clone());
+            failpoint::pass("drop_begun");
             files += self.remove_cold(&ColdFiles { table, name, storage, owner }).await?;
+            failpoint::pass("drop_files_removed");
         }
         self.erase(EraseScope::Table(table), &mut keys, control).await?;
         // At sync, and behind the removals in the journal: so these are durable as well, and then nothing is owed.
         let mut records = self.store.forget_flushes(table)?;
         records.push(crate::database::catalog::purged(table));
+        failpoint::pass("drop_keys_removed");
         self.committer.commit(CommitEntry::Records(records)).await?;
+        failpoint::pass("drop_committed");
         Ok(JobDone::Completed(format!("{keys} keys and {files} files removed")))
     }
 
@@ -50,10 +55,13 @@ impl Bodies {
         let catalog = self.catalog.current();
         for table in catalog.tables().filter(|table| table.kind == TableKind::User) {
             let key = PartitionKey { table: table.id, owner: Owner::User(user.clone()) };
+            failpoint::pass("erase_begun");
             files += self.remove_cold(&ColdFiles::of(table, &key.owner)).await?;
+            failpoint::pass("erase_files_removed");
             self.erase(EraseScope::Partition(key), &mut keys, control).await?;
         }
         self.router.forget_owner(user);
+        failpoint::pass("erase_keys_removed");
         self.auth.finish_erasure(user.clone(), generation).await?;
         tracing::info!(target: "audit", action = "ERASE_MAILBOX", %user, keys, files);
         Ok(JobDone::Completed(format!("{keys} keys and {files} files removed")))
@@ -76,6 +84,7 @@ impl Bodies {
             *keys += found.len();
             // The step's own loss is none: what is still there is removed again.
             self.committer.commit_at(CommitEntry::Erase(Box::new(found)), Durability::Buffered).await?;
+            failpoint::pass("erase_step");
             control.say(|| format!("{keys} keys removed so far"));
         }
     }

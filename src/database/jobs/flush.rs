@@ -14,6 +14,7 @@ use super::Bodies;
 use crate::actors::jobs::{JobControl, JobDone};
 use crate::actors::{ColdChange, ColdSwap};
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::jobs::is_due;
 use crate::model::{Durability, HotStats, Owner, PartitionKey, Seq, StorageId, TableId, TableMeta, TableName};
 use crate::storage::cold_store::TEMPORARY;
@@ -119,6 +120,7 @@ impl Bodies {
         if self.is_leaving(owner) {
             return Ok(());
         }
+        failpoint::pass("flush_begun");
         let view = self.store.read_view();
         let key = PartitionKey { table: table.id, owner: owner.clone() };
         let head = view.head(&key)?;
@@ -128,7 +130,9 @@ impl Bodies {
         }
         self.remove_orphans(table, owner, &before).await?;
         let written = self.write_segments(table, owner, (before.flushed_up_to, head), view, control).await?;
+        failpoint::pass("flush_written");
         let (rows, bytes) = self.swap((table, owner), change, written, head, Vec::new()).await?;
+        failpoint::pass("flush_committed");
         tally.partitions += 1;
         tally.rows += rows;
         tally.bytes += bytes;
@@ -154,6 +158,7 @@ impl Bodies {
                 return Err(Error::Conflict("the mailbox is being erased".to_owned()));
             }
             let entry = self.publish(&table.storage, draft).await?;
+            failpoint::pass("cold_published");
             let (own, behind) = rest.split_at_checked(entry.meta.rows as usize).unwrap_or((rest, &[]));
             added.push((Arc::new(entry), Arc::from(own)));
             rest = behind;
@@ -250,6 +255,7 @@ impl Bodies {
             let is_last = found.is_last();
             if is_last || !found.is_empty() {
                 self.committer.commit_at(CommitEntry::Forget(Box::new(found)), Durability::Buffered).await?;
+                failpoint::pass("flush_forgot");
             }
             if is_last {
                 return Ok(());
