@@ -175,11 +175,12 @@ impl FjallLog {
         });
         let written: HashSet<Vec<u8>> =
             changes.flat_map(|changes| changes.iter().map(|(_, change)| keys::pk(key, &change.pk))).collect();
-        for pk in flushed.pk.iter().filter(|pk| !written.contains(&pk[..])) {
-            let entry = spaces.pk.get(pk).map_err(storage_error)?;
-            let entry = entry.map(|entry| row_block::parse_pk_value(&entry)).transpose()?;
-            if entry.is_some_and(|(seq, _)| seq <= flushed.up_to) {
-                batch.remove(&spaces.pk, pk.clone());
+        if let Some((first, last)) = &flushed.pk {
+            for guard in spaces.pk.range(first.clone()..=last.clone()) {
+                let (pk, entry) = guard.into_inner().map_err(storage_error)?;
+                if row_block::parse_pk_value(&entry)?.0 <= flushed.up_to && !written.contains(&pk[..]) {
+                    batch.remove(&spaces.pk, pk);
+                }
             }
         }
         for row in &flushed.rows {

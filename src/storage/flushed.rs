@@ -21,19 +21,16 @@ pub struct FlushedKeys {
     pub(super) key: PartitionKey,
     pub(super) up_to: Seq,
     pub(super) rows: Vec<UserKey>,
-    /// Entries of the key index that did so when they were found.
-    pub(super) pk: Vec<UserKey>,
+    /// The first and the last entry of the key index that did so when they were found: those between are read once more
+    /// when they are removed, in one go.
+    pub(super) pk: Option<(UserKey, UserKey)>,
     /// The walk has ended: nothing is left.
     pub(super) is_last: bool,
 }
 
 impl FlushedKeys {
-    pub fn len(&self) -> usize {
-        self.rows.len() + self.pk.len()
-    }
-
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.rows.is_empty() && self.pk.is_none()
     }
 
     pub fn is_last(&self) -> bool {
@@ -63,7 +60,7 @@ impl FlushedWalk {
     /// `STORAGE_UNAVAILABLE`, `INTERNAL` where a key is damaged.
     pub fn next_keys(&mut self, limit: usize) -> Result<FlushedKeys> {
         let mut found =
-            FlushedKeys { key: self.key.clone(), up_to: self.up_to, rows: Vec::new(), pk: Vec::new(), is_last: false };
+            FlushedKeys { key: self.key.clone(), up_to: self.up_to, rows: Vec::new(), pk: None, is_last: false };
         match self.pk.take() {
             Some(from) => self.walk_pk(from, limit, &mut found)?,
             None => self.walk_rows(limit, &mut found)?,
@@ -79,7 +76,8 @@ impl FlushedWalk {
             let (key, value) = guard.into_inner().map_err(storage_error)?;
             seen += 1;
             if row_block::parse_pk_value(&value)?.0 <= self.up_to {
-                found.pk.push(key.clone());
+                let first = found.pk.take().map_or_else(|| key.clone(), |(first, _)| first);
+                found.pk = Some((first, key.clone()));
             }
             last = Some(key);
         }

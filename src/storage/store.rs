@@ -300,6 +300,11 @@ impl Store {
         value.map_or(Ok(HotStats::default()), |value| hot_stats::parse(&value))
     }
 
+    /// Bytes of keys and values that are in memory and in the journal only.
+    pub fn unwritten_bytes(&self) -> u64 {
+        self.db.write_buffer_size()
+    }
+
     /// Bytes free on the data folder's disk, where it says so.
     pub fn free_disk(&self) -> Option<u64> {
         let space = statvfs(&self.journal_folder).ok()?;

@@ -7,6 +7,7 @@
 //! Invariants: SG-1, SG-2, SG-3.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 
@@ -24,8 +25,12 @@ use crate::storage::segment::{
 };
 use crate::storage::{CommitEntry, Order, PartitionManifest, ReadView};
 
-/// Hot keys removed in one commit.
-const STEP: usize = 1_000;
+/// Hot keys removed in one commit: about a millisecond of the committer's time. As long as it took, others are let pass.
+const STEP: usize = 500;
+/// Keys that are removed take memory until the store has written them out: more than this is not let gather.
+const REMOVED_IN_MEMORY: u64 = 96 << 20;
+/// How often is looked whether it has.
+const WRITTEN_OUT_ROUND: Duration = Duration::from_millis(20);
 
 /// Rows written between two looks at whether the job is to go on.
 pub(super) const CHECK_EVERY: usize = 4_096;
@@ -254,11 +259,19 @@ impl Bodies {
             let found = found?;
             let is_last = found.is_last();
             if is_last || !found.is_empty() {
+                let begun = Instant::now();
                 self.committer.commit_at(CommitEntry::Forget(Box::new(found)), Durability::Buffered).await?;
                 failpoint::pass("flush_forgot");
+                if !is_last {
+                    tokio::time::sleep(begun.elapsed()).await;
+                }
             }
             if is_last {
                 return Ok(());
+            }
+            while self.store.unwritten_bytes() > REMOVED_IN_MEMORY {
+                control.check()?;
+                tokio::time::sleep(WRITTEN_OUT_ROUND).await;
             }
         }
     }
