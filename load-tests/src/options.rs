@@ -92,6 +92,9 @@ pub(crate) struct Options {
     /// B12 (default 1024) and flush-load (256 a round): how many MiB of payload are hot, and are then flushed
     #[arg(long, global = true)]
     pub(crate) megabytes: Option<usize>,
+    /// Flush-load: the writers' rate, as a share of what they reach when nothing holds them
+    #[arg(long, global = true, default_value_t = 0.25)]
+    pub(crate) load: f64,
     /// B13: how many users
     #[arg(long, global = true, default_value_t = 100_000)]
     pub(crate) tenants: usize,

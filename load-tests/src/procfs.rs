@@ -267,7 +267,7 @@ mod tests {
         }
         let found = footprint(folder.path());
         assert_eq!(found.files, 2);
-        assert!(found.bytes % SECTOR_BYTES == 0, "{found:?}");
+        assert!(found.bytes.is_multiple_of(SECTOR_BYTES), "{found:?}");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::bench::{Bench, idle};
 use crate::options::Options;
 use crate::payload::{BODY_BYTES, Payload};
 use crate::peers::{
-    BATCH_ROWS, Durability, Instance, Launch, PeerKind, Population, Postgres, PostgresConnection, Stored,
+    BATCH_ROWS, Durability, Failure, Instance, Launch, PeerKind, Population, Postgres, PostgresConnection, Stored,
 };
 use crate::procfs::{self, Pid};
 use crate::report::Measure;
@@ -148,14 +148,16 @@ async fn hot_then_cold(bench: &mut Bench<'_>, options: &Options, load: &Load) ->
         load.fill(&instance, rows + 1..rows + rows_of(MORE_MEGABYTES) + 1).await?;
         rows += rows_of(MORE_MEGABYTES);
         instance.kill()?;
+        let mut read = Ok(());
         let restart = async {
             let began = Instant::now();
             instance.start_again().await?;
             let mut session = instance.admin().await?;
-            session.select_row("bench.messages", rows, load.payload.body(rows)).await?;
+            read = session.select_row("bench.messages", rows, load.payload.body(rows)).await;
             Ok(Figures::from([(Measure::Milliseconds, began.elapsed().as_secs_f64() * 1e3)]))
         };
         bench.observe((round, KILL, PeerKind::InboxDb), restart).await?;
+        found(bench, PeerKind::InboxDb, read)?;
         bench.is_ours(instance.process().pid());
     }
     let pid = instance.process().pid();
@@ -170,6 +172,15 @@ async fn hot_then_cold(bench: &mut Bench<'_>, options: &Options, load: &Load) ->
         bench.observe((1, workload, PeerKind::InboxDb), work).await?;
     }
     audit(bench, &instance, rows).await
+}
+
+/// What was acknowledged before a kill has to be there behind it.
+fn found(bench: &mut Bench<'_>, kind: PeerKind, read: Result<(), Failure>) -> Result<()> {
+    match read {
+        Err(Failure::Wrong(text)) => bench.fail(format!("{kind}, {KILL}: {text}")),
+        read => read?,
+    }
+    Ok(())
 }
 
 async fn storage(instance: &Instance, statement: &str) -> Result<()> {
@@ -251,15 +262,22 @@ async fn postgres(bench: &mut Bench<'_>, options: &Options, load: &Load) -> Resu
         let mut connection = postgres.connect(Durability::Buffered).await?;
         fill_postgres(&mut connection, rows + 1..rows + rows_of(MORE_MEGABYTES) + 1, &load.payload).await?;
         rows += rows_of(MORE_MEGABYTES);
+        // With synchronous_commit=off, PostgreSQL keeps the newest commits in its memory: a kill may take them. One that
+        // is synchronous brings all before it to the log.
+        let mut durable = postgres.connect(Durability::Sync).await?;
+        fill_postgres(&mut durable, rows + 1..rows + BATCH_ROWS + 1, &load.payload).await?;
+        rows += BATCH_ROWS;
         postgres.kill()?;
+        let mut read = Ok(());
         let restart = async {
             let began = Instant::now();
             postgres.start_again().await?;
             let mut connection = postgres.connect(Durability::Buffered).await?;
-            connection.select(0, rows, load.payload.body(rows)).await?;
+            read = connection.select(0, rows, load.payload.body(rows)).await;
             Ok(Figures::from([(Measure::Milliseconds, began.elapsed().as_secs_f64() * 1e3)]))
         };
         bench.observe((round, KILL, PeerKind::Postgres), restart).await?;
+        found(bench, PeerKind::Postgres, read)?;
         bench.is_ours(postgres.process().pid());
     }
     let mut audit = bench.new_audit(PeerKind::Postgres, postgres.version(), postgres.process().settings());

@@ -50,7 +50,7 @@ pub(super) async fn run(options: &Options) -> Result<bool> {
             bench.limit(Limit::new(format!("{what} of a cold row ÷ {what} of a hot one"), ratio.median, COLD_TO_HOT));
         }
     }
-    let name = many_name(options.segments);
+    let name = many_name(options.segments.next_multiple_of(2));
     if let Some(median) = bench.report().median(Measure::P50Microseconds, &name, PeerKind::InboxDb) {
         bench.limit(Limit::new(format!("{name}, p50 of all of the request, µs"), median, MANY_MICROSECONDS));
     }
@@ -114,7 +114,7 @@ impl Places {
     async fn fill_inboxdb(&self, bench: &mut Bench<'_>, instance: &Instance, options: &Options) -> Result<Vec<Table>> {
         let mut admin = instance.admin().await?;
         admin.run("CREATE NAMESPACE bench").await?;
-        let segments = options.segments;
+        let segments = options.segments.next_multiple_of(2);
         let many = segments * ROWS_OF_MANY.min(self.rows);
         let tables = [
             (HOT.to_owned(), "hot", self.rows, 0),
@@ -141,9 +141,9 @@ impl Places {
             admin.jobs_done().await?;
             let found = admin.segments("bench", name).await?;
             let (least, most) = (found.iter().map(|one| one.rows).min(), found.iter().map(|one| one.rows).max());
-            println!("  {workload}: {} segments of {} to {} rows", found.len(), least.unwrap_or(0), most.unwrap_or(0));
             ensure!(found.len() >= segments, "only {} of {segments} segments of {name} are left", found.len());
             let sizes = format!("{} of {} to {} rows", found.len(), least.unwrap_or(0), most.unwrap_or(0));
+            println!("  {name}: {rows} rows, segments: {sizes}");
             bench.configure(format!("segments of {name}"), sizes);
             filled.push(Table { workload, name, rows, tally: Tally::new(options.phases().measured)? });
         }
@@ -239,15 +239,15 @@ async fn turn(
     bench.observe(turn, work).await
 }
 
-/// The rows that go into each of so many segments, small and large ones in turns; all at once where there are none.
+/// The rows that go into each of so many segments, an even number, small and large ones in turns; all at once where
+/// there are none.
 fn slices(rows: usize, segments: usize) -> Vec<Range<i64>> {
     let end_of = |segment: usize| {
         let pairs = (segment / 2) as f64 + if segment % 2 == 1 { SMALL_SHARE } else { 0.0 };
-        // The last segment may be half of a pair: it takes what is left.
         if segment >= segments { rows } else { (pairs * 2.0 * rows as f64 / segments as f64) as usize }
     };
-    let ends = (1..=segments.max(1)).map(end_of);
     let mut start = 1;
+    let ends = (1..=segments.max(1)).map(end_of);
     ends.map(|end| {
         let slice = start..end as i64 + 1;
         start = slice.end;
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn slices_hold_every_row_once_and_neighbours_differ_in_size() {
-        for (rows, segments) in [(1_000, 0), (1_000, 1), (10_000, 100), (1_000_000, 101)] {
+        for (rows, segments) in [(1_000, 0), (1_000, 2), (10_000, 100), (1_000_000, 1_000)] {
             let slices = slices(rows, segments);
             assert_eq!(slices.len(), segments.max(1));
             assert_eq!((slices[0].start, slices[slices.len() - 1].end), (1, rows as i64 + 1));

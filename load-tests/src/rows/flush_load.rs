@@ -1,16 +1,15 @@
 //! flush-load: 64 writers and 8 readers, with and without rows becoming cold all the time, in turns on one server.
 //!
-//! Owns the load and what is checked of each answer. Open loops at half of what the writers reach by themselves, the
-//! same rate in both turns. A writer writes to their own mailbox, one row after the other; so a page of the mailbox must
+//! Owns the load and what is checked of each answer. Open loops at a quarter (`--load`) of what the writers reach by
+//! themselves, the same rate in both turns. A writer writes to their own mailbox, one row after the other; so a page of the mailbox must
 //! hold neighbouring numbers without a gap, and a row that was acknowledged before a read began must be in its answer.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use futures_util::future::try_join_all;
-use serde_json::Value;
 
 use crate::bench::{Bench, latencies};
 use crate::drive::{Phases, Tally};
@@ -24,22 +23,23 @@ use crate::report::{Limit, Measure};
 use crate::seed::Seed;
 use crate::zipf::Random;
 
+mod reader;
+
+use reader::{Mark, PAGE, Reader, id};
+
 const WRITERS: usize = 64;
 const READERS: usize = 8;
 /// Of each reader.
 const READS_A_SECOND: f64 = 20.0;
 /// Cold rows of each writer before the first turn.
 const SEED_ROWS: i64 = 2_000;
-const PAGE: usize = 50;
 const MEGABYTES: usize = 256;
 const P99_RATIO: f64 = 2.0;
 const CALIBRATION: Duration = Duration::from_secs(4);
 /// How far the open loops may fall behind before the turn is given up.
 const OVERDUE: Duration = Duration::from_secs(30);
-/// Ids of two writers never meet.
-const IDS_A_WRITER: i64 = 1 << 40;
-/// Positions that a reader keeps to begin pages at.
-const POSITIONS: usize = 1_000;
+/// As seldom as the server merges by itself.
+const FLUSHES_A_MERGE: usize = 8;
 
 const SETTINGS: [&str; 3] =
     ["flush.check_interval=1s", "flush.default_byte_limit=100 GiB", "jobs.history_entries=100000"];
@@ -57,10 +57,10 @@ pub(super) async fn run(options: &Options) -> Result<bool> {
     bench.is_ours(inboxdb.process().pid());
     let mut load = Load::seed(inboxdb, options.phases()).await?;
     let most = load.calibrate().await?;
-    load.rate = most / 2.0;
+    load.rate = most * options.load;
     bench.configure(
         "writers",
-        format!("{WRITERS}, level sync, {:.0} rows/s together: half of what they reach", load.rate),
+        format!("{WRITERS}, level sync, {:.0} rows/s together: {} of what they reach", load.rate, options.load),
     );
     bench.configure("readers", format!("{READERS}, {READS_A_SECOND} a second each: a row by key, the newest {PAGE}, {PAGE} before a known position, in turn"));
     bench.configure("without", format!("FLUSH_POLICY {NEVER}"));
@@ -68,7 +68,7 @@ pub(super) async fn run(options: &Options) -> Result<bool> {
         "with",
         format!(
             "FLUSH_POLICY {ALWAYS}, looked for each second; STORAGE FLUSH TABLE of the mailboxes again and again, and \
-             of another table of {megabytes} MiB; the merges that follow"
+             of another table of {megabytes} MiB; STORAGE COMPACT TABLE first and for every {FLUSHES_A_MERGE} flushes"
         ),
     );
     for round in 1..=options.rounds {
@@ -97,17 +97,6 @@ fn limits(bench: &mut Bench<'_>) {
             bench.limit(Limit::new(format!("p99 of {what}, with ÷ without flushes"), ratio.median, P99_RATIO));
         }
     }
-}
-
-/// One writer's rows are numbered from 0; those below `acknowledged` are there, those from `issued` on are not.
-#[derive(Default)]
-struct Mark {
-    issued: Cell<i64>,
-    acknowledged: Cell<i64>,
-}
-
-fn id(owner: usize, number: i64) -> i64 {
-    owner as i64 * IDS_A_WRITER + number + 1
 }
 
 struct Load {
@@ -234,8 +223,12 @@ impl Load {
 
     async fn flush_mailboxes(&self, window: Window) -> Result<()> {
         let mut admin = self.admin().await?;
-        while Instant::now() < window.until {
-            if admin.storage("FLUSH TABLE chat.messages").await?.is_none() {
+        for number in 0_usize.. {
+            if Instant::now() >= window.until {
+                break;
+            }
+            let verb = if number.is_multiple_of(FLUSHES_A_MERGE) { "COMPACT" } else { "FLUSH" };
+            if admin.storage(&format!("{verb} TABLE chat.messages")).await?.is_none() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
@@ -377,82 +370,6 @@ impl Load {
     }
 }
 
-/// Reads one user's mailbox and knows what must be in it.
-struct Reader<'a> {
-    session: Session,
-    owner: usize,
-    mark: &'a Mark,
-    payload: &'a Payload,
-    positions: &'a RefCell<Vec<(i64, String)>>,
-    random: Random,
-}
-
-impl Reader<'_> {
-    async fn row(&mut self) -> Result<(), Failure> {
-        let number = self.random.below(self.mark.acknowledged.get().unsigned_abs() as usize) as i64;
-        let id = id(self.owner, number);
-        self.session.select_row("chat.messages", id, self.payload.body(id)).await
-    }
-
-    async fn newest(&mut self) -> Result<(), Failure> {
-        let least = self.mark.acknowledged.get() - 1;
-        let page =
-            self.page(&format!("SELECT id, body, _seq FROM chat.messages ORDER BY _seq DESC LIMIT {PAGE}")).await?;
-        let first = page.first().map_or(-1, |(number, _)| *number);
-        if first < least || first >= self.mark.issued.get() {
-            return Err(Failure::Wrong(format!("the newest row is {first}, {least} was acknowledged before")));
-        }
-        self.check(page, first)
-    }
-
-    async fn before(&mut self) -> Result<(), Failure> {
-        let (number, seq) = {
-            let positions = self.positions.borrow();
-            positions[self.random.below(positions.len())].clone()
-        };
-        let sql =
-            format!("SELECT id, body, _seq FROM chat.messages WHERE _seq < {seq} ORDER BY _seq DESC LIMIT {PAGE}");
-        let page = self.page(&sql).await?;
-        self.check(page, number - 1)
-    }
-
-    /// The numbers and positions of the rows; their bodies are right.
-    async fn page(&mut self, sql: &str) -> Result<Vec<(i64, String)>, Failure> {
-        self.session.request.clear();
-        for part in ["{\"sql\":\"", sql, "\"}"] {
-            self.session.request.push_str(part);
-        }
-        let answer = self.session.send().await?;
-        let wrong = || Failure::Wrong(format!("{sql} was answered {:.300}", answer.body));
-        let value: Value = serde_json::from_str(&answer.body).map_err(|_| wrong())?;
-        let rows = crate::peers::rows_of(&value, 0).ok_or_else(wrong)?;
-        let read = |row: Vec<String>| {
-            let [id_text, body, seq] = <[String; 3]>::try_from(row).ok()?;
-            let found: i64 = id_text.parse().ok()?;
-            (body == self.payload.body(found)).then_some((found - id(self.owner, 0), seq))
-        };
-        rows.into_iter().map(read).collect::<Option<_>>().ok_or_else(wrong)
-    }
-
-    /// The page must hold the numbers from `first` downwards, each once.
-    fn check(&mut self, page: Vec<(i64, String)>, first: i64) -> Result<(), Failure> {
-        let numbers: Vec<i64> = page.iter().map(|(number, _)| *number).collect();
-        let expected: Vec<i64> = (0..=first).rev().take(PAGE).collect();
-        if numbers != expected {
-            return Err(Failure::Wrong(format!("a page from row {first} of u{} on holds {numbers:?}", self.owner)));
-        }
-        let mut positions = self.positions.borrow_mut();
-        if let Some(last) = page.into_iter().last().filter(|(number, _)| *number > 0) {
-            let slot = self.random.below(POSITIONS);
-            match positions.get_mut(slot) {
-                Some(known) => *known = last,
-                None => positions.push(last),
-            }
-        }
-        Ok(())
-    }
-}
-
 #[derive(Default)]
 struct Jobs {
     flushes: f64,
@@ -487,10 +404,5 @@ mod tests {
         for (message, expected) in cases {
             assert_eq!(bytes_of(message), expected, "{message}");
         }
-    }
-
-    #[test]
-    fn writers_never_share_an_id() {
-        assert_eq!((id(0, 0), id(1, 0)), (1, IDS_A_WRITER + 1));
     }
 }
