@@ -95,6 +95,9 @@ pub(crate) struct Options {
     /// Flush-load: the writers' rate, as a share of what they reach when nothing holds them
     #[arg(long, global = true, default_value_t = 0.25)]
     pub(crate) load: f64,
+    /// Flush-load: the writers' rate in rows a second, instead of a share
+    #[arg(long, global = true)]
+    pub(crate) rate: Option<f64>,
     /// B13: how many users
     #[arg(long, global = true, default_value_t = 100_000)]
     pub(crate) tenants: usize,

@@ -57,11 +57,10 @@ pub(super) async fn run(options: &Options) -> Result<bool> {
     bench.is_ours(inboxdb.process().pid());
     let mut load = Load::seed(inboxdb, options.phases()).await?;
     let most = load.calibrate().await?;
-    load.rate = most * options.load;
-    bench.configure(
-        "writers",
-        format!("{WRITERS}, level sync, {:.0} rows/s together: {} of what they reach", load.rate, options.load),
-    );
+    load.rate = options.rate.unwrap_or(most * options.load);
+    let writers =
+        format!("{WRITERS}, level sync, {:.0} rows/s together; without a rate they reach {most:.0}", load.rate);
+    bench.configure("writers", writers);
     bench.configure("readers", format!("{READERS}, {READS_A_SECOND} a second each: a row by key, the newest {PAGE}, {PAGE} before a known position, in turn"));
     bench.configure("without", format!("FLUSH_POLICY {NEVER}"));
     bench.configure(
