@@ -42,7 +42,7 @@ pub(super) async fn run(options: &Options) -> Result<bool> {
     let mut bench = Bench::open(options, "b13", "many tenants").await?;
     let tenants = Tenants { users: options.tenants, payload: Arc::clone(bench.payload()), phases: options.phases() };
     bench.configure("tenants", format!("{}, {ROWS} rows each, hot", tenants.users));
-    bench.configure("writes", format!("buffered, {CONNECTIONS} connections, a statement for each user"));
+    bench.configure("writes", format!("buffered (users: sync), {CONNECTIONS} connections, a statement for each user"));
     bench.configure("requests", format!("of {USERS_A_REQUEST} statements (InboxDB), of one (PostgreSQL)"));
     for kind in options.of_these(&[PeerKind::InboxDb, PeerKind::Postgres]) {
         match kind {
@@ -71,9 +71,8 @@ impl Tenants {
         let token = create_agent(&instance).await?;
         let make = async {
             let began = Instant::now();
-            for first in (0..self.users).step_by(USERS_A_REQUEST) {
-                create_users(&mut admin, first..self.users.min(first + USERS_A_REQUEST)).await?;
-            }
+            let next = Cell::new(0);
+            try_join_all((0..CONNECTIONS).map(|_| self.make_part(&instance, &next))).await?;
             state(pid, &data, began, self.users)
         };
         bench.observe((1, MAKE, kind), make).await?;
@@ -111,6 +110,16 @@ impl Tenants {
 
     fn rows(&self) -> u64 {
         self.users as u64 * ROWS.unsigned_abs()
+    }
+
+    async fn make_part(&self, instance: &Instance, next: &Cell<usize>) -> Result<()> {
+        let mut admin = instance.admin().await?;
+        while next.get() < self.users {
+            let users = next.get()..self.users.min(next.get() + USERS_A_REQUEST);
+            next.set(users.end);
+            create_users(&mut admin, users).await?;
+        }
+        Ok(())
     }
 
     async fn write_part(&self, instance: &Instance, token: &str, next: &Cell<usize>) -> Result<()> {
