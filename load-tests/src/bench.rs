@@ -6,7 +6,7 @@
 //! Start at [`Bench::open`], [`Bench::turn`], [`Bench::close`].
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::{Duration, Instant, SystemTime};
@@ -21,7 +21,7 @@ use crate::options::Options;
 use crate::payload::{BODY_BYTES, Payload};
 use crate::peers::{Durability, Launch, Peer, PeerKind, Population};
 use crate::procfs::{self, Memory, Pid};
-use crate::report::{Audit, Measure, Report, Turn};
+use crate::report::{Audit, Limit, Measure, Report, Turn};
 use crate::zipf::{Random, Zipf};
 
 const ZIPF_EXPONENT: f64 = 0.99;
@@ -37,6 +37,8 @@ pub(crate) struct Bench<'a> {
     payload: Arc<Payload>,
     /// Before the scratch folder: fields are dropped in order, and servers must stop before their data goes.
     contenders: Vec<Contender>,
+    /// Servers that a row runs itself: not strangers on the machine.
+    guests: Vec<Pid>,
     scratch: TempDir,
     report: Report,
 }
@@ -88,16 +90,102 @@ impl<'a> Bench<'a> {
             ("clients", "one thread, asynchronous, the same for every server; loopback".to_owned()),
             ("payload", format!("{BODY_BYTES}-byte bodies")),
         ]);
+        let configuration = configuration.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let machine = Machine::describe()?;
-        let (lines, comparisons, audits, turns) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let report = Report { row, title, date, machine, configuration, warnings, lines, comparisons, audits, turns };
+        let report = Report {
+            row,
+            title,
+            date,
+            machine,
+            configuration,
+            warnings,
+            lines: Vec::new(),
+            comparisons: Vec::new(),
+            limits: Vec::new(),
+            failures: Vec::new(),
+            audits: Vec::new(),
+            turns: Vec::new(),
+        };
         println!("{row}: {title}");
-        Ok(Self { options, payload: Arc::new(Payload::new()), contenders: Vec::new(), scratch, report })
+        Ok(Self {
+            options,
+            payload: Arc::new(Payload::new()),
+            contenders: Vec::new(),
+            guests: Vec::new(),
+            scratch,
+            report,
+        })
     }
 
-    pub(crate) fn configure(&mut self, name: &'static str, value: impl Into<String>) {
-        self.report.configuration.insert(name, value.into());
+    pub(crate) fn configure(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        self.report.configuration.insert(name.into(), value.into());
+    }
+
+    /// A new folder for a server that a row runs itself.
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.scratch.path().join(name);
+        std::fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
+        Ok(folder)
+    }
+
+    /// A process that a row started is one of ours.
+    pub(crate) fn is_ours(&mut self, pid: Pid) {
+        self.guests.push(pid);
+    }
+
+    /// The audit of a server that a row runs itself, with the scratch folder's name left out of its settings.
+    pub(crate) fn new_audit(&self, kind: PeerKind, version: &str, settings: &str) -> Audit {
+        Audit::new(kind, version, settings.replace(&*self.scratch.path().to_string_lossy(), "TMP"))
+    }
+
+    pub(crate) fn add_audit(&mut self, audit: Audit) {
+        self.report.add_audit(audit);
+    }
+
+    /// A wrong answer: the row has failed.
+    pub(crate) fn fail(&mut self, text: String) {
+        eprintln!("  WRONG: {text}");
+        self.report.failures.push(text);
+    }
+
+    pub(crate) fn limit(&mut self, limit: Limit) {
+        let Limit { what, value, at_most, met } = &limit;
+        println!("  {}: {what} {value:.2}, at most {at_most:.2}", if *met { "met" } else { "MISSED" });
+        self.report.limits.push(limit);
+    }
+
+    pub(crate) fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// A turn that a row measures itself, when all servers have finished the work of the last one.
+    pub(crate) async fn observe(
+        &mut self,
+        (round, workload, peer): (u32, &str, PeerKind),
+        work: impl Future<Output = Result<BTreeMap<Measure, f64>>>,
+    ) -> Result<()> {
+        let named = async { Ok(vec![(workload.to_owned(), work.await.with_context(|| workload.to_owned())?)]) };
+        self.observe_all(round, peer, named).await
+    }
+
+    /// The same, where several workloads run at one time.
+    pub(crate) async fn observe_all(
+        &mut self,
+        round: u32,
+        peer: PeerKind,
+        work: impl Future<Output = Result<Vec<(String, BTreeMap<Measure, f64>)>>>,
+    ) -> Result<()> {
+        self.wait_until_idle().await?;
+        let began = Snapshot::take()?;
+        let found = work.await.with_context(|| format!("{peer}, round {round}"))?;
+        let ended = Snapshot::take()?;
+        let client_cpu_percent = ended.own_percent_since(&began);
+        let others = ended.others_since(&began, &self.pids());
+        for (workload, figures) in found {
+            self.record(Turn { round, workload, peer, figures, client_cpu_percent, others: others.clone() });
+        }
+        Ok(())
     }
 
     pub(crate) fn payload(&self) -> &Arc<Payload> {
@@ -222,7 +310,8 @@ impl<'a> Bench<'a> {
         let shown: Vec<String> =
             turn.figures.iter().map(|(measure, value)| format!("{} {value:.1}", measure.heading())).collect();
         println!("  round {} · {} · {} · {}", turn.round, turn.workload, turn.peer, shown.join(" · "));
-        if turn.client_cpu_percent > CLIENT_BOUND_PERCENT {
+        // A library works within the client.
+        if turn.client_cpu_percent > CLIENT_BOUND_PERCENT && turn.peer != PeerKind::Sqlite {
             let Turn { round, workload, peer, client_cpu_percent, .. } = &turn;
             self.warn(format!(
                 "round {round}, {workload}, {peer}: the client used {client_cpu_percent:.0} % of a core and may be what was measured"
@@ -234,32 +323,23 @@ impl<'a> Bench<'a> {
         self.report.turns.push(turn);
     }
 
-    fn warn(&mut self, text: String) {
+    pub(crate) fn warn(&mut self, text: String) {
         eprintln!("  warning: {text}");
         self.report.warnings.push(text);
     }
 
     /// Of the servers that run.
     pub(crate) fn pids(&self) -> Vec<Pid> {
-        self.contenders.iter().map(|contender| contender.peer.process().pid()).collect()
+        let contenders = self.contenders.iter().map(|contender| contender.peer.process().pid());
+        // Of the row's own, those that have ended are no longer ours: their number may be another's.
+        contenders.chain(self.guests.iter().copied().filter(|pid| procfs::is_child(*pid))).collect()
     }
 
     pub(crate) async fn wait_until_idle(&mut self) -> Result<()> {
-        let give_up = Instant::now() + IDLE_WITHIN;
-        let used = |pids: &[Pid]| -> Result<Duration> { pids.iter().map(|pid| procfs::cpu_time(*pid)).sum() };
-        let pids = self.pids();
-        loop {
-            let before = used(&pids)?;
-            tokio::time::sleep(IDLE_LOOK_FOR).await;
-            let worked = used(&pids)?.saturating_sub(before);
-            if worked.as_secs_f64() < IDLE_LOOK_FOR.as_secs_f64() * IDLE_PERCENT / 100.0 {
-                return Ok(());
-            }
-            if Instant::now() > give_up {
-                self.warn(format!("a server was still at work {IDLE_WITHIN:?} after its turn"));
-                return Ok(());
-            }
+        if !idle(&self.pids()).await? {
+            self.warn(format!("a server was still at work {IDLE_WITHIN:?} after its turn"));
         }
+        Ok(())
     }
 
     /// Counts what every server holds against what it acknowledged, and stops them.
@@ -296,6 +376,23 @@ impl<'a> Bench<'a> {
     }
 }
 
+/// Waits until these servers have nothing to do; `false` when that takes too long.
+pub(crate) async fn idle(pids: &[Pid]) -> Result<bool> {
+    let give_up = Instant::now() + IDLE_WITHIN;
+    let used = || -> Result<Duration> { pids.iter().map(|pid| procfs::cpu_time(*pid)).sum() };
+    loop {
+        let before = used()?;
+        tokio::time::sleep(IDLE_LOOK_FOR).await;
+        let worked = used()?.saturating_sub(before);
+        if worked.as_secs_f64() < IDLE_LOOK_FOR.as_secs_f64() * IDLE_PERCENT / 100.0 {
+            return Ok(true);
+        }
+        if Instant::now() > give_up {
+            return Ok(false);
+        }
+    }
+}
+
 /// What a turn is charged for.
 #[derive(Debug, Clone, Copy, Default)]
 struct Counters {
@@ -309,6 +406,16 @@ impl Counters {
     }
 }
 
+/// The quantiles of a tally.
+pub(crate) fn latencies(tally: &Tally) -> BTreeMap<Measure, f64> {
+    if tally.latency.is_empty() {
+        return BTreeMap::new();
+    }
+    let quantiles =
+        [(Measure::P50Microseconds, 0.5), (Measure::P99Microseconds, 0.99), (Measure::P999Microseconds, 0.999)];
+    quantiles.map(|(measure, quantile)| (measure, tally.latency.value_at_quantile(quantile) as f64 / 1e3)).into()
+}
+
 /// What a turn's tally and the server's counters come to.
 fn figures(tally: &Tally, before: Counters, after: Counters) -> BTreeMap<Measure, f64> {
     let seconds = tally.measured.as_secs_f64();
@@ -318,13 +425,7 @@ fn figures(tally: &Tally, before: Counters, after: Counters) -> BTreeMap<Measure
     } else {
         figures.insert(Measure::RequestsPerSecond, tally.requests as f64 / seconds);
     }
-    if !tally.latency.is_empty() {
-        let quantiles =
-            [(Measure::P50Microseconds, 0.5), (Measure::P99Microseconds, 0.99), (Measure::P999Microseconds, 0.999)];
-        for (measure, quantile) in quantiles {
-            figures.insert(measure, tally.latency.value_at_quantile(quantile) as f64 / 1e3);
-        }
-    }
+    figures.extend(latencies(tally));
     let operations = if tally.acknowledged > 0 { tally.acknowledged } else { tally.all_requests };
     if operations > 0 {
         let cpu = after.cpu.saturating_sub(before.cpu).as_secs_f64();

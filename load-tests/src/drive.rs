@@ -233,6 +233,32 @@ pub(crate) async fn closed_loop(clients: Vec<Client>, phases: Phases, work: Work
     join(loops, phases).await
 }
 
+/// One client that is no [`Client`]: it acts, and acts again when it has its answer. Rows of a report of its own.
+pub(crate) async fn repeat(phases: Phases, mut act: impl AsyncFnMut() -> Result<(), Failure>) -> Result<Tally> {
+    let window = Window::from_now(phases);
+    let mut tally = Tally::new(phases.measured)?;
+    loop {
+        let since = Instant::now();
+        if since >= window.until {
+            return Ok(tally);
+        }
+        if let Err(failure) = act().await {
+            if !tally.fail(failure) {
+                return Ok(tally);
+            }
+            continue;
+        }
+        let now = Instant::now();
+        tally.all_requests += 1;
+        if window.holds(now) {
+            tally.requests += 1;
+        }
+        if window.holds(since) {
+            tally.record(now - since);
+        }
+    }
+}
+
 /// All clients together send `rate` requests a second, evenly spaced, whatever becomes of them.
 pub(crate) async fn open_loop(clients: Vec<Client>, rate: f64, phases: Phases, work: Work) -> Result<Finished> {
     let window = Arc::new(Window::from_now(phases));

@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 mod bench;
 mod conditions;
 mod drive;
+mod duckdb;
 mod floors;
 mod http;
 mod options;
@@ -24,6 +25,8 @@ mod procfs;
 mod report;
 mod resp;
 mod rows;
+mod seed;
+mod sqlite;
 mod statistics;
 mod zipf;
 

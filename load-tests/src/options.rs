@@ -33,7 +33,17 @@ pub(crate) enum Row {
     PointSelect,
     /// Memory of an idle server, and of an idle subscribed socket
     Memory,
-    /// Every row, one after the other
+    /// Point SELECT by primary key, hot and cold, and over 1,000 segments
+    B10,
+    /// Analytics on cold segments, beside DuckDB on the same files
+    B11,
+    /// Bytes written and kept for each byte of payload; memory of a flush; kill -9 → first read
+    B12,
+    /// Many tenants: 100,000 users with ten rows each
+    B13,
+    /// Inserts and reads while rows become cold all the time, and while none do
+    FlushLoad,
+    /// B1, B2, B2b, B3, point-select and memory, one after the other
     All,
 }
 
@@ -52,7 +62,7 @@ pub(crate) struct Options {
     #[arg(long, global = true, default_value = "/usr/bin/redis-server", value_name = "PATH")]
     redis: PathBuf,
     /// Which servers take part, where the row has them
-    #[arg(long, global = true, value_delimiter = ',', default_values = ["inboxdb", "postgres", "redis"])]
+    #[arg(long, global = true, value_delimiter = ',', default_values = ["inboxdb", "postgres", "redis", "sqlite", "duckdb"])]
     pub(crate) peers: Vec<PeerKind>,
     /// How often each server gets its turn
     #[arg(long, global = true, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
@@ -73,6 +83,27 @@ pub(crate) struct Options {
     /// Memory: how many idle sockets (at most 200 for PostgreSQL, where each is a process)
     #[arg(long, global = true, default_value_t = 1_000)]
     pub(crate) sockets: usize,
+    /// B10 (default 1,000,000) and B11 (10,000,000): how many rows
+    #[arg(long, global = true)]
+    pub(crate) rows: Option<usize>,
+    /// B10: how many segments the table of the last part has
+    #[arg(long, global = true, default_value_t = 1_000)]
+    pub(crate) segments: usize,
+    /// B12 (default 1024) and flush-load (256 a round): how many MiB of payload are hot, and are then flushed
+    #[arg(long, global = true)]
+    pub(crate) megabytes: Option<usize>,
+    /// Flush-load: the writers' rate, as a share of what they reach when nothing holds them
+    #[arg(long, global = true, default_value_t = 0.25)]
+    pub(crate) load: f64,
+    /// Flush-load: the writers' rate in rows a second, instead of a share
+    #[arg(long, global = true)]
+    pub(crate) rate: Option<f64>,
+    /// B13: how many users
+    #[arg(long, global = true, default_value_t = 100_000)]
+    pub(crate) tenants: usize,
+    /// B11: what pip installs DuckDB from: a requirement, or the path of a wheel
+    #[arg(long, global = true, default_value = "duckdb", value_name = "REQUIREMENT")]
+    pub(crate) duckdb: String,
     /// Run although other processes are busy; the result says so
     #[arg(long, global = true)]
     pub(crate) even_if_busy: bool,

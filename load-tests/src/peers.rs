@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -19,8 +19,11 @@ mod inboxdb;
 mod postgres;
 mod redis;
 
-use inboxdb::{InboxDb, InboxDbConnection, InboxDbSubscription};
-use postgres::{Postgres, PostgresConnection, PostgresSubscription};
+pub(crate) use inboxdb::{InboxDb, InboxDbConnection, Instance, Session, create_agent, create_users, rows_of};
+pub(crate) use postgres::{Postgres, PostgresConnection};
+
+use inboxdb::InboxDbSubscription;
+use postgres::PostgresSubscription;
 use redis::{Redis, RedisConnection, RedisSubscription};
 
 /// How long a server may take to start.
@@ -33,6 +36,11 @@ pub(crate) enum PeerKind {
     InboxDb,
     Postgres,
     Redis,
+    /// Within this process.
+    Sqlite,
+    /// Within a Python process.
+    #[value(name = "duckdb")]
+    DuckDb,
 }
 
 impl fmt::Display for PeerKind {
@@ -41,6 +49,8 @@ impl fmt::Display for PeerKind {
             PeerKind::InboxDb => "InboxDB",
             PeerKind::Postgres => "PostgreSQL",
             PeerKind::Redis => "Redis",
+            PeerKind::Sqlite => "SQLite",
+            PeerKind::DuckDb => "DuckDB",
         })
     }
 }
@@ -143,6 +153,7 @@ impl Peer {
             PeerKind::InboxDb => Peer::InboxDb(InboxDb::start(launch).await?),
             PeerKind::Postgres => Peer::Postgres(Postgres::start(launch).await?),
             PeerKind::Redis => Peer::Redis(Redis::start(launch).await?),
+            PeerKind::Sqlite | PeerKind::DuckDb => bail!("{kind} is a library, not a server"),
         })
     }
 
@@ -270,6 +281,6 @@ impl Subscription {
 /// Rows of one statement of a batch insert.
 pub(crate) const BATCH_ROWS: i64 = 100;
 
-fn user_name(owner: usize) -> String {
+pub(crate) fn user_name(owner: usize) -> String {
     format!("u{owner}")
 }

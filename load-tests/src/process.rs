@@ -9,10 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::procfs;
+
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// Short beside a start, which is timed.
+const LOOK: Duration = Duration::from_millis(2);
 const LOG_TAIL_BYTES: usize = 2_000;
 
 #[derive(Debug)]
@@ -67,7 +71,7 @@ impl Process {
             if Instant::now() > give_up {
                 bail!("{} was not ready within {within:?}:\n{}", self.name, self.log_tail());
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(LOOK).await;
         }
     }
 
@@ -77,7 +81,25 @@ impl Process {
         String::from_utf8_lossy(&text[text.len().saturating_sub(LOG_TAIL_BYTES)..]).into_owned()
     }
 
-    fn stop(&mut self) -> Result<()> {
+    /// kill -9, of its children too: what a power loss of the process is. Returns when they are gone.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        let children = procfs::tree(&procfs::processes()?, self.pid());
+        self.child.kill().context("kill the process")?;
+        self.child.wait().context("wait for the killed process")?;
+        for pid in children.into_iter().filter(|pid| *pid != self.pid()) {
+            // They see their parent's end and follow it; memory that they share has to be given back before a restart.
+            let gone = || !Path::new(&format!("/proc/{pid}")).exists();
+            let give_up = Instant::now() + STOP_WITHIN;
+            while !gone() {
+                ensure!(Instant::now() < give_up, "process {pid} of {} outlives it", self.name);
+                std::thread::sleep(LOOK);
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks it to end in good order, and kills it when it takes too long.
+    pub(crate) fn stop(&mut self) -> Result<()> {
         if self.child.try_wait().context("ask after the process")?.is_some() {
             return Ok(());
         }
@@ -87,7 +109,7 @@ impl Process {
             if self.child.try_wait().context("ask after the process")?.is_some() {
                 return Ok(());
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(LOOK);
         }
         self.child.kill().context("kill the process")?;
         self.child.wait().context("wait for the killed process")?;

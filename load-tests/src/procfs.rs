@@ -36,7 +36,7 @@ pub(crate) struct Memory {
     /// Resident, with each shared page counted by its share.
     pub(crate) proportional_kib: u64,
     /// The most that was resident since [`reset_peaks`] (VmHWM).
-    peak_resident_kib: u64,
+    pub(crate) peak_resident_kib: u64,
 }
 
 impl Memory {
@@ -125,6 +125,12 @@ fn written_of(devices: &str, major: u32, minor: u32) -> Option<u64> {
     })
 }
 
+/// Does this process run, started by us?
+pub(crate) fn is_child(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok().and_then(|line| parse_stat(&line));
+    stat.is_some_and(|stat| stat.parent == std::process::id())
+}
+
 /// The memory of a process and its descendants.
 pub(crate) fn memory(root: Pid) -> Result<Memory> {
     let mut sum = Memory::default();
@@ -136,6 +142,45 @@ pub(crate) fn memory(root: Pid) -> Result<Memory> {
         sum.peak_resident_kib += keyed_number(&format!("/proc/{pid}/status"), "VmHWM").unwrap_or(0);
     }
     Ok(sum)
+}
+
+/// Bytes that a server's processes have made dirty or written past the cache, since each was started. Those of children
+/// that have ended are gone from it. On file systems with large folios it counts too much: see
+/// [`device_written_bytes`].
+pub(crate) fn process_written_bytes(root: Pid) -> Result<u64> {
+    let written = |pid| keyed_number(&format!("/proc/{pid}/io"), "write_bytes").unwrap_or(0);
+    Ok(tree(&processes()?, root).into_iter().map(written).sum())
+}
+
+/// Open descriptors of a server's processes.
+pub(crate) fn descriptors(root: Pid) -> Result<usize> {
+    let open = |pid| fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+    Ok(tree(&processes()?, root).into_iter().map(open).sum())
+}
+
+/// What a folder takes on the disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Footprint {
+    pub(crate) files: u64,
+    /// Blocks that are given to its files.
+    pub(crate) bytes: u64,
+}
+
+/// Files that vanish meanwhile are left out.
+pub(crate) fn footprint(folder: &Path) -> Footprint {
+    let mut sum = Footprint::default();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Ok(meta) = entry.metadata() else { continue };
+        if meta.is_dir() {
+            let below = footprint(&entry.path());
+            sum.files += below.files;
+            sum.bytes += below.bytes;
+        } else {
+            sum.files += 1;
+            sum.bytes += meta.blocks() * SECTOR_BYTES;
+        }
+    }
+    sum
 }
 
 /// Forgets what was resident before, so that a server's set-up is not taken for its load.
@@ -211,6 +256,25 @@ mod tests {
         let devices = " 254 0 vda 9 9 9 9 10 11 12 13 0 0 0\n 254 1 vda1 9 9 9 9 10 11 20 13 0 0 0\n";
         assert_eq!(written_of(devices, 254, 1), Some(20 * SECTOR_BYTES));
         assert_eq!(written_of(devices, 0, 42), None);
+    }
+
+    #[test]
+    fn a_footprint_counts_all_files_below() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::create_dir(folder.path().join("below")).expect("made");
+        for name in ["a", "below/b"] {
+            fs::write(folder.path().join(name), [1; 5_000]).expect("written");
+        }
+        let found = footprint(folder.path());
+        assert_eq!(found.files, 2);
+        assert!(found.bytes.is_multiple_of(SECTOR_BYTES), "{found:?}");
+    }
+
+    #[test]
+    fn our_own_process_is_seen() {
+        let own = std::process::id();
+        assert!(descriptors(own).expect("counted") >= 3);
+        assert!(memory(own).expect("looked at").proportional_kib > 0);
     }
 
     #[test]

@@ -31,6 +31,32 @@ pub(crate) enum Measure {
     ProportionalKib,
     SocketKib,
     FsyncFloorMicroseconds,
+    Seconds,
+    Milliseconds,
+    ProcessWrittenPerPayloadByte,
+    DiskBytesPerPayloadByte,
+    PeakGrowthKib,
+    Files,
+    Descriptors,
+    Segments,
+    FlushedMib,
+    RewrittenMib,
+    Flushes,
+}
+
+/// A figure and what it must not exceed.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Limit {
+    pub(crate) what: String,
+    pub(crate) value: f64,
+    pub(crate) at_most: f64,
+    pub(crate) met: bool,
+}
+
+impl Limit {
+    pub(crate) fn new(what: impl Into<String>, value: f64, at_most: f64) -> Self {
+        Self { what: what.into(), value, at_most, met: value <= at_most }
+    }
 }
 
 /// One server's go at one workload in one round.
@@ -141,12 +167,15 @@ pub(crate) struct Report {
     pub(crate) title: &'static str,
     pub(crate) date: String,
     pub(crate) machine: Machine,
-    pub(crate) configuration: BTreeMap<&'static str, String>,
+    pub(crate) configuration: BTreeMap<String, String>,
     /// What makes the figures worth less than they look.
     pub(crate) warnings: Vec<String>,
     pub(crate) lines: Vec<Line>,
     /// InboxDB ÷ the peer, round by round.
     pub(crate) comparisons: Vec<Line>,
+    pub(crate) limits: Vec<Limit>,
+    /// Wrong answers that no audit counts.
+    pub(crate) failures: Vec<String>,
     pub(crate) audits: Vec<Audit>,
     pub(crate) turns: Vec<Turn>,
 }
@@ -158,6 +187,23 @@ impl Report {
             Some(known) => known.add(audit),
             None => self.audits.push(audit),
         }
+    }
+
+    /// Of one series, over its rounds.
+    pub(crate) fn median(&self, measure: Measure, workload: &str, peer: PeerKind) -> Option<f64> {
+        let all = series_of(&self.turns);
+        let found = all.iter().find(|series| series.workload == workload && series.peer == peer)?;
+        let values: Vec<f64> = found.rounds.get(&measure)?.iter().map(|(_, value)| *value).collect();
+        Spread::of(&values).map(|spread| spread.median)
+    }
+
+    /// A measure of two series, one ÷ the other, round by round.
+    pub(crate) fn ratio(&self, measure: Measure, ours: (&str, PeerKind), theirs: (&str, PeerKind)) -> Option<Spread> {
+        let all = series_of(&self.turns);
+        let find = |(workload, peer): (&str, PeerKind)| {
+            all.iter().find(|series| series.workload == workload && series.peer == peer)?.rounds.get(&measure)
+        };
+        Spread::of_ratios(find(ours)?, find(theirs)?)
     }
 
     /// Adds up `turns` into lines and comparisons.
@@ -182,7 +228,7 @@ impl Report {
     }
 
     pub(crate) fn is_clean(&self) -> bool {
-        self.audits.iter().all(Audit::is_clean)
+        self.failures.is_empty() && self.audits.iter().all(Audit::is_clean)
     }
 
     /// Writes the JSON and the Markdown, named after the row and the date; tells where the Markdown is.
@@ -246,10 +292,12 @@ pub(crate) mod tests {
             title: "Durable insert",
             date: "2026-01-02T03:04:05Z".to_owned(),
             machine,
-            configuration: BTreeMap::from([("rounds", "2".to_owned())]),
+            configuration: BTreeMap::from([("rounds".to_owned(), "2".to_owned())]),
             warnings: vec!["the machine was busy".to_owned()],
             lines: Vec::new(),
             comparisons: Vec::new(),
+            limits: vec![Limit::new("p99 ÷ p99", 2.5, 2.0), Limit::new("refused", 0.0, 0.0)],
+            failures: Vec::new(),
             audits: vec![audit(PeerKind::InboxDb), audit(PeerKind::Postgres)],
             turns: vec![
                 turn(1, PeerKind::InboxDb, 300.0),
@@ -271,6 +319,9 @@ pub(crate) mod tests {
         let ratios = &report.comparisons[0].figures;
         assert_eq!(ratios[&Measure::RowsPerSecond], Spread { median: 2.0, least: 1.0, most: 3.0 });
         assert!(!ratios.contains_key(&Measure::FsyncFloorMicroseconds));
+        let (ours, theirs) = (("1 client", PeerKind::InboxDb), ("1 client", PeerKind::Postgres));
+        assert_eq!(report.ratio(Measure::RowsPerSecond, ours, theirs), Some(ratios[&Measure::RowsPerSecond]));
+        assert_eq!(report.ratio(Measure::RowsPerSecond, ours, ("", PeerKind::Postgres)), None);
     }
 
     #[test]
@@ -281,6 +332,9 @@ pub(crate) mod tests {
         assert!(!report.is_clean());
         report.audits[0].lost = 0;
         report.audits[1].doubled = Some(1);
+        assert!(!report.is_clean());
+        report.audits[1].doubled = None;
+        report.failures.push("a wrong answer".to_owned());
         assert!(!report.is_clean());
     }
 

@@ -7,10 +7,15 @@ use anyhow::Result;
 use crate::options::{Options, Row};
 use crate::peers::PeerKind;
 
+mod amplification;
+mod analytics;
+mod cold_read;
 mod delivery;
+mod flush_load;
 mod insert;
 mod memory;
 mod point_select;
+mod tenants;
 
 const EVERYONE: [PeerKind; 3] = [PeerKind::InboxDb, PeerKind::Postgres, PeerKind::Redis];
 /// Streams know neither a statement of many rows nor a row by its key.
@@ -25,6 +30,12 @@ pub(crate) async fn run(row: Row, options: &Options) -> Result<bool> {
         Row::B3 => delivery::run(options).await,
         Row::PointSelect => point_select::run(options).await,
         Row::Memory => memory::run(options).await,
+        Row::B10 => cold_read::run(options).await,
+        Row::B11 => analytics::run(options).await,
+        Row::B12 => amplification::run(options).await,
+        Row::B13 => tenants::run(options).await,
+        Row::FlushLoad => flush_load::run(options).await,
+        // Those above but for the large ones, which have sizes of their own.
         Row::All => {
             let mut clean = true;
             for row in [Row::B1, Row::B2, Row::B2b, Row::B3, Row::PointSelect, Row::Memory] {

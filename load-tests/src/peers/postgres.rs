@@ -6,6 +6,7 @@
 use std::fs;
 use std::future::poll_fn;
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -29,12 +30,15 @@ const NOTIFICATIONS_WAITING: usize = 1_024;
 
 pub(crate) struct Postgres {
     process: Process,
+    program: PathBuf,
+    folder: PathBuf,
+    port: u16,
     version: String,
     config: Config,
 }
 
 impl Postgres {
-    pub(super) async fn start(launch: &Launch<'_>) -> Result<Self> {
+    pub(crate) async fn start(launch: &Launch<'_>) -> Result<Self> {
         let programs = &launch.programs.postgres_folder;
         let data = launch.folder.join("data");
         fs::create_dir(&data).context("make PostgreSQL's data folder")?;
@@ -53,27 +57,14 @@ impl Postgres {
         let made = make.output().context("run initdb")?;
         ensure!(made.status.success(), "initdb failed: {}", String::from_utf8_lossy(&made.stderr));
 
-        let port = free_port()?;
-        let mut command = Command::new(programs.join("postgres"));
-        command.arg("-D").arg(&data).current_dir(&data);
-        for setting in [
-            format!("port={port}"),
-            "listen_addresses=127.0.0.1".into(),
-            "unix_socket_directories=".into(),
-            "max_connections=300".into(),
-        ] {
-            command.args(["-c", &setting]);
-        }
-        if let Some(account) = account {
-            account.apply(&mut command);
-        }
-        let version = version_of(&programs.join("postgres"))?;
+        let (program, port) = (programs.join("postgres"), free_port()?);
+        let version = version_of(&program)?;
         let mut config = Config::new();
         config.host("127.0.0.1").port(port).user(USER).dbname("postgres");
-        // Interrupt: end all sessions and stop in good order.
-        let mut process = Process::spawn("postgres", command, launch.folder, Signal::INT)?;
-        process.wait_until(READY_WITHIN, async || config.connect(NoTls).await.is_ok()).await?;
-        let started = Self { process, version, config };
+        let mut process = spawn(&program, launch.folder, port)?;
+        ready(&mut process, &config).await?;
+        let folder = launch.folder.to_owned();
+        let started = Self { process, program, folder, port, version, config };
         started
             .session()
             .await?
@@ -85,15 +76,35 @@ impl Postgres {
         Ok(started)
     }
 
-    pub(super) fn version(&self) -> &str {
+    pub(crate) fn version(&self) -> &str {
         &self.version
     }
 
-    pub(super) fn process(&self) -> &Process {
+    pub(crate) fn process(&self) -> &Process {
         &self.process
     }
 
-    async fn session(&self) -> Result<Client> {
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// Ends it in good order. It stays down until it is started again.
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        self.process.stop()
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Starts it again on its folder, until it takes connections.
+    pub(crate) async fn start_again(&mut self) -> Result<()> {
+        self.process = spawn(&self.program, &self.folder, self.port)?;
+        ready(&mut self.process, &self.config).await
+    }
+
+    pub(crate) async fn session(&self) -> Result<Client> {
         let (client, connection) = self.config.connect(NoTls).await.context("connect to PostgreSQL")?;
         tokio::spawn(async move {
             // An error reaches the client through the request that it fails.
@@ -102,7 +113,7 @@ impl Postgres {
         Ok(client)
     }
 
-    pub(super) async fn connect(&self, level: Durability) -> Result<PostgresConnection> {
+    pub(crate) async fn connect(&self, level: Durability) -> Result<PostgresConnection> {
         let client = self.session().await?;
         let synchronous = match level {
             Durability::Sync => "SET synchronous_commit = on",
@@ -115,7 +126,7 @@ impl Postgres {
         Ok(PostgresConnection { client, insert, batch, publish, select })
     }
 
-    pub(super) async fn stored(&self) -> Result<Stored> {
+    pub(crate) async fn stored(&self) -> Result<Stored> {
         let sql = "SELECT count(*), count(DISTINCT (user_id, id)) FROM messages";
         let row = self.session().await?.query_one(sql, &[]).await.context("count PostgreSQL's rows")?;
         let (rows, distinct): (i64, i64) = (row.get(0), row.get(1));
@@ -139,6 +150,29 @@ impl Postgres {
     }
 }
 
+fn spawn(program: &Path, folder: &Path, port: u16) -> Result<Process> {
+    let data = folder.join("data");
+    let mut command = Command::new(program);
+    command.arg("-D").arg(&data).current_dir(&data);
+    for setting in [
+        format!("port={port}"),
+        "listen_addresses=127.0.0.1".into(),
+        "unix_socket_directories=".into(),
+        "max_connections=300".into(),
+    ] {
+        command.args(["-c", &setting]);
+    }
+    if let Some(account) = Account::for_servers()? {
+        account.apply(&mut command);
+    }
+    // Interrupt: end all sessions and stop in good order.
+    Process::spawn("postgres", command, folder, Signal::INT)
+}
+
+async fn ready(process: &mut Process, config: &Config) -> Result<()> {
+    process.wait_until(READY_WITHIN, async || config.connect(NoTls).await.is_ok()).await
+}
+
 fn batch_statement() -> String {
     let rows: Vec<String> =
         (0..BATCH_ROWS).map(|row| format!("(${}, ${}, ${})", 3 * row + 1, 3 * row + 2, 3 * row + 3)).collect();
@@ -158,7 +192,7 @@ impl PostgresConnection {
         self.client.execute(&self.insert, &[&user_name(owner), &id, &body]).await.map(drop).map_err(failure)
     }
 
-    pub(super) async fn insert_batch(&mut self, owner: usize, first_id: i64, payload: &Payload) -> Result<(), Failure> {
+    pub(crate) async fn insert_batch(&mut self, owner: usize, first_id: i64, payload: &Payload) -> Result<(), Failure> {
         let owner = user_name(owner);
         let rows: Vec<(i64, &str)> = (first_id..first_id + BATCH_ROWS).map(|id| (id, payload.body(id))).collect();
         let mut params: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(3 * rows.len());
@@ -172,7 +206,7 @@ impl PostgresConnection {
         self.client.query_one(&self.publish, &[&user_name(owner), &id, &body]).await.map(drop).map_err(failure)
     }
 
-    pub(super) async fn select(&mut self, owner: usize, id: i64, expected: &str) -> Result<(), Failure> {
+    pub(crate) async fn select(&mut self, owner: usize, id: i64, expected: &str) -> Result<(), Failure> {
         let row = self.client.query_opt(&self.select, &[&user_name(owner), &id]).await.map_err(failure)?;
         match row.as_ref().map(|row| row.get::<_, &str>(1)) {
             Some(body) if body == expected => Ok(()),

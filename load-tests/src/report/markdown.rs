@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use super::{Audit, Line, Measure, Report};
+use super::{Audit, Limit, Line, Measure, Report};
 use crate::statistics::Spread;
 
 impl Measure {
@@ -22,6 +22,17 @@ impl Measure {
             Measure::ProportionalKib => "PSS KiB",
             Measure::SocketKib => "PSS KiB/socket",
             Measure::FsyncFloorMicroseconds => "fsync floor µs",
+            Measure::Seconds => "s",
+            Measure::Milliseconds => "ms",
+            Measure::ProcessWrittenPerPayloadByte => "written by its processes/payload byte",
+            Measure::DiskBytesPerPayloadByte => "on disk/payload byte",
+            Measure::PeakGrowthKib => "peak growth KiB",
+            Measure::Files => "files",
+            Measure::Descriptors => "descriptors",
+            Measure::Segments => "segments",
+            Measure::FlushedMib => "flushed MiB",
+            Measure::RewrittenMib => "rewritten MiB",
+            Measure::Flushes => "flushes",
         }
     }
 }
@@ -43,11 +54,15 @@ impl Report {
             self.date, machine.cores, machine.processor, machine.memory_mib, machine.kernel
         )?;
         if !self.is_clean() {
-            writeln!(page, "**FAILED: rows were lost, doubled or answered wrongly (see the last table).**\n")?;
+            writeln!(page, "**FAILED: rows were lost, doubled or answered wrongly (see below).**\n")?;
         }
         for warning in &self.warnings {
             writeln!(page, "**Warning:** {warning}\n")?;
         }
+        for failure in &self.failures {
+            writeln!(page, "**Wrong:** {failure}\n")?;
+        }
+        self.write_limits(page)?;
         writeln!(page, "Median (least – most) over the rounds.\n")?;
         write_lines(page, &self.lines)?;
         if !self.comparisons.is_empty() {
@@ -63,6 +78,19 @@ impl Report {
             writeln!(page, "- {}: {}, started with `{}`", audit.peer, audit.version, audit.settings)?;
         }
         Ok(())
+    }
+
+    fn write_limits(&self, page: &mut String) -> std::fmt::Result {
+        if self.limits.is_empty() {
+            return Ok(());
+        }
+        write_row(page, &["limit", "measured", "at most", ""])?;
+        write_rule(page, 4)?;
+        for Limit { what, value, at_most, met } in &self.limits {
+            let verdict = if *met { "met" } else { "**MISSED**" };
+            write_row(page, &[what, &show(*value), &show(*at_most), verdict])?;
+        }
+        writeln!(page)
     }
 
     fn write_audits(&self, page: &mut String) -> std::fmt::Result {
@@ -190,6 +218,8 @@ mod tests {
             "| workload | server | rows/s | fsync floor µs |",
             "| 1 client | InboxDB | **200** (100 – 300) | **160** (160 – 160) |",
             "| 1 client | PostgreSQL | **2.00** (1.00 – 3.00) |",
+            "| p99 ÷ p99 | 2.50 | 2.00 | **MISSED** |",
+            "| refused | 0 | 0 | met |",
             "| PostgreSQL | 600 | 0 | 0 | 0 | 0 | 0 | 0 | 2.00 |  |",
             "- rounds: 2",
             "- InboxDB: 1, started with `-x`",
