@@ -27,7 +27,9 @@ impl Database {
         let path = folder(from)?;
         let params = JobParams::Restore { path: path.clone() };
         if let Some(job) = self.jobs.unfinished(&params) {
-            return Err(Error::Conflict(format!("a restore is queued or running already (job {job}); wait, or kill it")));
+            return Err(Error::Conflict(format!(
+                "a restore is queued or running already (job {job}); wait, or kill it"
+            )));
         }
         let place = path.clone();
         let index = self.engine.blocking(move || BackupIndex::read(Path::new(&place))).await?;

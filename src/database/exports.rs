@@ -55,13 +55,21 @@ impl Database {
             let user: String = holder.user_id.as_str().bytes().map(in_url).collect();
             format!("/v1/exports/{user}/{id}")
         };
-        let mine = |job: &Job| matches!(&job.params, JobParams::UserExport { user_id, user_since }
-            if *user_id == holder.user_id && *user_since == holder.created_at);
+        let mine = |job: &Job| {
+            matches!(&job.params, JobParams::UserExport { user_id, user_since }
+            if *user_id == holder.user_id && *user_since == holder.created_at)
+        };
         let mut shown: Vec<(i64, String, &str, Option<String>, Option<String>)> = Vec::new();
         for job in self.jobs.list().into_iter().filter(mine) {
             let file = files.remove(job.job_id.as_str());
             let file = file.filter(|_| job.status == JobState::Completed);
-            shown.push((job.created_at, job.job_id.to_string(), job.status.as_str(), job.message, file.as_ref().map(url)));
+            shown.push((
+                job.created_at,
+                job.job_id.to_string(),
+                job.status.as_str(),
+                job.message,
+                file.as_ref().map(url),
+            ));
         }
         for (job, id) in files {
             shown.push((id.created_at(), job, JobState::Completed.as_str(), None, Some(url(&id))));

@@ -253,7 +253,8 @@ fn is_own(data: &Path, folder: &Path) -> bool {
     };
     let first = inside.next().map(Component::as_os_str).and_then(|name| name.to_str());
     matches!(first, None | Some("hot" | LOCAL_FOLDER | SPOOL_FOLDER | "commits.mark" | "jwt.secret" | "exports"))
-        || first.is_some_and(|name| name.starts_with(REPLACED_PREFIX) || [RESTORE_FOLDER, INCOMING_FOLDER].contains(&name))
+        || first
+            .is_some_and(|name| name.starts_with(REPLACED_PREFIX) || [RESTORE_FOLDER, INCOMING_FOLDER].contains(&name))
 }
 
 /// The path without symbolic links, as far as it is there.

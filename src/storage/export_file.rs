@@ -82,12 +82,8 @@ impl ExportWriter {
     /// `INTERNAL`.
     pub fn begin(folder: ExportFolder, user: UserId, id: ExportId, created_at: String) -> Result<Self> {
         let (file, partial) = folder.begin(&user, &id)?;
-        let index = Index {
-            user: user.to_string(),
-            created_at,
-            server_version: env!("CARGO_PKG_VERSION"),
-            tables: Vec::new(),
-        };
+        let index =
+            Index { user: user.to_string(), created_at, server_version: env!("CARGO_PKG_VERSION"), tables: Vec::new() };
         Ok(Self { folder, user, id, zip: ZipWriter::new(file), index, _partial: Partial(partial) })
     }
 

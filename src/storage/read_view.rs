@@ -146,7 +146,11 @@ impl ReadView {
     }
 
     /// The same of the keys that begin with `prefix`.
-    pub(super) fn entries_below(&self, keyspace: &Keyspace, prefix: &[u8]) -> impl Iterator<Item = fjall::Guard> + use<> {
+    pub(super) fn entries_below(
+        &self,
+        keyspace: &Keyspace,
+        prefix: &[u8],
+    ) -> impl Iterator<Item = fjall::Guard> + use<> {
         self.snapshot.prefix(keyspace, prefix)
     }
 

@@ -193,7 +193,9 @@ fn a_backup_is_one_moment_and_comes_back_after_a_restart() {
     let message = completed(&server, &format!("BACKUP DATABASE TO '{}'", backup.display()));
     assert!(message.contains("segments") && message.contains(backup.to_str().unwrap()), "{message}");
     let finished = acknowledged(&writers);
-    eventually("they go on writing", || acknowledged(&writers).iter().zip(&finished).all(|(n, was)| n > was).then_some(()));
+    eventually("they go on writing", || {
+        acknowledged(&writers).iter().zip(&finished).all(|(n, was)| n > was).then_some(())
+    });
     stopping.store(true, Ordering::SeqCst);
     let users: Vec<&str> = writers.iter().map(|(user, ..)| *user).collect();
     for (_, _, writer) in writers {
@@ -310,6 +312,12 @@ fn a_dead_machines_backup_comes_back_without_a_server() {
     let said = restored(&backup, &data);
     assert!(said.contains("restored the backup of"), "{said}");
     assert!(replaced(&data).is_empty());
+    // A storage that is out of reach keeps the server from starting; nothing is lost by that.
+    fs::remove_dir_all(&outside).unwrap();
+    fs::write(&outside, "").unwrap();
+    let failed = Server::try_start_over(&data, SETTINGS).err().unwrap();
+    assert!(failed.contains(outside.to_str().unwrap()), "{failed}");
+    fs::remove_file(&outside).unwrap();
     let server = Server::start_over(&data, SETTINGS);
     is_answered_as(&server, &before);
     let mut admin = server.log_in("admin");
@@ -383,7 +391,9 @@ fn damage_anywhere_is_found_before_anything_is_changed() {
 fn a_killed_backup_leaves_nothing_and_a_cut_off_one_is_made_after_all() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
-    let server = Server::start_over(&data, SETTINGS);
+    // As often as it is cut off.
+    let patient = [SETTINGS, &["jobs.max_retries=20"]].concat();
+    let server = Server::start_over(&data, &patient);
     let mut admin = server.set_up();
     fill(&server, &mut admin);
     admin.sql("CREATE TABLE b.big (id BIGINT PRIMARY KEY, v TEXT)");
@@ -419,7 +429,7 @@ fn a_killed_backup_leaves_nothing_and_a_cut_off_one_is_made_after_all() {
         std::thread::sleep(Duration::from_micros(random.within(0..60_000)));
         server.kill();
         assert!(!backup.exists() || backup.join("backup.json").exists(), "what has the name is whole");
-        server = Server::start_over(&data, SETTINGS);
+        server = Server::start_over(&data, &patient);
     }
     eventually("it is made", || backup.exists().then_some(()));
     let new = folder.path().join("new");

@@ -134,13 +134,16 @@ fn an_export_holds_what_the_user_has_and_nothing_else() {
     assert_eq!(index["user"], "ann");
     let tables: Vec<&str> = index["tables"].as_array().unwrap().iter().map(|table| text(&table["table"])).collect();
     assert_eq!(tables, ["e.empty", "e.mail", "e.notes"]);
-    assert_eq!(index["tables"][0], json!({
-        "table": "e.empty", "schema_version": 1, "rows": 0, "files": [],
-        "columns": [
-            {"name": "id", "type": "BIGINT", "nullable": false, "primary_key": true},
-            {"name": "_seq", "type": "BIGINT", "nullable": false, "primary_key": false},
-        ],
-    }));
+    assert_eq!(
+        index["tables"][0],
+        json!({
+            "table": "e.empty", "schema_version": 1, "rows": 0, "files": [],
+            "columns": [
+                {"name": "id", "type": "BIGINT", "nullable": false, "primary_key": true},
+                {"name": "_seq", "type": "BIGINT", "nullable": false, "primary_key": false},
+            ],
+        })
+    );
     assert_eq!(index["tables"][2]["schema_version"], 2);
     for table in index["tables"].as_array().unwrap() {
         for file in table["files"].as_array().unwrap() {

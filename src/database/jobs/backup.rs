@@ -82,12 +82,7 @@ impl Bodies {
 }
 
 /// Waits for a copy, and says how far it is.
-async fn watched<T>(
-    mut task: JoinHandle<Result<T>>,
-    copying: &Copying,
-    control: &JobControl,
-    done: &str,
-) -> Result<T> {
+async fn watched<T>(mut task: JoinHandle<Result<T>>, copying: &Copying, control: &JobControl, done: &str) -> Result<T> {
     let mut rounds = tokio::time::interval(SAY_ROUND);
     loop {
         tokio::select! {

@@ -88,7 +88,10 @@ impl BackupIndex {
         let text = match fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(unreadable(folder, format!("it has no {INDEX_FILE}, so it is no backup or not a whole one")));
+                return Err(unreadable(
+                    folder,
+                    format!("it has no {INDEX_FILE}, so it is no backup or not a whole one"),
+                ));
             }
             Err(error) => return Err(unreadable(folder, at(&path, &error))),
         };

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::entries::EntryReader;
 use super::files::{self, SummedFile};
 use super::index::{BackupFile, BackupIndex};
-use super::swap::{Marker, READY_FILE, RESTORE_FOLDER};
+use super::swap::{Marker, READY_FILE, RESTORE_FOLDER, is_ours};
 use super::write::Step;
 use super::{INCOMING_FOLDER, at, unreadable};
 use crate::error::{Error, Result};
@@ -67,6 +67,9 @@ impl<'a> StagedBackup<'a> {
         let restore = data.join(RESTORE_FOLDER);
         let new = restore.join(NEW_FOLDER);
         let make = || -> io::Result<File> {
+            if restore.exists() && !is_ours(&restore)? {
+                return Err(io::Error::other("something else is in it"));
+            }
             match fs::remove_file(restore.join(READY_FILE)) {
                 Ok(()) => files::sync_folder(&restore)?,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -103,7 +106,7 @@ impl<'a> StagedBackup<'a> {
                 step(bytes)?;
             }
         }
-        store.sync_all()
+        store.sync_all().map_err(|error| self.fault(error))
     }
 
     /// Puts the segments of storages in the data folder into their places, and the others aside, from where the next start

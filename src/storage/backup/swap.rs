@@ -20,6 +20,7 @@ use super::stage::NEW_FOLDER;
 pub const RESTORE_FOLDER: &str = "restore";
 /// In it: what is to be done with it.
 pub(super) const READY_FILE: &str = "ready.json";
+const READY_ASIDE: &str = "ready.json.tmp";
 /// What folders with replaced data begin with.
 pub const REPLACED_PREFIX: &str = "replaced-";
 
@@ -82,11 +83,18 @@ impl Marker {
         old.extend(new.iter().cloned());
         old.sort();
         old.dedup();
+        // Of two that lie in one another the inner one would go, or come, with the outer one.
+        let inner = |path: &&String| old.iter().any(|outer| outer != *path && Path::new(path).starts_with(outer));
+        if let Some(path) = old.iter().find(inner) {
+            let fault = format!("the folder {path} lies in one of another storage; restore into another data folder");
+            return Err(io::Error::other(fault));
+        }
         let device = fs::metadata(data)?.dev();
         for path in &old {
             match fs::symlink_metadata(data.join(path)) {
                 Ok(found) if found.dev() != device => {
-                    let fault = format!("{path} is a file system of its own in the data folder; restore into another folder");
+                    let fault =
+                        format!("{path} is a file system of its own in the data folder; restore into another folder");
                     return Err(io::Error::other(fault));
                 }
                 _ => {}
@@ -101,7 +109,7 @@ impl Marker {
 
     pub(super) fn write(&self, data: &Path) -> io::Result<()> {
         let folder = data.join(RESTORE_FOLDER);
-        let aside = folder.join("ready.json.tmp");
+        let aside = folder.join(READY_ASIDE);
         files::write_file(&aside, &serde_json::to_vec_pretty(self)?)?;
         // The tree is on disk by now, and with it what the mark speaks of.
         files::sync_tree(&folder)?;
@@ -145,7 +153,12 @@ pub fn swap_in(data: &Path) -> Result<Option<Swapped>, SwapError> {
     let marker = match fs::read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            files::remove_tree(&restore).map_err(|source| SwapError::Io { path: restore, source })?;
+            let removed = match is_ours(&restore) {
+                Ok(true) => files::remove_tree(&restore),
+                Ok(false) => Ok(()),
+                Err(error) => Err(error),
+            };
+            removed.map_err(|source| SwapError::Io { path: restore, source })?;
             return Ok(None);
         }
         Err(source) => return Err(SwapError::Io { path, source }),
@@ -188,6 +201,17 @@ fn hold(data: &Path) -> Result<Vec<File>, SwapError> {
     Ok(held)
 }
 
+/// Is there nothing in the folder but what a restore puts there? A storage of an older database may have its name.
+pub(super) fn is_ours(restore: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(restore)? {
+        let name = entry?.file_name();
+        if ![NEW_FOLDER, READY_FILE, READY_ASIDE].iter().any(|ours| name == *ours) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
     if let Some(folder) = to.parent() {
         files::make_folders(folder)?;
@@ -220,7 +244,9 @@ mod tests {
 
     /// A data folder with old data and a restore that is ready.
     fn folder(data: &Path) -> Marker {
-        for path in ["hot/lock", "commits.mark", "cold/a", "archive/deep/b", "jwt.secret", "notes.txt", "exports/u/x.zip"] {
+        for path in
+            ["hot/lock", "commits.mark", "cold/a", "archive/deep/b", "jwt.secret", "notes.txt", "exports/u/x.zip"]
+        {
             put(&data.join(path), "old");
         }
         for path in ["hot/lock", "cold/c", "incoming/s/d"] {
@@ -282,6 +308,14 @@ mod tests {
     }
 
     #[test]
+    fn a_storage_of_that_name_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        put(&folder.path().join(RESTORE_FOLDER).join("chat/1.parquet"), "old");
+        assert_eq!(swap_in(folder.path()).unwrap(), None);
+        assert!(folder.path().join(RESTORE_FOLDER).join("chat/1.parquet").exists());
+    }
+
+    #[test]
     fn a_folder_in_use_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path();
@@ -310,6 +344,9 @@ mod tests {
             "20260102T030405Z",
         );
         assert_eq!(marker.unwrap().replaced, "replaced-20260102T030405Z-2");
+        let nested = (vec!["shelf".to_owned()], vec!["shelf/new".to_owned()]);
+        let error = Marker::new(Path::new("/b"), String::new(), String::new(), nested, data, "x").unwrap_err();
+        assert!(error.to_string().contains("shelf/new lies in one of another storage"), "{error}");
         fs::write(data.join(RESTORE_FOLDER).join(READY_FILE), "{").unwrap();
         let error = swap_in(data).unwrap_err();
         assert!(error.to_string().contains("ready.json is not readable"), "{error}");

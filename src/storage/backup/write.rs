@@ -138,7 +138,8 @@ impl BackupMoment {
                 continue;
             }
             let Some(manifest) = self.view.manifest(&PartitionKey { table: table.id, owner })? else { continue };
-            let segment = |entry: &Arc<SegmentEntry>| BackedSegment { storage: table.storage.clone(), entry: entry.clone() };
+            let segment =
+                |entry: &Arc<SegmentEntry>| BackedSegment { storage: table.storage.clone(), entry: entry.clone() };
             found.extend(manifest.segments().iter().map(segment));
         }
         Ok(found)
@@ -240,7 +241,8 @@ impl BackupWriter {
         tables: &[Arc<TableMeta>],
         created_at: String,
     ) -> Result<BackupIndex> {
-        let big_endian = |bytes: Option<Vec<u8>>| bytes.iter().flatten().fold(0u64, |n, byte| n << 8 | u64::from(*byte));
+        let big_endian =
+            |bytes: Option<Vec<u8>>| bytes.iter().flatten().fold(0u64, |n, byte| n << 8 | u64::from(*byte));
         let mut heads = Vec::with_capacity(tables.len());
         for table in tables {
             let last_seq = moment.view.feed_head(table.id)?;
