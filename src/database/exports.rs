@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::sync::Arc;
 
-use arrow::array::{StringArray, TimestampMicrosecondArray};
+use arrow::array::TimestampMicrosecondArray;
 
 use super::Database;
 use super::execute::Scope;
@@ -25,6 +25,15 @@ pub struct ExportFile {
     pub file: File,
     pub bytes: u64,
     pub name: String,
+}
+
+/// A row of SHOW EXPORT.
+struct Shown {
+    job: String,
+    status: &'static str,
+    created_at: i64,
+    message: Option<String>,
+    url: Option<String>,
 }
 
 impl Database {
@@ -59,38 +68,29 @@ impl Database {
             matches!(&job.params, JobParams::UserExport { user_id, user_since }
             if *user_id == holder.user_id && *user_since == holder.created_at)
         };
-        let mut shown: Vec<(i64, String, &str, Option<String>, Option<String>)> = Vec::new();
+        let mut shown: Vec<Shown> = Vec::new();
         for job in self.jobs.list().into_iter().filter(mine) {
-            let file = files.remove(job.job_id.as_str());
-            let file = file.filter(|_| job.status == JobState::Completed);
-            shown.push((
-                job.created_at,
-                job.job_id.to_string(),
-                job.status.as_str(),
-                job.message,
-                file.as_ref().map(url),
-            ));
+            let file = files.remove(job.job_id.as_str()).filter(|_| job.status == JobState::Completed);
+            shown.push(Shown {
+                job: job.job_id.to_string(),
+                status: job.status.as_str(),
+                created_at: job.created_at,
+                message: job.message,
+                url: file.as_ref().map(url),
+            });
         }
         for (job, id) in files {
-            shown.push((id.created_at(), job, JobState::Completed.as_str(), None, Some(url(&id))));
+            let (status, created_at, url) = (JobState::Completed.as_str(), id.created_at(), Some(url(&id)));
+            shown.push(Shown { job, status, created_at, message: None, url });
         }
-        shown.sort_by(|a, b| (b.0, &b.1).cmp(&(a.0, &a.1)));
+        shown.sort_by(|a, b| (b.created_at, &b.job).cmp(&(a.created_at, &a.job)));
+        let created = TimestampMicrosecondArray::from_iter_values(shown.iter().map(|row| row.created_at));
         rows(vec![
-            ("job_id", DataType::Text, false, texts(shown.iter().map(|row| row.1.as_str()))),
-            ("status", DataType::Text, false, texts(shown.iter().map(|row| row.2))),
-            (
-                "created_at",
-                DataType::Timestamp,
-                false,
-                Arc::new(TimestampMicrosecondArray::from_iter_values(shown.iter().map(|row| row.0))),
-            ),
-            ("message", DataType::Text, true, optional_texts(shown.iter().map(|row| row.3.as_deref()))),
-            (
-                "download_url",
-                DataType::Text,
-                true,
-                Arc::new(shown.iter().map(|row| row.4.as_deref()).collect::<StringArray>()),
-            ),
+            ("job_id", DataType::Text, false, texts(shown.iter().map(|row| row.job.as_str()))),
+            ("status", DataType::Text, false, texts(shown.iter().map(|row| row.status))),
+            ("created_at", DataType::Timestamp, false, Arc::new(created)),
+            ("message", DataType::Text, true, optional_texts(shown.iter().map(|row| row.message.as_deref()))),
+            ("download_url", DataType::Text, true, optional_texts(shown.iter().map(|row| row.url.as_deref()))),
         ])
     }
 
