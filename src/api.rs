@@ -7,6 +7,7 @@
 pub mod auth;
 pub mod client;
 mod examples;
+mod exports;
 pub mod health;
 pub(crate) mod problem;
 pub mod sql;
@@ -31,6 +32,7 @@ pub fn configure(config: &Config) -> impl Fn(&mut web::ServiceConfig) + Clone + 
             .service(post("/v1/api/sql", web::post().to(sql::execute)))
             .configure(auth::configure)
             .configure(ws::configure)
+            .configure(exports::configure)
             .configure(examples::configure)
             .default_service(web::to(not_found));
     }

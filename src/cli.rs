@@ -45,6 +45,18 @@ Examples:
   inboxdb inspect /var/lib/inbox --no-verify         without reading the segments
   inboxdb inspect /var/lib/inbox --json | jq .faults";
 
+const AFTER_RESTORE: &str = "\
+Every file of the backup is checked before anything is changed. What the data folder holds is kept, in a folder
+'replaced-<UTC time>' inside it; remove that once it is not needed. Segments of storages that lie elsewhere, in a bucket
+or in another folder, are brought there when the server starts.
+
+The folder must not be in use: with a running server, say RESTORE DATABASE FROM 'DIR' in SQL, then restart it.
+
+Exit codes: 0 restored, 1 it could not be, 2 misused.
+
+Example:
+  inboxdb restore --from /backups/monday --data /var/lib/inbox";
+
 /// InboxDB: a streaming SQL database in which every user has a mailbox.
 ///
 /// Without a command, it starts a server.
@@ -68,6 +80,9 @@ pub enum Command {
     /// Show what the data folder of a stopped server holds, and check every file of cold rows.
     #[command(after_help = AFTER_INSPECT)]
     Inspect(InspectArgs),
+    /// Bring a backup into the data folder of a stopped server.
+    #[command(after_help = AFTER_RESTORE)]
+    Restore(RestoreArgs),
 }
 
 #[derive(Debug, Clone, Default, Args)]
@@ -115,6 +130,16 @@ pub struct InspectArgs {
     /// One JSON object instead of text
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct RestoreArgs {
+    /// The backup: the folder that BACKUP DATABASE TO made
+    #[arg(long, value_name = "DIR")]
+    pub from: PathBuf,
+    /// The data folder; it may be empty, or not there yet
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
 }
 
 /// Flags that are settings. They win over the environment (INBOXDB_SERVER__PORT), and that over the file.

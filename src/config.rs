@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use auth::{Argon2Config, AuthConfig};
 pub use ip_range::IpRange;
-pub use jobs::{FlushConfig, JobsConfig, UserManagementConfig};
+pub use jobs::{ExportsConfig, FlushConfig, JobsConfig, UserManagementConfig};
 pub use load::{ConfigFaults, Fault, Flag, Sources};
 pub use sections::{
     CorsConfig, DataFusionConfig, DurabilityConfig, LimitsConfig, LogFormat, LoggingConfig, RemoteTimeouts,
@@ -42,6 +42,7 @@ pub struct Config {
     pub datafusion: DataFusionConfig,
     pub flush: FlushConfig,
     pub jobs: JobsConfig,
+    pub exports: ExportsConfig,
     pub user_management: UserManagementConfig,
     pub logging: LoggingConfig,
 }

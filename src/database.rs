@@ -5,15 +5,18 @@
 //! Start at [`Database::open`] and [`Database::execute`].
 
 mod alter;
+mod backup;
 mod catalog;
 mod define;
 mod execute;
+pub mod exports;
 mod jobs;
 mod live;
 mod maintain;
 mod parsed;
 mod read;
 pub mod request;
+pub mod restore;
 mod show;
 mod storages;
 mod system;
@@ -32,14 +35,14 @@ use crate::actors::{Committer, Fatal, Jobs, Router};
 use crate::auth::AuthConfig;
 use crate::auth::Authenticator;
 use crate::auth::Policy;
-use crate::config::{FlushConfig, JobsConfig, RemoteTimeouts, UserManagementConfig};
+use crate::config::{ExportsConfig, FlushConfig, JobsConfig, RemoteTimeouts, UserManagementConfig};
 use crate::error::{Error, Result};
 use crate::live::LiveDirectory;
 use crate::model::{Durability, Seq};
 use crate::sql::bind::IdSource;
 use crate::sql::engine::{Engine, EngineConfig};
 use crate::sql::system_tables::SystemData;
-use crate::storage::{ColdStores, FjallLog, OpenError, Recovered, RemoteIo, Store};
+use crate::storage::{ColdStores, ExportFolder, FjallLog, OpenError, Recovered, RemoteIo, Store};
 use crate::time::Clock;
 
 pub use read::RowLimits;
@@ -66,6 +69,7 @@ pub struct DatabaseOptions {
     pub auth: AuthConfig,
     pub flush: FlushConfig,
     pub jobs: JobsConfig,
+    pub exports: ExportsConfig,
     pub deletion_grace_period: Duration,
     pub remote_timeouts: RemoteTimeouts,
 }
@@ -86,6 +90,7 @@ impl DatabaseOptions {
             auth: AuthConfig::default(),
             flush: FlushConfig::default(),
             jobs: JobsConfig::default(),
+            exports: ExportsConfig::default(),
             deletion_grace_period: UserManagementConfig::default().deletion_grace_period,
             remote_timeouts: RemoteTimeouts::default(),
         }
@@ -118,6 +123,7 @@ pub struct Database {
     live: Arc<LiveDirectory>,
     parsed: ParseCache,
     jobs: Jobs,
+    exports: ExportFolder,
     committer: Mutex<Option<Committer>>,
     stopping: AtomicBool,
 }
@@ -148,6 +154,9 @@ impl Database {
         let cold = Arc::new(ColdStores::new(&options.data, options.remote_timeouts, io));
         store.cold().open(cold.clone());
         let catalog = Arc::new(CatalogStore::open(&store, handle.clone(), cold.clone(), clock.now_us()).await?);
+        restore::put_back_segments(&options.data, &cold).await?;
+        let exports = ExportFolder::of(&options.data);
+        exports.remove_unfinished()?;
         let auth_log = Arc::new(users::CommittedAuth { committer: handle.clone(), store: store.clone() });
         let users = users::stored(&store)?;
         users::show_or_hide(&store, &users);
@@ -177,6 +186,8 @@ impl Database {
             clock: clock.clone(),
             ids: ids.clone(),
             flush: options.flush.clone(),
+            data: options.data.clone(),
+            exports: exports.clone(),
         };
         let parts = JobParts {
             config: options.jobs.clone(),
@@ -211,6 +222,7 @@ impl Database {
             auth,
             router,
             jobs,
+            exports,
         });
         database.submit_owed_jobs().await;
         actix::spawn(jobs::look_for_owed(Arc::downgrade(&database)));

@@ -62,6 +62,8 @@ pub enum Error {
     UserExists(UserId),
     #[error("Already exists: Storage '{0}' already exists")]
     StorageExists(StorageId),
+    #[error("Export not found")]
+    ExportNotFound,
     #[error("Cannot {what} storage '{storage}': {tables} table(s) still using it")]
     StorageInUse { what: &'static str, storage: StorageId, tables: usize },
 
@@ -133,6 +135,8 @@ pub enum Error {
     SegmentDamaged { path: String, fault: String },
     #[error("Cold storage can not be used at '{path}': {fault}")]
     ColdUnavailable { path: String, fault: String },
+    #[error("Backup '{path}' can not be {what}: {fault}")]
+    Backup { what: &'static str, path: String, fault: String },
     #[error("Internal error; the server's log says more")]
     Internal(#[source] Arc<dyn std::error::Error + Send + Sync>),
 
@@ -207,6 +211,7 @@ impl Error {
             | Error::ColumnExists { .. }
             | Error::UserExists(_)
             | Error::StorageExists(_) => ErrorCode::AlreadyExists,
+            Error::ExportNotFound => ErrorCode::ExportNotFound,
             Error::StorageInUse { .. } => ErrorCode::StorageInUse,
             Error::DuplicateKey { .. } | Error::DuplicateKeyInBatch { .. } => ErrorCode::DuplicateKey,
             Error::NotNull { .. } | Error::NullsStored { .. } => ErrorCode::NotNull,
@@ -234,6 +239,7 @@ impl Error {
             Error::StorageUnavailable => ErrorCode::StorageUnavailable,
             Error::SegmentDamaged { .. } => ErrorCode::SegmentDamaged,
             Error::ColdUnavailable { .. } => ErrorCode::ColdUnavailable,
+            Error::Backup { .. } => ErrorCode::Backup,
             Error::Internal(_) => ErrorCode::Internal,
             Error::Subscription(fault) => fault.code(),
         }
@@ -327,6 +333,7 @@ error_codes! {
     UserNotFound "USER_NOT_FOUND" 400 "42704" false "NOT_FOUND";
     NotFound "SQL_EXECUTION_ERROR" 400 "42704" false "NOT_FOUND";
     AlreadyExists "SQL_EXECUTION_ERROR" 400 "42710" false "SUBSCRIPTION_FAILED";
+    ExportNotFound "EXPORT_NOT_FOUND" 404 "42704" false "NOT_FOUND";
     StorageInUse "SQL_EXECUTION_ERROR" 400 "2BP01" false "SUBSCRIPTION_FAILED";
     DuplicateKey "SQL_EXECUTION_ERROR" 400 "23505" false "SUBSCRIPTION_FAILED";
     NotNull "SQL_EXECUTION_ERROR" 400 "23502" false "SUBSCRIPTION_FAILED";
@@ -354,6 +361,7 @@ error_codes! {
     StorageUnavailable "STORAGE_UNAVAILABLE" 503 "58030" true "SUBSCRIPTION_FAILED";
     SegmentDamaged "SEGMENT_DAMAGED" 500 "XX001" false "SUBSCRIPTION_FAILED";
     ColdUnavailable "COLD_STORAGE_UNAVAILABLE" 503 "58030" true "SUBSCRIPTION_FAILED";
+    Backup "BACKUP_FAILED" 400 "58030" false "SUBSCRIPTION_FAILED";
     Internal "INTERNAL_ERROR" 500 "XX000" false "SUBSCRIPTION_FAILED";
     SlowConsumer "SLOW_CONSUMER" 400 "53400" true "SLOW_CONSUMER";
     PositionLost "POSITION_LOST" 400 "55000" false "POSITION_LOST";

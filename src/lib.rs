@@ -17,6 +17,7 @@ pub mod live;
 pub mod logging;
 pub mod model;
 pub mod partition;
+pub mod restore;
 pub mod server;
 #[cfg(test)]
 mod sim;

@@ -7,7 +7,7 @@ use inboxdb::cli::{Cli, Command, ConfigArgs};
 use inboxdb::config::keys;
 use inboxdb::demo::{self, DemoError};
 use inboxdb::failpoint;
-use inboxdb::inspect;
+use inboxdb::{inspect, restore};
 
 /// As a shell says it of a program that SIGINT ended: 128 + 2.
 const INTERRUPTED: u8 = 130;
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Some(Command::Serve(args)) => serve(&args, environment),
         Some(Command::Config(args)) => show_config(&args, environment),
         Some(Command::Demo(args)) => demo::run(&args).map_err(Into::into),
+        Some(Command::Restore(args)) => restore::run(&args).map_err(Into::into),
         Some(Command::Inspect(args)) => inspect::run(&args).map_err(Into::into),
     };
     match outcome {

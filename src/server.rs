@@ -2,7 +2,7 @@
 //!
 //! Owns the order of start and stop, and the sentences that a failed start ends with. It composes; it decides nothing
 //! about data.
-//! Start: sockets → secret → database → HTTP → ready. Stop: no new connections → subscribers told → requests
+//! Start: sockets → a restore that is ready → secret → database → HTTP → ready. Stop: no new connections → subscribers told → requests
 //! finished → writes drained, running jobs ended, and the store closed. A second signal does not wait: it cancels the jobs.
 //! Start at [`run`].
 
@@ -35,6 +35,7 @@ use crate::config::Config;
 use crate::database::{self, Database, DatabaseOptions, RowLimits};
 use crate::live::limits::SessionLimits;
 use crate::sql::engine::EngineConfig;
+use crate::storage::backup::SwapError;
 use crate::time::Clock;
 use crate::{api, logging};
 use announce::Announcement;
@@ -63,6 +64,8 @@ pub enum StartError {
     #[error("can not listen on {address}: {source}. Choose another port with --port, or another address with --host")]
     Bind { address: SocketAddr, source: io::Error },
     #[error(transparent)]
+    Restore(#[from] SwapError),
+    #[error(transparent)]
     Open(#[from] database::StartError),
     #[error("the ready file {} can not be written: {source}", path.display())]
     ReadyFile { path: PathBuf, source: io::Error },
@@ -82,6 +85,8 @@ pub fn run(config: Config, args: &ServeArgs) -> Result<(), StartError> {
 async fn serve(mut config: Config, args: &ServeArgs) -> Result<(), StartError> {
     let addresses = listen::resolve(&config.server).await?;
     let listeners = listen::bind(&addresses, config.server.backlog)?;
+    // Before anything of the data folder is read, the secret of tokens included.
+    database::restore::finish(&config.storage.data_path)?;
     settle_secret(&mut config, &addresses)?;
     let bound = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<SocketAddr>>>()?;
 
@@ -136,7 +141,7 @@ fn settle_secret(config: &mut Config, addresses: &[SocketAddr]) -> Result<(), St
 }
 
 fn database_options(config: &Config) -> DatabaseOptions {
-    let Config { storage, durability, limits, auth, datafusion, flush, jobs, user_management, .. } = config;
+    let Config { storage, durability, limits, auth, datafusion, flush, jobs, exports, user_management, .. } = config;
     DatabaseOptions {
         data: storage.data_path.clone(),
         cache_bytes: storage.cache_size.as_u64(),
@@ -155,6 +160,7 @@ fn database_options(config: &Config) -> DatabaseOptions {
         auth: auth.clone(),
         flush: flush.clone(),
         jobs: jobs.clone(),
+        exports: exports.clone(),
         deletion_grace_period: user_management.deletion_grace_period,
         remote_timeouts: storage.remote_timeouts,
     }

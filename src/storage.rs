@@ -4,11 +4,14 @@
 //! `docs/on-disk-format.md` documents the layout.
 //! Never knows SQL, sockets or roles.
 
+pub mod backup;
 pub mod cold;
 pub mod cold_store;
 pub mod cold_stores;
 pub mod commit_log;
 pub mod erase;
+pub mod export_file;
+pub mod exports;
 mod feed_scan;
 pub mod flushed;
 mod hot_stats;
@@ -36,6 +39,8 @@ pub use cold_store::ColdStore;
 pub use cold_stores::{ColdStores, RemoteIo, StoreCheck};
 pub use commit_log::{ColdCommit, CommitEntry, CommitLog, CommitReceipt, FjallLog};
 pub use erase::{EraseScope, ErasedKeys, Eraser};
+pub use export_file::ExportWriter;
+pub use exports::{ExportFolder, ExportId};
 pub use feed_scan::FeedScan;
 pub use journal_sync::{JournalSync, LogSync};
 pub use manifest::PartitionManifest;
@@ -46,5 +51,5 @@ pub use records::{RecordKind, RecordWrite};
 pub use row_codec::BatchBuilder;
 pub use row_scan::{Order, RowScan};
 pub use shares::Share;
-pub use store::{OpenError, Recovered, Store};
+pub use store::{FilePin, OpenError, Recovered, Store};
 pub use views::OlderViews;

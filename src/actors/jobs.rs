@@ -71,6 +71,11 @@ pub struct JobControl {
 }
 
 impl JobControl {
+    /// Whose body it is.
+    pub fn id(&self) -> &JobId {
+        &self.id
+    }
+
     /// Asked between two steps, as often as one wants a kill to be heard.
     ///
     /// # Errors
@@ -150,7 +155,8 @@ impl JobActor {
     fn new(core: Arc<Mutex<JobCore>>, restored: Vec<Job>, parts: JobParts) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
-            .max_blocking_threads(parts.config.max_concurrent)
+            // One a body, and one for what that one waits for: local files are read in a blocking task of their own.
+            .max_blocking_threads(parts.config.max_concurrent.saturating_mul(2))
             .thread_name("job")
             .enable_time()
             .build()

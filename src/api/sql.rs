@@ -74,7 +74,7 @@ pub(super) async fn execute(
     }
 }
 
-async fn principal(request: &HttpRequest, authenticator: &Authenticator) -> Result<Principal> {
+pub(super) async fn principal(request: &HttpRequest, authenticator: &Authenticator) -> Result<Principal> {
     let header = request.headers().get(header::AUTHORIZATION);
     let header = header.map(|value| value.to_str()).transpose().map_err(|_| Error::InvalidCredentials)?;
     let session = authenticator.authenticate_header(header, ClientIp::of(request).unwrap_or(NOBODY)).await?;

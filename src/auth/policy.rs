@@ -213,6 +213,18 @@ impl Policy {
         require(principal, action.least(), action.words())
     }
 
+    /// May `principal` take away a file that was made of this user's rows? `EXECUTE AS USER` does not count: who may act
+    /// for others may have their exports made, and not fetch them.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED`.
+    pub fn may_fetch_export(&self, principal: &Principal, owner: &UserId) -> Result<()> {
+        if principal.user == *owner || principal.role.is_admin() {
+            return Ok(());
+        }
+        Err(Error::PermissionDenied(format!("exports of user '{owner}' are for that user and for administrators")))
+    }
+
     /// The principal that the inner statement of `EXECUTE AS USER` runs as: the target, never with more than a user's
     /// rights. For [`ExecuteAs::All`] it is the caller with a user's rights: the statement may then read the rows of
     /// all owners of a USER table, and nothing else that the caller's role could.

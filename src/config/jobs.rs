@@ -1,4 +1,4 @@
-//! Settings of background jobs, of what is flushed when, and of what becomes of dropped users.
+//! Settings of background jobs, of what is flushed when, of exports, and of what becomes of dropped users.
 
 use std::time::Duration;
 
@@ -66,6 +66,19 @@ impl Default for FlushConfig {
             min_free_disk: ByteSize::gib(1),
             check_interval: Duration::from_secs(60),
         }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExportsConfig {
+    #[serde(with = "duration")]
+    pub retention: Duration,
+}
+
+impl Default for ExportsConfig {
+    fn default() -> Self {
+        Self { retention: 7 * DAY }
     }
 }
 

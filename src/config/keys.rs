@@ -129,6 +129,8 @@ pub const KEYS: &[Key] = &[
     key("jobs.history_entries", "Finished jobs that system.jobs shows at most.", COUNT),
     key("jobs.shutdown_timeout", "How long running jobs may take to finish when the server stops; then they are cancelled, and go on at the next start if they may.", DURATION),
 
+    key("exports.retention", "How long the file of EXPORT USER DATA can be fetched; then it is removed.", DURATION),
+
     key("user_management.deletion_grace_period", "How long the mailbox of a dropped user is kept, invisible, for ALTER USER … RESTORE. 0s: erased at once. A CREATE USER of the name erases it at once, too.", DURATION),
 
     key("logging.level", "What is logged: a level, or a filter by module.", "error, warn, info, debug, trace, or a filter like info,inboxdb::sql=debug"),

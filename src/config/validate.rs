@@ -85,6 +85,7 @@ fn durations(config: &Config, faults: &mut Faults) {
         ("flush.check_interval", config.flush.check_interval),
         ("jobs.retry_backoff", config.jobs.retry_backoff),
         ("jobs.history_retention", config.jobs.history_retention),
+        ("exports.retention", config.exports.retention),
     ] {
         faults.when(value == Duration::ZERO, key, "expected a duration above zero");
     }

@@ -83,6 +83,7 @@ impl Database {
             Statement::CreateUser { .. } | Statement::DropUser { .. } => AdminAction::ManageUsers,
             Statement::Explain(_) => AdminAction::Explain,
             Statement::KillLiveQuery { .. } | Statement::KillJob { .. } => AdminAction::Kill,
+            Statement::BackupDatabase { .. } | Statement::RestoreDatabase { .. } => AdminAction::Backup,
             Statement::MaintainStorage { .. } => AdminAction::FlushAndCompact,
             Statement::CreateStorage(_)
             | Statement::AlterStorage(_)
@@ -103,6 +104,8 @@ impl Database {
             Statement::Use(_)
             | Statement::ShowNamespaces
             | Statement::ShowStorages
+            | Statement::ExportUserData
+            | Statement::ShowExport
             | Statement::CreateTable(_)
             | Statement::AlterTable(_)
             | Statement::ShowTables { .. }
@@ -172,6 +175,10 @@ impl Database {
             Statement::SubscribeTo(subscribe) => self.subscribe_to(scope, subscribe).map(Outcome::Rows),
             Statement::KillLiveQuery { live_id } => self.kill_live_query(live_id),
             Statement::KillJob { job_id } => self.kill_job(scope, job_id).await,
+            Statement::BackupDatabase { to } => self.backup_database(scope, to).await,
+            Statement::RestoreDatabase { from } => self.restore_database(scope, from).await,
+            Statement::ExportUserData => self.export_user_data(scope).await,
+            Statement::ShowExport => self.show_export(scope).await.map(Outcome::Rows),
             Statement::MaintainStorage { work, scope: what } => self.maintain_storage(scope, *work, what).await,
             Statement::CreateStorage(create) => self.create_storage(create).await,
             Statement::AlterStorage(alter) => self.alter_storage(alter).await,

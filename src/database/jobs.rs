@@ -6,12 +6,15 @@
 //! [`erase`]. A body takes bounded steps, asks `control.check()` between them, blocks in `spawn_blocking` only, and is
 //! written so that a kill -9 between any two lines leaves what a new try can go on with.
 
+mod backup;
 mod compact;
 mod erase;
+mod export;
 mod flush;
 
 pub(super) use compact::next_merge_of;
 
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -30,7 +33,7 @@ use crate::jobs::{HotSurvey, Job, JobParams, is_due};
 use crate::live::LiveDirectory;
 use crate::model::{TableMeta, TableName};
 use crate::sql::bind::IdSource;
-use crate::storage::{RecordKind, Store};
+use crate::storage::{ExportFolder, RecordKind, Store};
 use crate::time::Clock;
 
 /// How often owed work is looked for.
@@ -50,6 +53,8 @@ pub(super) struct Bodies {
     pub clock: Clock,
     pub ids: Arc<IdSource>,
     pub flush: FlushConfig,
+    pub data: PathBuf,
+    pub exports: ExportFolder,
 }
 
 #[async_trait]
@@ -67,6 +72,9 @@ impl JobBodies for Bodies {
                 self.erase_table(dropped, control).await
             }
             JobParams::UserCleanup { user_id, generation } => self.erase_mailbox(user_id, *generation, control).await,
+            JobParams::Backup { path } => self.back_up(path, control).await,
+            JobParams::Restore { path } => self.bring_back(path, control).await,
+            JobParams::UserExport { user_id, user_since } => self.export_user(user_id, *user_since, control).await,
         }
     }
 }
@@ -190,6 +198,7 @@ impl Database {
         for table in dropped.unwrap_or_default() {
             self.jobs.submit_owed(cleanup_of(&table)).await;
         }
+        self.remove_old_exports().await;
         for user in self.auth.due_to_be_erased(self.options.deletion_grace_period) {
             self.jobs.submit_owed(erasure_of(&user)).await;
         }

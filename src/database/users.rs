@@ -110,6 +110,9 @@ impl Database {
 
     async fn drop_user(&self, actor: &Principal, user: &UserId, if_exists: bool) -> Result<UserAck> {
         let ack = self.auth.drop_user(actor, user.clone(), if_exists).await?;
+        if let UserAck::Dropped(_) = &ack {
+            self.remove_exports_of(user).await;
+        }
         if let (UserAck::Dropped(_), Some(dropped)) = (&ack, self.auth.leaving(user))
             && self.options.deletion_grace_period.is_zero()
         {

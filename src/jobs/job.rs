@@ -30,6 +30,11 @@ impl JobId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// `None` in text that names no job.
+    pub fn uuid(&self) -> Option<Uuid> {
+        Uuid::parse_str(self.0.split_once('-')?.1).ok()
+    }
 }
 
 impl fmt::Display for JobId {

@@ -17,6 +17,12 @@ pub enum JobKind {
     Cleanup,
     /// Erases the mailbox of a dropped user.
     UserCleanup,
+    /// Copies the whole database into a folder.
+    Backup,
+    /// Brings a backup into the data folder, for the next start.
+    Restore,
+    /// Writes what a user has into one file.
+    UserExport,
 }
 
 /// What one job is about.
@@ -52,10 +58,31 @@ pub enum JobParams {
         user_id: UserId,
         generation: u32,
     },
+    /// The folder that comes to be.
+    Backup {
+        path: String,
+    },
+    /// The folder of a backup.
+    Restore {
+        path: String,
+    },
+    /// `user_since`, microseconds since the Unix epoch, tells apart the holders that a name has had.
+    UserExport {
+        user_id: UserId,
+        user_since: i64,
+    },
 }
 
 impl JobKind {
-    pub const ALL: &'static [JobKind] = &[JobKind::Flush, JobKind::Compact, JobKind::Cleanup, JobKind::UserCleanup];
+    pub const ALL: &'static [JobKind] = &[
+        JobKind::Flush,
+        JobKind::Compact,
+        JobKind::Cleanup,
+        JobKind::UserCleanup,
+        JobKind::Backup,
+        JobKind::Restore,
+        JobKind::UserExport,
+    ];
 
     /// `job_type` in `system.jobs`.
     pub fn as_str(self) -> &'static str {
@@ -64,6 +91,9 @@ impl JobKind {
             JobKind::Compact => "compact",
             JobKind::Cleanup => "cleanup",
             JobKind::UserCleanup => "user_cleanup",
+            JobKind::Backup => "backup",
+            JobKind::Restore => "restore",
+            JobKind::UserExport => "user_export",
         }
     }
 
@@ -74,6 +104,9 @@ impl JobKind {
             JobKind::Compact => "CO",
             JobKind::Cleanup => "CL",
             JobKind::UserCleanup => "UC",
+            JobKind::Backup => "BK",
+            JobKind::Restore => "RS",
+            JobKind::UserExport => "UE",
         }
     }
 
@@ -81,6 +114,7 @@ impl JobKind {
     pub fn is_resumable(self) -> bool {
         match self {
             JobKind::Flush | JobKind::Compact | JobKind::Cleanup | JobKind::UserCleanup => true,
+            JobKind::Backup | JobKind::Restore | JobKind::UserExport => true,
         }
     }
 
@@ -88,6 +122,7 @@ impl JobKind {
     pub fn priority(self) -> i32 {
         match self {
             JobKind::Flush | JobKind::Compact | JobKind::Cleanup => 0,
+            JobKind::Backup | JobKind::Restore | JobKind::UserExport => 0,
             // Somebody may wait for the name.
             JobKind::UserCleanup => 10,
         }
@@ -101,6 +136,9 @@ impl JobParams {
             JobParams::Compact { .. } => JobKind::Compact,
             JobParams::Cleanup { .. } => JobKind::Cleanup,
             JobParams::UserCleanup { .. } => JobKind::UserCleanup,
+            JobParams::Backup { .. } => JobKind::Backup,
+            JobParams::Restore { .. } => JobKind::Restore,
+            JobParams::UserExport { .. } => JobKind::UserExport,
         }
     }
 
@@ -114,6 +152,10 @@ impl JobParams {
             | JobParams::Compact { table_id, .. }
             | JobParams::Cleanup { table_id, .. } => format!("{kind}:{table_id}"),
             JobParams::UserCleanup { user_id, generation } => format!("{kind}:{generation}:{user_id}"),
+            JobParams::Backup { path } => format!("{kind}:{path}"),
+            // One at a time, whatever it is made of: there is one place for what comes in.
+            JobParams::Restore { .. } => kind.to_owned(),
+            JobParams::UserExport { user_id, user_since } => format!("{kind}:{user_since}:{user_id}"),
         }
     }
 }
@@ -150,6 +192,21 @@ mod tests {
                 user("al", 3),
                 r#"{"job_type":"user_cleanup","parameters":{"user_id":"al","generation":3}}"#,
                 "user_cleanup:3:al",
+            ),
+            (
+                JobParams::Backup { path: "/b/1".to_owned() },
+                r#"{"job_type":"backup","parameters":{"path":"/b/1"}}"#,
+                "backup:/b/1",
+            ),
+            (
+                JobParams::Restore { path: "/b/1".to_owned() },
+                r#"{"job_type":"restore","parameters":{"path":"/b/1"}}"#,
+                "restore",
+            ),
+            (
+                JobParams::UserExport { user_id: UserId::parse("al").unwrap(), user_since: 7 },
+                r#"{"job_type":"user_export","parameters":{"user_id":"al","user_since":7}}"#,
+                "user_export:7:al",
             ),
         ];
         for (params, json, key) in cases {

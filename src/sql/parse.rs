@@ -20,6 +20,7 @@ mod dml;
 mod guard;
 mod live;
 mod maintain;
+mod operations;
 mod refused;
 mod source;
 mod storage;
@@ -117,6 +118,9 @@ impl<'a> StatementParser<'a> {
             "SUBSCRIBE" => self.subscribe(),
             "KILL" => self.kill(),
             "STORAGE" => self.storage(),
+            "BACKUP" => self.backup(),
+            "RESTORE" => self.restore(),
+            "EXPORT" => self.export(),
             "EXECUTE" if nesting == Nesting::Top => self.execute_as(),
             "EXECUTE" => Err(Error::InvalidSql("EXECUTE AS USER cannot stand inside EXECUTE AS USER".to_owned())),
             other => match refused::by_first_word(other) {

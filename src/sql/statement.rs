@@ -89,6 +89,15 @@ pub enum Statement {
     KillJob {
         job_id: String,
     },
+    /// The folder as written.
+    BackupDatabase {
+        to: String,
+    },
+    RestoreDatabase {
+        from: String,
+    },
+    ExportUserData,
+    ShowExport,
     CreateStorage(Box<CreateStorage>),
     AlterStorage(Box<AlterStorage>),
     DropStorage {

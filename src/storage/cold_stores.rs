@@ -15,6 +15,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
+use super::backup::{INCOMING_FOLDER, REPLACED_PREFIX, RESTORE_FOLDER};
 use super::cold_store::{ColdStore, unavailable};
 use super::path_template::PathTemplate;
 use crate::config::RemoteTimeouts;
@@ -251,11 +252,13 @@ fn is_own(data: &Path, folder: &Path) -> bool {
         Err(_) => return false,
     };
     let first = inside.next().map(Component::as_os_str).and_then(|name| name.to_str());
-    matches!(first, None | Some("hot" | LOCAL_FOLDER | SPOOL_FOLDER | "commits.mark" | "jwt.secret"))
+    matches!(first, None | Some("hot" | LOCAL_FOLDER | SPOOL_FOLDER | "commits.mark" | "jwt.secret" | "exports"))
+        || first
+            .is_some_and(|name| name.starts_with(REPLACED_PREFIX) || [RESTORE_FOLDER, INCOMING_FOLDER].contains(&name))
 }
 
 /// The path without symbolic links, as far as it is there.
-fn settled(path: &Path) -> PathBuf {
+pub(super) fn settled(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     for there in absolute.ancestors() {
         if let (Ok(real), Ok(rest)) = (fs::canonicalize(there), absolute.strip_prefix(there)) {

@@ -177,7 +177,7 @@ fn is_plain(c: char) -> bool {
 ///
 /// One value, one path, and no path is the beginning of another's at a `/`: only a segment that goes on below ends in `=`
 /// without digits behind it.
-fn escaped(value: &str) -> String {
+pub(super) fn escaped(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
     let mut segment = 0;
     for (i, byte) in value.bytes().enumerate() {

@@ -8,13 +8,14 @@ use std::collections::{HashSet, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use fjall::{Readable, Snapshot};
+use fjall::{Keyspace, Readable, Snapshot};
 
 use super::cold::{Cold, ColdLookup};
 use super::feed_scan::FeedScan;
 use super::keys::{self, RowKey};
 use super::manifest::{self, PartitionManifest};
 use super::partition_rows::{PartitionRows, RowsPart};
+use super::records::RecordKind;
 use super::row_block::{self, RowValue};
 use super::row_scan::{Order, RowScan, ordered};
 use super::segment::{SegmentEntry, SegmentId, SegmentReader, SegmentScan};
@@ -131,6 +132,36 @@ impl ReadView {
         let value = self.snapshot.get(&self.keyspaces.rows, keys::row(key, at)).map_err(storage_error)?;
         let row = value.map(|value| row_block::parse(at, value.into())).transpose()?;
         row.map(|value| row_block::pick(value, seq)).transpose().map(Option::flatten)
+    }
+
+    /// All records of a kind, by name.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`, `INTERNAL`.
+    pub fn records(&self, kind: RecordKind) -> Result<Vec<(String, Vec<u8>)>> {
+        let record = |guard: fjall::Guard| {
+            let (key, value) = guard.into_inner().map_err(storage_error)?;
+            Ok((String::from_utf8(key[1..].to_vec()).map_err(Error::internal)?, value.to_vec()))
+        };
+        self.snapshot.prefix(&self.keyspaces.records, [kind as u8]).map(record).collect()
+    }
+
+    pub(super) fn keyspaces(&self) -> &Keyspaces {
+        &self.keyspaces
+    }
+
+    /// Everything in a keyspace, in the order of its keys.
+    pub(super) fn entries(&self, keyspace: &Keyspace) -> impl Iterator<Item = fjall::Guard> + use<> {
+        self.snapshot.iter(keyspace)
+    }
+
+    /// The same of the keys that begin with `prefix`.
+    pub(super) fn entries_below(
+        &self,
+        keyspace: &Keyspace,
+        prefix: &[u8],
+    ) -> impl Iterator<Item = fjall::Guard> + use<> {
+        self.snapshot.prefix(keyspace, prefix)
     }
 
     /// What of the partition is cold; `None` where nothing was ever flushed.

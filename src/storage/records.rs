@@ -24,6 +24,21 @@ pub enum RecordKind {
     Flushed = 9,
 }
 
+impl RecordKind {
+    pub const ALL: &'static [RecordKind] = &[
+        RecordKind::Store,
+        RecordKind::Namespace,
+        RecordKind::Table,
+        RecordKind::DroppedTable,
+        RecordKind::User,
+        RecordKind::RevokedSession,
+        RecordKind::Setting,
+        RecordKind::Job,
+        RecordKind::Storage,
+        RecordKind::Flushed,
+    ];
+}
+
 /// Puts (`Some`) or removes (`None`) one record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordWrite {

@@ -35,4 +35,5 @@ pub use projection::{Evaluate, RowPredicate};
 pub use reader::SegmentReader;
 pub use scan::{SegmentBatch, SegmentScan};
 pub use stats::{BOUND_MAX, ColumnStats};
+pub(super) use writer::check_decimals;
 pub use writer::{DraftSegment, SegmentSpec, SegmentTarget, SegmentWriter};

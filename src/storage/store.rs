@@ -62,8 +62,16 @@ pub struct Store {
     views: Views,
     journal_folder: PathBuf,
     mark_path: PathBuf,
+    /// Shared by those who copy files.
+    pins: Arc<()>,
     /// Dropped users whose rows are still there: no feed shows them.
     hidden: RwLock<Arc<HashSet<UserId>>>,
+}
+
+/// While one lives, files of what is dropped are not removed: a copy of them is being made.
+#[derive(Debug)]
+pub struct FilePin {
+    _pins: Arc<()>,
 }
 
 /// What opening a data folder found.
@@ -179,6 +187,7 @@ impl Store {
             views: Views::default(),
             journal_folder,
             mark_path,
+            pins: Arc::new(()),
             hidden: RwLock::default(),
         })
     }
@@ -254,6 +263,15 @@ impl Store {
 
     pub fn views_are_closed(&self, older: OlderViews) -> bool {
         self.views.are_closed(older)
+    }
+
+    /// Has whoever removes files of dropped tables and users wait.
+    pub fn pin_files(&self) -> FilePin {
+        FilePin { _pins: self.pins.clone() }
+    }
+
+    pub fn files_are_pinned(&self) -> bool {
+        Arc::strong_count(&self.pins) > 1
     }
 
     pub fn cold(&self) -> &Arc<Cold> {
@@ -366,6 +384,22 @@ impl Store {
                 Ok((name, value.to_vec()))
             })
             .collect()
+    }
+
+    /// Puts entries into a store that is being filled and that nobody else has: not durable before [`Store::sync_all`].
+    pub(super) fn load(&self, keyspace: &str, entries: Vec<(Vec<u8>, Vec<u8>)>) -> Result<()> {
+        let named = self.keyspaces.named();
+        let found = named.iter().find(|(name, _)| *name == keyspace);
+        let (_, keyspace) = found.ok_or_else(|| Error::internal(format!("there is no keyspace {keyspace}")))?;
+        let mut batch = self.db.batch();
+        for (key, value) in entries {
+            batch.insert(keyspace, key, value);
+        }
+        batch.commit().map_err(storage_error)
+    }
+
+    pub(super) fn sync_all(&self) -> Result<()> {
+        self.db.persist(PersistMode::SyncAll).map_err(storage_error)
     }
 
     pub(super) fn db(&self) -> &fjall::Database {

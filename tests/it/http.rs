@@ -16,7 +16,9 @@ pub struct Response {
     pub status: u16,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
+    /// Empty where it is no text.
     pub body: String,
+    pub bytes: Vec<u8>,
 }
 
 impl Response {
@@ -204,7 +206,7 @@ pub fn read_response(connection: &mut impl BufRead) -> io::Result<Response> {
         let (name, value) = line.split_once(':').ok_or_else(|| broken(&format!("no header: {line:?}")))?;
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
-    let mut response = Response { status, headers, body: String::new() };
+    let mut response = Response { status, headers, body: String::new(), bytes: Vec::new() };
     let mut body = Vec::new();
     if response.header("transfer-encoding") == Some("chunked") {
         read_chunks(connection, &mut body)?;
@@ -214,7 +216,10 @@ pub fn read_response(connection: &mut impl BufRead) -> io::Result<Response> {
             return Err(broken("the body was cut off"));
         }
     }
-    response.body = String::from_utf8(body).map_err(|_| broken("the body is not UTF-8"))?;
+    let text = response.header("content-type") != Some("application/zip");
+    let read = String::from_utf8(body.clone());
+    response.body = if text { read.map_err(|_| broken("the body is not UTF-8"))? } else { String::new() };
+    response.bytes = body;
     Ok(response)
 }
 

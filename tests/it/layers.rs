@@ -50,7 +50,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// What composes may import everything: it decides nothing.
-const COMPOSERS: &[&str] = &["server", "cli", "main", "lib", "demo", "inspect"];
+const COMPOSERS: &[&str] = &["server", "cli", "main", "lib", "demo", "inspect", "restore"];
 
 /// Outside crate → the layers that may name it. A crate that is not here may be used by all.
 const OUTSIDE: &[(&str, &[&str])] = &[
@@ -73,6 +73,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("parquet", &["storage"]),
     ("object_store", &["storage"]),
     ("xxhash_rust", &["storage"]),
+    ("zip", &["storage"]),
     ("clap", &[]),
     ("tracing_subscriber", &["logging", "config"]),
     ("toml", &["config"]),

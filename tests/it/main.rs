@@ -4,9 +4,11 @@
 
 mod alter;
 mod api;
+mod backup;
 mod cold;
 mod crash;
 mod demo;
+mod export;
 mod failpoints;
 mod http;
 mod inspect;

@@ -67,6 +67,7 @@ slt! {
     jobs
     multi_statement
     namespaces
+    operations
     refused
     roles
     select

@@ -3,6 +3,8 @@
 //! Owns the order *nobody writes any more, keys removed in bounded steps, record that says it is done*. Removing the same
 //! keys twice is the same as once, so a crash anywhere only makes the next try find less.
 
+use std::time::Duration;
+
 use super::Bodies;
 use super::flush::ColdFiles;
 use crate::actors::jobs::{JobControl, JobDone};
@@ -15,6 +17,9 @@ use crate::storage::{CommitEntry, EraseScope};
 /// Keys removed in one commit: about a millisecond of the committer's time.
 const STEP: usize = 1_000;
 
+/// How often is asked whether files are still being copied.
+const COPIES_ROUND: Duration = Duration::from_millis(50);
+
 impl Bodies {
     /// The table is out of the catalog, and its writes have ended: DROP TABLE saw to it, or the table is of before this
     /// process.
@@ -22,6 +27,7 @@ impl Bodies {
         let DroppedTable { id: table, name, storage } = dropped;
         let (mut keys, mut files) = (0, 0);
         let store = self.store.clone();
+        self.wait_for_copies(control).await?;
         let owners = tokio::task::spawn_blocking(move || store.owners_of(table)).await.map_err(Error::internal)??;
         for owner in owners {
             control.check()?;
@@ -50,6 +56,9 @@ impl Bodies {
         self.live.close_user(user, &Error::InvalidCredentials);
         let gone = Error::from(SubscriptionFault::RightRevoked);
         self.router.retire_owner(user, generation.saturating_add(1), &gone).await;
+        let (exports, name) = (self.exports.clone(), user.clone());
+        tokio::task::spawn_blocking(move || exports.remove_user(&name)).await.map_err(Error::internal)??;
+        self.wait_for_copies(control).await?;
         let (mut keys, mut files) = (0, 0);
         // A table that is made from here on gets no row of this user.
         let catalog = self.catalog.current();
@@ -65,6 +74,18 @@ impl Bodies {
         self.auth.finish_erasure(user.clone(), generation).await?;
         tracing::info!(target: "audit", action = "ERASE_MAILBOX", %user, keys, files);
         Ok(JobDone::Completed(format!("{keys} keys and {files} files removed")))
+    }
+
+    /// Files that a backup under way may copy stay: what names them is not in the view of a backup that begins later, since
+    /// the record that they are on their way out is durable.
+    async fn wait_for_copies(&self, control: &JobControl) -> Result<()> {
+        let mut rounds = tokio::time::interval(COPIES_ROUND);
+        while self.store.files_are_pinned() {
+            control.check()?;
+            control.say(|| "waiting for a backup to end".to_owned());
+            rounds.tick().await;
+        }
+        Ok(())
     }
 
     async fn erase(&self, scope: EraseScope, keys: &mut usize, control: &JobControl) -> Result<()> {

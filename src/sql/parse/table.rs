@@ -68,6 +68,9 @@ impl StatementParser<'_> {
         if self.accept_word("STORAGES") {
             return Ok(Statement::ShowStorages);
         }
+        if self.accept_word("EXPORT") {
+            return Ok(Statement::ShowExport);
+        }
         if self.accept_word("TABLES") {
             let mut namespace = None;
             if self.accept_word("IN") || self.accept_word("FROM") {
@@ -89,7 +92,7 @@ impl StatementParser<'_> {
         }
         match refused::show(&self.peek_words()) {
             Some(error) => Err(error),
-            None => Err(self.expected("NAMESPACES, TABLES, COLUMNS or STORAGES")),
+            None => Err(self.expected("NAMESPACES, TABLES, COLUMNS, STORAGES or EXPORT")),
         }
     }
 

@@ -275,7 +275,7 @@ impl OpenSegment {
 }
 
 /// Parquet keeps a decimal of few digits in 4 or 8 bytes, and would cut a value that has more digits than its column.
-fn check_decimals(table: &TableMeta, batch: &RecordBatch) -> Result<()> {
+pub(in crate::storage) fn check_decimals(table: &TableMeta, batch: &RecordBatch) -> Result<()> {
     for (column, array) in table.columns.iter().zip(batch.columns()) {
         if let DataType::Decimal { precision, .. } = column.data_type {
             let decimals = array.as_primitive::<Decimal128Type>();
