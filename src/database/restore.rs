@@ -11,6 +11,7 @@ use chrono::DateTime;
 
 use crate::auth::{AuthRecord, Mailbox};
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::model::{Catalog, NamespaceMeta, Owner, StorageKind, UserId};
 use crate::storage::backup::{self, BackupIndex, StagedBackup, Step, SwapError};
 use crate::storage::{ColdStores, RecordKind};
@@ -30,15 +31,20 @@ pub struct Staged {
 pub fn stage(from: &Path, data: &Path, used: Vec<String>, now_us: i64, step: Step<'_>) -> Result<Staged> {
     let index = backup::check_backup(from, step)?;
     let staged = StagedBackup::begin(from, &index, data)?;
+    failpoint::pass("restore_begun");
     staged.load_keyspaces(step)?;
+    failpoint::pass("restore_loaded");
     staged.place_segments(step)?;
+    failpoint::pass("restore_placed");
     let gone = gone_users(staged.records(RecordKind::User)?)?;
     staged.verify(&|owner| is_gone(&gone, owner))?;
     for (_, json) in staged.records(RecordKind::Namespace)? {
         serde_json::from_slice::<NamespaceMeta>(&json).map_err(Error::internal)?;
     }
     step(0)?;
+    failpoint::pass("restore_verified");
     let replaced = staged.mark_ready(used, &stamp(now_us), date(now_us))?;
+    failpoint::pass("restore_ready");
     Ok(Staged { index, replaced })
 }
 

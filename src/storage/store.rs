@@ -318,9 +318,21 @@ impl Store {
         value.map_or(Ok(HotStats::default()), |value| hot_stats::parse(&value))
     }
 
-    /// Bytes of keys and values that are in memory and in the journal only.
-    pub fn unwritten_bytes(&self) -> u64 {
-        self.db.write_buffer_size()
+    /// Has what is in memory of rows and their key index written to files now, and not when it has grown large: the engine counts
+    /// the bytes of keys, and of removed ones the rest is far more.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`.
+    pub fn begin_writing_out_keys(&self) -> Result<()> {
+        for keyspace in [&self.keyspaces.pk, &self.keyspaces.rows] {
+            keyspace.rotate_memtable().map_err(storage_error)?;
+        }
+        Ok(())
+    }
+
+    /// Is that done?
+    pub fn has_written_out_keys(&self) -> bool {
+        [&self.keyspaces.pk, &self.keyspaces.rows].iter().all(|keyspace| keyspace.sealed_memtable_count() == 0)
     }
 
     /// Bytes free on the data folder's disk, where it says so.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
@@ -255,5 +255,72 @@ fn what_a_dropped_user_leaves_goes_wherever_its_removal_dies() {
         assert_eq!(second.rows("SELECT count(*) FROM c.mail"), json!([["0"]]), "{point}");
         assert_eq!(segment_files(&data, &format!("mail/{user}")), Vec::<String>::new(), "{point}");
         server.kill();
+    }
+}
+
+/// What a backup holds, brought back into a new folder.
+fn assert_restores(backup: &Path, into: &Path, model: &mut Model, point: &str) {
+    let restored = restore(backup, into, "");
+    assert!(restored.status.success(), "{point}: {}", String::from_utf8_lossy(&restored.stderr));
+    let server = Server::start_over(into, BY_HAND);
+    assert_holds(&mut server.log_in("admin"), model, point);
+    server.kill();
+    assert_goes_on(into, model, point);
+}
+
+fn restore(backup: &Path, into: &Path, failpoint: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_inboxdb"));
+    command.arg("restore").arg("--from").arg(backup).arg("--data").arg(into).env("FAILPOINT", failpoint);
+    command.output().unwrap()
+}
+
+#[test]
+fn a_backup_that_dies_at_any_step_is_whole_or_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let mut model = with_cold_rows(&data);
+    let steps = ["backup_begun", "backup_keyspaces", "backup_segment", "backup_indexed", "backup_published"];
+    for (round, point) in steps.into_iter().enumerate() {
+        let backup = folder.path().join(format!("backup-{round}"));
+        let server = Server::start_to_die(&data, BY_HAND, point, 1);
+        let mut admin = server.log_in("admin");
+        admin.try_sql_or_gone(&format!("BACKUP DATABASE TO '{}'", backup.display()));
+        assert_killed(server, point);
+        assert_eq!(backup.exists(), point == "backup_published", "{point}");
+        let server = Server::start_over(&data, BY_HAND);
+        let mut admin = server.log_in("admin");
+        let made = "SELECT count(*) FROM system.jobs WHERE job_type = 'backup' AND status = 'completed'";
+        eventually("the backup is made after all", || {
+            (admin.rows(made) == json!([[(round + 1).to_string()]])).then_some(())
+        });
+        server.kill();
+        assert_restores(&backup, &folder.path().join(format!("from-{round}")), &mut model.clone(), point);
+        assert_goes_on(&data, &mut model, point);
+    }
+}
+
+#[test]
+fn a_restore_that_dies_at_any_step_is_finished_or_leaves_what_there_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, backup) = (folder.path().join("data"), folder.path().join("backup"));
+    let mut model = with_cold_rows(&data);
+    let server = Server::start_over(&data, BY_HAND);
+    finish(&mut server.log_in("admin"), &format!("BACKUP DATABASE TO '{}'", backup.display()));
+    let mut later = model.clone();
+    change(&mut server.log_in("admin"), &mut later, 7);
+    server.kill();
+    for point in ["restore_begun", "restore_loaded", "restore_placed", "restore_verified", "restore_ready"] {
+        let died = restore(&backup, &data, point);
+        assert_eq!(died.status.signal(), Some(9), "{point}: {}", String::from_utf8_lossy(&died.stderr));
+        let there = if point == "restore_ready" { &mut model } else { &mut later };
+        assert_goes_on(&data, there, point);
+    }
+    // A start that dies in the middle of putting the restored data in its place is followed by one that goes on.
+    for nth in 1..=4 {
+        let restored = restore(&backup, &data, "");
+        assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+        if Server::dies_at_its_start(&data, BY_HAND, "swap_renamed", nth) {
+            assert_goes_on(&data, &mut model, "swap_renamed");
+        }
     }
 }

@@ -75,6 +75,23 @@ impl Server {
         Self::spawn(folder, data, command).unwrap_or_else(|failed| panic!("{failed}"))
     }
 
+    /// Does it die at that pass before it is ready?
+    pub fn dies_at_its_start(data: &Path, settings: &[&str], point: &str, nth: u32) -> bool {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = command(folder.path(), data, settings);
+        command.env("FAILPOINT", format!("{point}:{nth}"));
+        match Self::spawn(folder, data, command) {
+            Ok(server) => {
+                server.kill();
+                false
+            }
+            Err(failed) => {
+                assert!(failed.contains("signal: 9"), "{failed}");
+                true
+            }
+        }
+    }
+
     fn run(folder: TempDir, data: &Path, settings: &[&str]) -> Result<Self, String> {
         let command = command(folder.path(), data, settings);
         Self::spawn(folder, data, command)

@@ -16,6 +16,7 @@ use super::Bodies;
 use crate::actors::jobs::{Cancelled, JobControl, JobDone};
 use crate::database::restore::{self, date, folders_in_use, gone_users, is_gone};
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::jobs::Job;
 use crate::model::TableMeta;
 use crate::storage::backup::{BackupIndex, BackupMoment, BackupTarget, Step};
@@ -50,6 +51,7 @@ impl Bodies {
             data: self.data.clone(),
             // In between the view is opened: close enough for people.
             now_us: self.clock.now_us(),
+            job: control.id().to_string(),
         };
         let said = copying.clone();
         let task = tokio::task::spawn_blocking(move || work.run(&|bytes| said.step(bytes)));
@@ -97,26 +99,36 @@ struct BackupWork {
     place: PathBuf,
     data: PathBuf,
     now_us: i64,
+    job: String,
 }
 
 impl BackupWork {
     fn run(self, step: Step<'_>) -> Result<BackupIndex> {
+        // A try before this one got to its end, and the process did not live to say so.
+        if let Some(made) = BackupIndex::read(&self.place).ok().filter(|index| index.made_by == self.job) {
+            return Ok(made);
+        }
         let target = BackupTarget::check(&self.place, &self.data)?;
         let mut writer = target.begin()?;
+        failpoint::pass("backup_begun");
         let moment = BackupMoment::now(&self.store);
         let tables = tables(&moment)?;
         let gone = gone_users(moment.records(RecordKind::User)?)?;
         writer.copy_keyspaces(&moment, &is_worth_copying, step)?;
+        failpoint::pass("backup_keyspaces");
         for table in &tables {
             for segment in moment.segments_of(table, &|owner| is_gone(&gone, owner))? {
                 let store = self.store.cold().store(&segment.storage)?;
                 Handle::current().block_on(writer.copy_segment(&store, &segment, step))?;
+                failpoint::pass("backup_segment");
             }
         }
-        let index = writer.write_index(&moment, &tables, date(self.now_us))?;
+        let index = writer.write_index(&moment, &tables, (date(self.now_us), self.job))?;
+        failpoint::pass("backup_indexed");
         moment.release_files();
         step(0)?;
         writer.publish()?;
+        failpoint::pass("backup_published");
         Ok(index)
     }
 }

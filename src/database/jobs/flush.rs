@@ -27,8 +27,9 @@ use crate::storage::{CommitEntry, Order, PartitionManifest, ReadView};
 
 /// Hot keys removed in one commit: about a millisecond of the committer's time. As long as it took, others are let pass.
 const STEP: usize = 500;
-/// Keys that are removed take memory until the store has written them out: more than this is not let gather.
-const REMOVED_IN_MEMORY: u64 = 96 << 20;
+/// Keys that are removed take some 200 bytes of memory each until the store has written them out: it is asked to after so
+/// many.
+const REMOVED_IN_MEMORY: usize = 64 * 1024;
 /// How often is looked whether it has.
 const WRITTEN_OUT_ROUND: Duration = Duration::from_millis(20);
 
@@ -248,6 +249,7 @@ impl Bodies {
     /// Takes the hot copies out that are in segments by now.
     pub(super) async fn forget_hot(&self, key: PartitionKey, up_to: Seq, control: &JobControl) -> Result<()> {
         let mut walk = self.store.flushed_walk(key, up_to);
+        let mut removed = 0;
         loop {
             control.check()?;
             let step = tokio::task::spawn_blocking(move || {
@@ -258,6 +260,7 @@ impl Bodies {
             walk = back;
             let found = found?;
             let is_last = found.is_last();
+            removed += STEP;
             if is_last || !found.is_empty() {
                 let begun = Instant::now();
                 self.committer.commit_at(CommitEntry::Forget(Box::new(found)), Durability::Buffered).await?;
@@ -269,9 +272,13 @@ impl Bodies {
             if is_last {
                 return Ok(());
             }
-            while self.store.unwritten_bytes() > REMOVED_IN_MEMORY {
-                control.check()?;
-                tokio::time::sleep(WRITTEN_OUT_ROUND).await;
+            if removed >= REMOVED_IN_MEMORY {
+                removed = 0;
+                self.store.begin_writing_out_keys()?;
+                while !self.store.has_written_out_keys() {
+                    control.check()?;
+                    tokio::time::sleep(WRITTEN_OUT_ROUND).await;
+                }
             }
         }
     }

@@ -32,6 +32,9 @@ pub struct BackupIndex {
     pub server_version: String,
     /// RFC 3339: the moment whose state this is.
     pub created_at: String,
+    /// The job that wrote it.
+    #[serde(default)]
+    pub made_by: String,
     /// Commits of the database up to then.
     pub commits: u64,
     pub tables: Vec<TableHead>,
@@ -182,6 +185,7 @@ mod tests {
             data_format: 3,
             server_version: "0.1.0".to_owned(),
             created_at: "2026-01-02T03:04:05Z".to_owned(),
+            made_by: "BK-1".to_owned(),
             commits: 7,
             tables: vec![TableHead { id: TableId(1), table: "chat.mail".to_owned(), last_seq: Seq::ZERO }],
             files: vec![

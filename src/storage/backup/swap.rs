@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::INCOMING_FOLDER;
 use super::files;
 use super::stage::NEW_FOLDER;
+use crate::failpoint;
 
 /// Under the data folder: what a restore brought.
 pub const RESTORE_FOLDER: &str = "restore";
@@ -167,6 +168,7 @@ pub fn swap_in(data: &Path) -> Result<Option<Swapped>, SwapError> {
         serde_json::from_slice(&marker).map_err(|error| SwapError::Marker(path.clone(), error.to_string()))?;
     for (from, to) in marker.moves(data) {
         rename(&from, &to).map_err(|source| SwapError::Io { path: from, source })?;
+        failpoint::pass("swap_renamed");
     }
     clean_up(data).map_err(|source| SwapError::Io { path: restore, source })?;
     let replaced = data.join(&marker.replaced);

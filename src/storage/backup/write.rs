@@ -239,7 +239,7 @@ impl BackupWriter {
         &mut self,
         moment: &BackupMoment,
         tables: &[Arc<TableMeta>],
-        created_at: String,
+        (created_at, made_by): (String, String),
     ) -> Result<BackupIndex> {
         let big_endian =
             |bytes: Option<Vec<u8>>| bytes.iter().flatten().fold(0u64, |n, byte| n << 8 | u64::from(*byte));
@@ -253,6 +253,7 @@ impl BackupWriter {
             data_format: u32::try_from(big_endian(moment.number(FORMAT_RECORD)?)).map_err(Error::internal)?,
             server_version: env!("CARGO_PKG_VERSION").to_owned(),
             created_at,
+            made_by,
             commits: big_endian(moment.number(COMMITS_RECORD)?),
             tables: heads,
             files: std::mem::take(&mut self.files),
