@@ -31,7 +31,7 @@ use crate::actors::{Committer, Fatal, Jobs, Router};
 use crate::auth::AuthConfig;
 use crate::auth::Authenticator;
 use crate::auth::Policy;
-use crate::config::{FlushConfig, JobsConfig, RemoteTimeouts, UserManagementConfig};
+use crate::config::{FlushConfig, JobsConfig, RemoteTimeouts, RetentionConfig, UserManagementConfig};
 use crate::error::{Error, Result};
 use crate::live::LiveDirectory;
 use crate::model::{Durability, Seq};
@@ -64,6 +64,7 @@ pub struct DatabaseOptions {
     pub engine: EngineConfig,
     pub auth: AuthConfig,
     pub flush: FlushConfig,
+    pub retention: RetentionConfig,
     pub jobs: JobsConfig,
     pub deletion_grace_period: Duration,
     pub remote_timeouts: RemoteTimeouts,
@@ -84,6 +85,7 @@ impl DatabaseOptions {
             engine: EngineConfig::default(),
             auth: AuthConfig::default(),
             flush: FlushConfig::default(),
+            retention: RetentionConfig::default(),
             jobs: JobsConfig::default(),
             deletion_grace_period: UserManagementConfig::default().deletion_grace_period,
             remote_timeouts: RemoteTimeouts::default(),
@@ -149,7 +151,7 @@ impl Database {
         let catalog = Arc::new(CatalogStore::open(&store, handle.clone(), cold.clone(), clock.now_us()).await?);
         let auth_log = Arc::new(users::CommittedAuth { committer: handle.clone(), store: store.clone() });
         let users = users::stored(&store)?;
-        users::show_or_hide(&store, &users);
+        users::tell_store(&store, &users);
         let auth = Authenticator::new(options.auth.clone(), clock.clone(), auth_log, users)?;
         auth.boot().await?;
         let auth = Arc::new(auth);
@@ -176,6 +178,8 @@ impl Database {
             clock: clock.clone(),
             ids: ids.clone(),
             flush: options.flush.clone(),
+            retention: options.retention.clone(),
+            moving: Mutex::default(),
         };
         let parts = JobParts {
             config: options.jobs.clone(),
@@ -213,6 +217,7 @@ impl Database {
         database.submit_owed_jobs().await;
         actix::spawn(jobs::look_for_owed(Arc::downgrade(&database)));
         actix::spawn(jobs::look_for_due(Arc::downgrade(&database)));
+        actix::spawn(jobs::look_for_expired(Arc::downgrade(&database)));
         Ok(database)
     }
 

@@ -62,8 +62,8 @@ pub enum Error {
     UserExists(UserId),
     #[error("Already exists: Storage '{0}' already exists")]
     StorageExists(StorageId),
-    #[error("Cannot {what} storage '{storage}': {tables} table(s) still using it")]
-    StorageInUse { what: &'static str, storage: StorageId, tables: usize },
+    #[error("Cannot {what} storage '{storage}': {by} still using it")]
+    StorageInUse { what: &'static str, storage: StorageId, by: String },
 
     // What the data does not allow.
     #[error("Already exists: Primary key violation: value '{value}' already exists in column '{column}'")]

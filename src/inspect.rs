@@ -180,7 +180,11 @@ mod tests {
             manifest: Arc::new(PartitionManifest::default().changed(seq(1), &added, &[]).unwrap()),
             added,
             removed: Vec::new(),
+            moved: Vec::new(),
             deleted: Vec::new(),
+            expired: Vec::new(),
+            expired_up_to: None,
+            flushes: true,
             stats: HotStats::default(),
         };
         let table = TableMeta::clone(&fixture.table);

@@ -8,27 +8,32 @@
 
 mod compact;
 mod erase;
+mod files;
 mod flush;
+mod moving;
+mod retention;
 
-pub(super) use compact::next_merge_of;
+pub(super) use compact::{MergeWish, next_merge_of};
+pub(super) use retention::retention_of;
 
-use std::sync::{Arc, Weak};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::Database;
-use super::catalog::{self, CatalogStore, DroppedTable};
+use super::catalog::{self, CatalogStore, DroppedTable, owed_moves};
 use super::execute::Scope;
 use super::request::Outcome;
 use crate::actors::jobs::{JobBodies, JobControl, JobDone};
 use crate::actors::{CommitterHandle, Router};
 use crate::auth::{Authenticator, UserRecord};
-use crate::config::FlushConfig;
+use crate::config::{FlushConfig, RetentionConfig};
 use crate::error::{Error, Result};
 use crate::jobs::{Job, JobParams, is_due};
 use crate::live::LiveDirectory;
-use crate::model::{HotStats, TableMeta, TableName};
+use crate::model::{HotStats, TableId, TableMeta, TableName};
 use crate::sql::bind::IdSource;
 use crate::storage::{RecordKind, Store};
 use crate::time::Clock;
@@ -50,6 +55,9 @@ pub(super) struct Bodies {
     pub clock: Clock,
     pub ids: Arc<IdSource>,
     pub flush: FlushConfig,
+    pub retention: RetentionConfig,
+    /// Tables that are being moved.
+    pub moving: Mutex<HashSet<TableId>>,
 }
 
 #[async_trait]
@@ -64,6 +72,8 @@ impl JobBodies for Bodies {
                 self.erase_table(dropped, control).await
             }
             JobParams::UserCleanup { user_id, generation } => self.erase_mailbox(user_id, *generation, control).await,
+            JobParams::Retention { table_id, .. } => self.expire_table(*table_id, control).await,
+            JobParams::Move { table_id, .. } => self.move_table(*table_id, control).await,
         }
     }
 }
@@ -97,6 +107,36 @@ pub(super) fn flush_of(table: &TableMeta, forced: bool) -> JobParams {
         namespace_id: table.name.namespace().clone(),
         table_name: table.name.table().to_owned(),
         forced,
+    }
+}
+
+/// The job that removes a table's tombstones that have expired.
+fn expiry_of(table: &TableMeta) -> JobParams {
+    JobParams::Retention {
+        table_id: table.id,
+        namespace_id: table.name.namespace().clone(),
+        table_name: table.name.table().to_owned(),
+    }
+}
+
+/// The job that moves a table's segments, as it is owed since `turn`.
+pub(super) fn move_of(table: &TableMeta, turn: i64) -> JobParams {
+    JobParams::Move {
+        table_id: table.id,
+        namespace_id: table.name.namespace().clone(),
+        table_name: table.name.table().to_owned(),
+        turn,
+    }
+}
+
+/// Is this a job that works on the files of a table?
+pub(super) fn is_about(params: &JobParams, table: TableId) -> bool {
+    match params {
+        JobParams::Flush { table_id, .. }
+        | JobParams::Compact { table_id, .. }
+        | JobParams::Retention { table_id, .. }
+        | JobParams::Move { table_id, .. } => *table_id == table,
+        JobParams::Cleanup { .. } | JobParams::UserCleanup { .. } => false,
     }
 }
 
@@ -140,7 +180,45 @@ pub(super) async fn look_for_due(database: Weak<Database>) {
     }
 }
 
+/// Looks for tables with deleted rows that have expired, for as long as there is a database.
+pub(super) async fn look_for_expired(database: Weak<Database>) {
+    let Some(every) = database.upgrade().map(|database| database.options.retention.check_interval) else { return };
+    let mut rounds = tokio::time::interval(every);
+    // The first comes at once: a start has enough to do.
+    rounds.tick().await;
+    loop {
+        rounds.tick().await;
+        let Some(database) = database.upgrade() else { return };
+        database.submit_due_expiries().await;
+    }
+}
+
 impl Database {
+    async fn submit_due_expiries(&self) {
+        let (store, catalog) = (self.store.clone(), self.catalog.current());
+        let (config, now_ms) = (self.options.retention.clone(), self.clock.now_ms());
+        let look = self.engine.blocking(move || {
+            let mut due = Vec::new();
+            for table in catalog.tables() {
+                let retention = retention_of(table, &config, now_ms);
+                if retention::expired_partitions(&store, table.id, retention).next().transpose()?.is_some() {
+                    due.push(table.clone());
+                }
+            }
+            Ok(due)
+        });
+        match look.await {
+            Ok(due) => {
+                for table in due {
+                    // An error: the queue is full or the server stops, and the next round asks again.
+                    let _ = self.jobs.submit(expiry_of(&table)).await;
+                }
+            }
+            Err(Error::ShuttingDown) => {}
+            Err(error) => tracing::warn!(%error, "what has expired can not be looked for"),
+        }
+    }
+
     async fn submit_due_flushes(&self) {
         let (store, catalog) = (self.store.clone(), self.catalog.current());
         let (config, now_ms) = (self.options.flush.clone(), self.clock.now_ms());
@@ -174,8 +252,26 @@ impl Database {
         for table in dropped.unwrap_or_default() {
             self.jobs.submit_owed(cleanup_of(&table)).await;
         }
+        let tables: Vec<_> = self.catalog.current().tables().cloned().collect();
+        self.submit_moves(&tables).await;
         for user in self.auth.due_to_be_erased(self.options.deletion_grace_period) {
             self.jobs.submit_owed(erasure_of(&user)).await;
+        }
+    }
+
+    /// Has those of these tables moved that are owed it.
+    pub(super) async fn submit_moves(&self, tables: &[Arc<TableMeta>]) {
+        let owed = owed_moves(&self.store);
+        let owed = owed.inspect_err(|error| tracing::warn!(%error, "tables to be moved can not be looked for"));
+        let mut turns: BTreeMap<TableId, i64> = BTreeMap::new();
+        for owed in owed.unwrap_or_default() {
+            let turn = turns.entry(owed.table).or_default();
+            *turn = owed.turn.max(*turn);
+        }
+        for table in tables {
+            if let Some(turn) = turns.get(&table.id) {
+                self.jobs.submit_owed(move_of(table, *turn)).await;
+            }
         }
     }
 

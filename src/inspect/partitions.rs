@@ -84,7 +84,7 @@ impl Inspection {
                 Ok(deleted) => count.deleted_rows += deleted,
                 Err(error) => self.found.fault_of(format!("hot, deletions of {what}"), &error),
             }
-            let standing = self.files.take(&table.storage, &segment.meta);
+            let standing = self.files.take(segment.meta.storage(table), &segment.meta);
             if !leaving {
                 self.segment(table, owner, segment, standing).await;
             }
@@ -93,7 +93,7 @@ impl Inspection {
     }
 
     async fn segment(&mut self, table: &Arc<TableMeta>, owner: &Owner, segment: &Arc<SegmentEntry>, file: Standing) {
-        let shown = in_storage(&table.storage, &segment.meta.path);
+        let shown = in_storage(segment.meta.storage(table), &segment.meta.path);
         match file {
             Standing::Unknown => return,
             Standing::Fault(reason) => {

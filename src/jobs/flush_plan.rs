@@ -55,7 +55,7 @@ mod tests {
             (policy("interval:5"), 999, 9, 6, false),
         ];
         for (policy, rows, bytes, age, due) in cases {
-            let stats = HotStats { rows, bytes, oldest: at(age) };
+            let stats = HotStats { rows, bytes, oldest: at(age), ..HotStats::default() };
             assert_eq!(is_due(&stats, &policy, &config, now), due, "{policy:?} {stats:?} {age} s");
         }
     }

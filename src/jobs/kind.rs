@@ -17,6 +17,10 @@ pub enum JobKind {
     Cleanup,
     /// Erases the mailbox of a dropped user.
     UserCleanup,
+    /// Removes a table's tombstones that have expired.
+    Retention,
+    /// Moves a table's segments to where they are to lie.
+    Move,
 }
 
 /// What one job is about.
@@ -49,10 +53,30 @@ pub enum JobParams {
         user_id: UserId,
         generation: u32,
     },
+    Retention {
+        table_id: TableId,
+        namespace_id: NamespaceName,
+        table_name: String,
+    },
+    /// Which partitions, and where they come from, records of the store say. The turn tells apart what was asked for at
+    /// different times.
+    Move {
+        table_id: TableId,
+        namespace_id: NamespaceName,
+        table_name: String,
+        turn: i64,
+    },
 }
 
 impl JobKind {
-    pub const ALL: &'static [JobKind] = &[JobKind::Flush, JobKind::Compact, JobKind::Cleanup, JobKind::UserCleanup];
+    pub const ALL: &'static [JobKind] = &[
+        JobKind::Flush,
+        JobKind::Compact,
+        JobKind::Cleanup,
+        JobKind::UserCleanup,
+        JobKind::Retention,
+        JobKind::Move,
+    ];
 
     /// `job_type` in `system.jobs`.
     pub fn as_str(self) -> &'static str {
@@ -61,6 +85,8 @@ impl JobKind {
             JobKind::Compact => "compact",
             JobKind::Cleanup => "cleanup",
             JobKind::UserCleanup => "user_cleanup",
+            JobKind::Retention => "retention",
+            JobKind::Move => "move",
         }
     }
 
@@ -71,6 +97,8 @@ impl JobKind {
             JobKind::Compact => "CO",
             JobKind::Cleanup => "CL",
             JobKind::UserCleanup => "UC",
+            JobKind::Retention => "RT",
+            JobKind::Move => "MV",
         }
     }
 
@@ -78,6 +106,7 @@ impl JobKind {
     pub fn is_resumable(self) -> bool {
         match self {
             JobKind::Flush | JobKind::Compact | JobKind::Cleanup | JobKind::UserCleanup => true,
+            JobKind::Retention | JobKind::Move => true,
         }
     }
 
@@ -85,6 +114,7 @@ impl JobKind {
     pub fn priority(self) -> i32 {
         match self {
             JobKind::Flush | JobKind::Compact | JobKind::Cleanup => 0,
+            JobKind::Retention | JobKind::Move => 0,
             // Somebody may wait for the name.
             JobKind::UserCleanup => 10,
         }
@@ -98,6 +128,8 @@ impl JobParams {
             JobParams::Compact { .. } => JobKind::Compact,
             JobParams::Cleanup { .. } => JobKind::Cleanup,
             JobParams::UserCleanup { .. } => JobKind::UserCleanup,
+            JobParams::Retention { .. } => JobKind::Retention,
+            JobParams::Move { .. } => JobKind::Move,
         }
     }
 
@@ -109,7 +141,9 @@ impl JobParams {
             JobParams::Flush { table_id, forced: true, .. } => format!("{kind}:{table_id}:all"),
             JobParams::Flush { table_id, .. }
             | JobParams::Compact { table_id, .. }
-            | JobParams::Cleanup { table_id, .. } => format!("{kind}:{table_id}"),
+            | JobParams::Cleanup { table_id, .. }
+            | JobParams::Retention { table_id, .. } => format!("{kind}:{table_id}"),
+            JobParams::Move { table_id, turn, .. } => format!("{kind}:{table_id}:{turn}"),
             JobParams::UserCleanup { user_id, generation } => format!("{kind}:{generation}:{user_id}"),
         }
     }
@@ -147,6 +181,16 @@ mod tests {
                 user("al", 3),
                 r#"{"job_type":"user_cleanup","parameters":{"user_id":"al","generation":3}}"#,
                 "user_cleanup:3:al",
+            ),
+            (
+                JobParams::Move {
+                    table_id: TableId(7),
+                    namespace_id: NamespaceName::parse("chat").unwrap(),
+                    table_name: "mail".to_owned(),
+                    turn: 5,
+                },
+                r#"{"job_type":"move","parameters":{"table_id":7,"namespace_id":"chat","table_name":"mail","turn":5}}"#,
+                "move:7:5",
             ),
         ];
         for (params, json, key) in cases {

@@ -4,7 +4,6 @@
 //! keys twice is the same as once, so a crash anywhere only makes the next try find less.
 
 use super::Bodies;
-use super::flush::ColdFiles;
 use crate::actors::jobs::{JobControl, JobDone};
 use crate::database::catalog::DroppedTable;
 use crate::error::{Error, Result, SubscriptionFault};
@@ -24,12 +23,13 @@ impl Bodies {
         let owners = tokio::task::spawn_blocking(move || store.owners_of(table)).await.map_err(Error::internal)??;
         for owner in owners {
             control.check()?;
-            let (name, storage) = (name.clone(), storage.clone());
-            files += self.remove_cold(&ColdFiles { table, name, storage, owner }).await?;
+            files += self.remove_cold((table, &name), &storage, &owner).await?;
         }
         self.erase(EraseScope::Table(table), &mut keys, control).await?;
         // At sync, and behind the removals in the journal: so these are durable as well, and then nothing is owed.
         let mut records = self.store.forget_flushes(table)?;
+        records.extend(crate::database::catalog::forget_moves(&self.store, table)?);
+        records.push(self.store.forget_expiry(table));
         records.push(crate::database::catalog::purged(table));
         self.committer.commit(CommitEntry::Records(records)).await?;
         Ok(JobDone::Completed(format!("{keys} keys and {files} files removed")))
@@ -50,7 +50,7 @@ impl Bodies {
         let catalog = self.catalog.current();
         for table in catalog.tables().filter(|table| table.kind == TableKind::User) {
             let key = PartitionKey { table: table.id, owner: Owner::User(user.clone()) };
-            files += self.remove_cold(&ColdFiles::of(table, &key.owner)).await?;
+            files += self.remove_cold((table.id, &table.name), &table.storage, &key.owner).await?;
             self.erase(EraseScope::Partition(key), &mut keys, control).await?;
         }
         self.router.forget_owner(user);
