@@ -145,7 +145,9 @@ impl UserRecord {
         let storage_id = wanted.storage.or_else(|| self.storage_id.clone());
         let storage_mode = wanted.mode.unwrap_or(if named { StorageMode::Region } else { self.storage_mode });
         if storage_mode == StorageMode::Region && storage_id.is_none() {
-            return Err(Error::InvalidInput("STORAGE_MODE region needs a storage: name one with STORAGE_ID".to_owned()));
+            return Err(Error::InvalidInput(
+                "STORAGE_MODE region needs a storage: name one with STORAGE_ID".to_owned(),
+            ));
         }
         Ok(Self { storage_mode, storage_id, updated_at: now_us, ..self.clone() })
     }

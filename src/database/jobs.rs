@@ -33,7 +33,7 @@ use crate::config::{FlushConfig, RetentionConfig};
 use crate::error::{Error, Result};
 use crate::jobs::{Job, JobParams, is_due};
 use crate::live::LiveDirectory;
-use crate::model::{HotStats, TableId, TableMeta, TableName};
+use crate::model::{HotStats, Owner, TableId, TableMeta, TableName};
 use crate::sql::bind::IdSource;
 use crate::storage::{RecordKind, Store};
 use crate::time::Clock;
@@ -196,12 +196,17 @@ pub(super) async fn look_for_expired(database: Weak<Database>) {
 impl Database {
     async fn submit_due_expiries(&self) {
         let (store, catalog) = (self.store.clone(), self.catalog.current());
-        let (config, now_ms) = (self.options.retention.clone(), self.clock.now_ms());
+        let (config, now_ms, auth) = (self.options.retention.clone(), self.clock.now_ms(), self.auth.clone());
         let look = self.engine.blocking(move || {
+            // Dropped users' mailboxes are left as they are, until they go as a whole.
+            let stays = |found: &Result<Owner>| match found {
+                Ok(Owner::User(user)) => auth.leaving(user).is_none(),
+                _ => true,
+            };
             let mut due = Vec::new();
             for table in catalog.tables() {
                 let retention = retention_of(table, &config, now_ms);
-                if retention::expired_partitions(&store, table.id, retention).next().transpose()?.is_some() {
+                if retention::expired_partitions(&store, table.id, retention).find(stays).transpose()?.is_some() {
                     due.push(table.clone());
                 }
             }

@@ -68,8 +68,7 @@ impl SystemData for System {
                 let key = PartitionKey { table: table.id, owner };
                 let Some(manifest) = view.manifest(&key)?.filter(|manifest| !manifest.is_empty()) else { continue };
                 let newest = manifest.segments().iter().map(|segment| segment.meta.created_at).max();
-                let shown =
-                    manifest.shown(table, &key.owner, |segment| view.deleted_count(table.id, segment))?;
+                let shown = manifest.shown(table, &key.owner, |segment| view.deleted_count(table.id, segment))?;
                 rows.push(ManifestRow {
                     last_refreshed: newest.map(|ms| ms * 1000),
                     manifest_json: serde_json::to_string(&shown).map_err(Error::internal)?,

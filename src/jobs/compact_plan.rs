@@ -81,7 +81,12 @@ mod tests {
 
     fn sizes(rows: &[(u32, u32)]) -> Vec<SegmentSize> {
         rows.iter()
-            .map(|(rows, deleted)| SegmentSize { rows: *rows, bytes: u64::from(*rows) * 100, deleted: *deleted, expired: false })
+            .map(|(rows, deleted)| SegmentSize {
+                rows: *rows,
+                bytes: u64::from(*rows) * 100,
+                deleted: *deleted,
+                expired: false,
+            })
             .collect()
     }
 

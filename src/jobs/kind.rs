@@ -69,14 +69,8 @@ pub enum JobParams {
 }
 
 impl JobKind {
-    pub const ALL: &'static [JobKind] = &[
-        JobKind::Flush,
-        JobKind::Compact,
-        JobKind::Cleanup,
-        JobKind::UserCleanup,
-        JobKind::Retention,
-        JobKind::Move,
-    ];
+    pub const ALL: &'static [JobKind] =
+        &[JobKind::Flush, JobKind::Compact, JobKind::Cleanup, JobKind::UserCleanup, JobKind::Retention, JobKind::Move];
 
     /// `job_type` in `system.jobs`.
     pub fn as_str(self) -> &'static str {

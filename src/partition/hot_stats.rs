@@ -38,8 +38,7 @@ impl HotCount {
         }
         let far = |now: u64, noted: u64| now.abs_diff(noted) > noted / 8;
         // The first tombstone tells when to look for ones that have expired.
-        let worth =
-            first_tombstone || far(self.now.rows, self.noted.rows) || far(self.now.bytes, self.noted.bytes);
+        let worth = first_tombstone || far(self.now.rows, self.noted.rows) || far(self.now.bytes, self.noted.bytes);
         worth.then(|| {
             self.noted = self.now;
             self.now

@@ -76,7 +76,13 @@ async fn the_configured_password_is_roots_first_and_only_first() {
 async fn messages_of_user_statements() {
     let bench = Bench::fresh().await;
     let (auth, root) = (&bench.auth, root());
-    let new = || NewUser { user: user("x"), role: Role::User, password: Some(Secret::new("p")), email: None, storage: Default::default() };
+    let new = || NewUser {
+        user: user("x"),
+        role: Role::User,
+        password: Some(Secret::new("p")),
+        email: None,
+        storage: Default::default(),
+    };
     let email = || UserChange::Email("a@b".to_owned());
     let text = |result: Result<UserAck>| result.map_or_else(|error| error.to_string(), |ack| ack.to_string());
     assert_eq!(text(auth.create_user(&root, new()).await), "User 'x' created");

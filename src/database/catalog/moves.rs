@@ -91,7 +91,12 @@ impl CatalogStore {
     ///
     /// # Errors
     /// `STORAGE_UNAVAILABLE`, `INTERNAL`.
-    pub(in crate::database) async fn finish_moves(&self, store: &Store, table: TableId, done: &[OwedMove]) -> Result<bool> {
+    pub(in crate::database) async fn finish_moves(
+        &self,
+        store: &Store,
+        table: TableId,
+        done: &[OwedMove],
+    ) -> Result<bool> {
         let _changing = self.changing.lock().await;
         let owed: Vec<OwedMove> = owed_moves(store)?.into_iter().filter(|owed| owed.table == table).collect();
         if owed != done {

@@ -54,6 +54,14 @@ pub(super) struct ColdFiles {
     pub owner: Owner,
 }
 
+/// What lies in a partition's folder.
+pub(super) struct FolderContent {
+    /// Files of segments, and of those on their way.
+    pub segments: Vec<String>,
+    /// Is a manifest.json there? It may be another table's, which had this one's name.
+    pub has_copy: bool,
+}
+
 impl Bodies {
     /// The partition as it is by now: its table may be altered, and its owner get another storage, at any time. `None`: the
     /// table was dropped. Asked behind the beginning of a change, it is true to the change's end: who moves partitions
@@ -92,26 +100,27 @@ impl Bodies {
         }
     }
 
-    /// The table's own files in a partition's folder that its manifest does not name, those on their way included.
+    /// What of the table's own lies in a partition's folder and is not named by its manifest, what is on its way included.
     /// Nobody else may write into the folder meanwhile.
     pub(super) async fn unnamed_files(
         &self,
         table: &TableMeta,
         files: &ColdFiles,
         manifest: &PartitionManifest,
-    ) -> Result<Vec<String>> {
+    ) -> Result<FolderContent> {
         let named = |path: &String| {
             let mut segments = manifest.segments().iter();
             segments.any(|segment| segment.meta.path == *path && *segment.meta.storage(table) == files.storage)
         };
-        Ok(self.files_of(files).await?.into_iter().filter(|path| !named(path)).collect())
+        let FolderContent { segments, has_copy } = self.files_of(files).await?;
+        Ok(FolderContent { segments: segments.into_iter().filter(|path| !named(path)).collect(), has_copy })
     }
 
     /// Removes what a flush left that did not get to its commit. Where views are open that may name it, because a merge
     /// took it out of the manifest only now, it is left for the next time. Called by whoever has begun a change.
     pub(super) async fn remove_orphans(&self, place: &Place, manifest: &PartitionManifest) -> Result<()> {
         let files = place.files();
-        let unnamed = self.unnamed_files(&place.table, &files, manifest).await?;
+        let unnamed = self.unnamed_files(&place.table, &files, manifest).await?.segments;
         if unnamed.is_empty() || !self.readers_end(self.store.views_until_now(), Duration::from_secs(1)).await {
             return Ok(());
         }
@@ -167,14 +176,16 @@ impl Bodies {
 
     /// The table's own files in a partition's folder, those on their way included: another table of the same name may
     /// have had it before.
-    async fn files_of(&self, files: &ColdFiles) -> Result<Vec<String>> {
+    async fn files_of(&self, files: &ColdFiles) -> Result<FolderContent> {
         let folder = self.folder_of(files)?;
         let found: Vec<_> = self.store.cold().store(&files.storage)?.list(&folder).try_collect().await?;
         let own = |path: &String| {
             let file = path.strip_prefix(&folder).and_then(|rest| rest.strip_prefix('/')).unwrap_or_default();
             parse_file_name(file.strip_suffix(TEMPORARY).unwrap_or(file)).is_some_and(|(of, _)| of == files.table)
         };
-        Ok(found.into_iter().map(|file| file.path).filter(own).collect())
+        let copy = format!("{folder}/{MANIFEST_FILE}");
+        let has_copy = found.iter().any(|file| file.path == copy);
+        Ok(FolderContent { segments: found.into_iter().map(|file| file.path).filter(own).collect(), has_copy })
     }
 
     fn folder_of(&self, files: &ColdFiles) -> Result<String> {
@@ -196,7 +207,7 @@ impl Bodies {
                 Err(Error::NotFound(_)) if files.storage != *at => continue,
                 store => store?,
             };
-            let paths = self.files_of(&files).await?;
+            let paths = self.files_of(&files).await?.segments;
             for path in &paths {
                 store.remove(path).await?;
             }

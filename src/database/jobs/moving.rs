@@ -62,8 +62,12 @@ impl Bodies {
                 return Ok(JobDone::Skipped("the table was dropped".to_owned()));
             }
             looked = true;
+            let mut failed = None;
             for owed in &owed {
-                self.move_owed(owed, &mut moved, control).await?;
+                self.move_owed(owed, (&mut moved, &mut failed), control).await?;
+            }
+            if let Some(error) = failed {
+                return Err(error);
             }
             if self.catalog.finish_moves(&self.store, id, &owed).await? {
                 break;
@@ -86,7 +90,13 @@ impl Bodies {
         Ok(Turn { bodies: self, table })
     }
 
-    async fn move_owed(&self, owed: &OwedMove, moved: &mut Moved, control: &JobControl) -> Result<()> {
+    /// One partition after the other. Where one can not be moved, the others are all the same; `failed` says why.
+    async fn move_owed(
+        &self,
+        owed: &OwedMove,
+        (moved, failed): (&mut Moved, &mut Option<Error>),
+        control: &JobControl,
+    ) -> Result<()> {
         let id = owed.table;
         let owners = match &owed.owner {
             Some(owner) => vec![owner.clone()],
@@ -99,7 +109,16 @@ impl Bodies {
         for (nth, chunk) in owners.chunks(CHUNK).enumerate() {
             for owner in chunk {
                 control.check()?;
-                self.move_partition(id, owner, moved, control).await?;
+                match self.move_partition(id, owner, moved, control).await {
+                    Ok(()) => {}
+                    Err(error @ (Error::Aborted | Error::ShuttingDown | Error::StorageUnavailable)) => {
+                        return Err(error);
+                    }
+                    Err(error) => {
+                        tracing::warn!(table = %id, %owner, %error, "a partition can not be moved");
+                        failed.get_or_insert(error);
+                    }
+                }
                 control.say(|| {
                     let Moved { segments, bytes, .. } = moved;
                     format!("{segments} segments, {bytes} bytes moved so far; at {} of {all} partitions", nth * CHUNK)
@@ -204,13 +223,15 @@ impl Bodies {
         for storage in storages.into_iter().filter(|storage| *storage != place.storage) {
             let files = place.files_in(storage);
             let manifest = || Ok::<_, Error>(self.store.read_view().manifest(&place.key())?.unwrap_or_default());
-            if self.unnamed_files(&place.table, &files, &*manifest()?).await?.is_empty() {
+            let content = self.unnamed_files(&place.table, &files, &*manifest()?).await?;
+            if content.segments.is_empty() {
+                left.extend(content.has_copy.then_some((files, Vec::new())));
                 continue;
             }
             // Some may be on their way into the manifest: not while nothing is under way.
             let _change = self.begin_patiently(&place.table, owner, control).await?;
-            let unnamed = self.unnamed_files(&place.table, &files, &*manifest()?).await?;
-            left.push((files, unnamed));
+            let content = self.unnamed_files(&place.table, &files, &*manifest()?).await?;
+            left.push((files, content.segments));
         }
         Ok(left)
     }

@@ -40,9 +40,10 @@ pub(in crate::database) fn expired_partitions(
         }
         let key = PartitionKey { table, owner: owner.clone() };
         let manifest = store.read_view().manifest(&key)?;
-        let cleaned = manifest.iter().flat_map(|manifest| manifest.segments()).any(|segment| {
-            retention.cleans(segment.meta.oldest_tombstone.unwrap_or_default(), segment.meta.last_seq)
-        });
+        let cleaned = manifest
+            .iter()
+            .flat_map(|manifest| manifest.segments())
+            .any(|segment| retention.cleans(segment.meta.oldest_tombstone.unwrap_or_default(), segment.meta.last_seq));
         Ok(cleaned)
     };
     store.hot_partitions(table).filter_map(move |found| {
@@ -115,11 +116,8 @@ impl Bodies {
             let find = move || view.expired_tombstones(&of, STEP, |seq| retention.has_passed(seq));
             let expired = tokio::task::spawn_blocking(find).await.map_err(Error::internal)??;
             let count = expired.seqs.len();
-            let swap = ColdSwap {
-                expired_up_to: expired.seqs.last().copied(),
-                expired: Some(expired),
-                ..ColdSwap::default()
-            };
+            let swap =
+                ColdSwap { expired_up_to: expired.seqs.last().copied(), expired: Some(expired), ..ColdSwap::default() };
             change.commit(swap).await?;
             removed += count;
             if count < STEP {

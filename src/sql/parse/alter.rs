@@ -197,10 +197,7 @@ mod tests {
             ),
             ("ALTER TABLE t SET (DURABILITY = 'sync')", " false t: set [(\"DURABILITY\", \"sync\")]"),
             ("ALTER TABLE t SET storage_id = 'eu'", " false t: set [(\"STORAGE_ID\", \"eu\")]"),
-            (
-                "ALTER TABLE t SET DELETED_RETENTION_HOURS = 24",
-                " false t: set [(\"DELETED_RETENTION_HOURS\", \"24\")]",
-            ),
+            ("ALTER TABLE t SET DELETED_RETENTION_HOURS = 24", " false t: set [(\"DELETED_RETENTION_HOURS\", \"24\")]"),
             ("ALTER TABLE t SET ACCESS LEVEL private", " false t: set [(\"ACCESS_LEVEL\", \"private\")]"),
         ];
         for (sql, expected) in cases {

@@ -61,5 +61,7 @@ pub(super) const SCHEMAS: &[Column<SchemaRow>] = &[
     })),
     boolean("is_latest", |r| (r.version.version == r.table.schema_version).into()),
     null(text("storage_id", |r| words(Some(r.table.storage.as_str())))),
-    null(boolean("use_user_storage", |r| ScalarValue::Boolean((r.table.kind == TableKind::User).then_some(r.table.use_user_storage)))),
+    null(boolean("use_user_storage", |r| {
+        ScalarValue::Boolean((r.table.kind == TableKind::User).then_some(r.table.use_user_storage))
+    })),
 ];
