@@ -150,7 +150,8 @@ impl JobActor {
     fn new(core: Arc<Mutex<JobCore>>, restored: Vec<Job>, parts: JobParts) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
-            .max_blocking_threads(parts.config.max_concurrent)
+            // A body that reads or copies a file waits on one thread for another, which reads it.
+            .max_blocking_threads(parts.config.max_concurrent * 2)
             .thread_name("job")
             .enable_time()
             .build()
@@ -226,8 +227,10 @@ impl JobActor {
 
     /// Starts whoever may start.
     fn pump(&mut self, ctx: &mut Context<Self>) {
+        // One moment for both questions: a pause that ended between two would be over for the one, and not for the other.
+        let now = self.now_us();
         loop {
-            let next = self.core().start_next(self.now_us());
+            let next = self.core().start_next(now);
             let Some(job) = next else { break };
             let record = record(&job).map(|record| vec![record]);
             self.store(record, ctx, move |actor, ctx, stored| match stored {
@@ -238,7 +241,6 @@ impl JobActor {
         if let Some(alarm) = self.alarm.take() {
             ctx.cancel_future(alarm);
         }
-        let now = self.now_us();
         let due = self.core().next_due(now);
         self.alarm = due.map(|due| {
             let pause = Duration::from_micros(due.saturating_sub(now).unsigned_abs());

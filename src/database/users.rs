@@ -104,9 +104,9 @@ impl Database {
         Ok(Outcome::Done { rows: 0, message: ack.to_string() })
     }
 
-    /// 1. it is durable that the user's files are to be moved; 2. the user's storage is another: what is flushed from here
-    /// on goes there; 3. a job moves what there is. A crash behind 1 leaves a job that may find nothing to do. Meanwhile the
-    /// storage is not dropped.
+    /// First it is durable that the user's files are to be moved. Then the user's storage is another: what is flushed from
+    /// here on goes there. Then a job moves what there is. A crash behind the first leaves a job that may find nothing to
+    /// do. Meanwhile the storage is not dropped.
     async fn set_user_storage(&self, actor: &Principal, user: &UserId, wanted: &UserStorage) -> Result<UserAck> {
         self.policy.may_administer(actor, AdminAction::ManageUsers)?;
         let held = self.catalog.hold().await;
