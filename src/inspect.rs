@@ -87,7 +87,8 @@ async fn inspect(args: &InspectArgs) -> Result<Findings, InspectError> {
     }
     let mut found = inspection.finish();
     if args.table.is_some() {
-        found.storages.retain(|storage| chosen.iter().any(|table| table.storage.as_str() == storage.id));
+        let named = |id: &str| chosen.iter().any(|table| table.storage.as_str() == id);
+        found.storages.retain(|storage| storage.segments > 0 || named(&storage.id));
     }
     Ok(found)
 }

@@ -51,10 +51,6 @@ impl Inspection {
                 owners.push(PartitionFinding { owner, count });
             }
         }
-        if let Some(storage) = self.found.storages.iter_mut().find(|storage| storage.id == finding.storage) {
-            storage.segments += finding.count.segments;
-            storage.bytes += finding.count.bytes;
-        }
         self.found.tables.push(finding);
     }
 
@@ -83,6 +79,11 @@ impl Inspection {
             match self.store.deleted_rows(table.id, segment) {
                 Ok(deleted) => count.deleted_rows += deleted,
                 Err(error) => self.found.fault_of(format!("hot, deletions of {what}"), &error),
+            }
+            let at = segment.meta.storage(table).as_str();
+            if let Some(storage) = self.found.storages.iter_mut().find(|storage| storage.id == at) {
+                storage.segments += 1;
+                storage.bytes += segment.meta.bytes;
             }
             let standing = self.files.take(segment.meta.storage(table), &segment.meta);
             if !leaving {
