@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use auth::{Argon2Config, AuthConfig};
 pub use ip_range::IpRange;
-pub use jobs::{ExportsConfig, FlushConfig, JobsConfig, UserManagementConfig};
+pub use jobs::{ExportsConfig, FlushConfig, JobsConfig, RetentionConfig, UserManagementConfig};
 pub use load::{ConfigFaults, Fault, Flag, Sources};
 pub use sections::{
     CorsConfig, DataFusionConfig, DurabilityConfig, LimitsConfig, LogFormat, LoggingConfig, RemoteTimeouts,
@@ -41,6 +41,7 @@ pub struct Config {
     pub websocket: WebSocketConfig,
     pub datafusion: DataFusionConfig,
     pub flush: FlushConfig,
+    pub retention: RetentionConfig,
     pub jobs: JobsConfig,
     pub exports: ExportsConfig,
     pub user_management: UserManagementConfig,

@@ -35,7 +35,7 @@ use crate::actors::{Committer, Fatal, Jobs, Router};
 use crate::auth::AuthConfig;
 use crate::auth::Authenticator;
 use crate::auth::Policy;
-use crate::config::{ExportsConfig, FlushConfig, JobsConfig, RemoteTimeouts, UserManagementConfig};
+use crate::config::{ExportsConfig, FlushConfig, JobsConfig, RemoteTimeouts, RetentionConfig, UserManagementConfig};
 use crate::error::{Error, Result};
 use crate::live::LiveDirectory;
 use crate::model::{Durability, Seq};
@@ -68,6 +68,7 @@ pub struct DatabaseOptions {
     pub engine: EngineConfig,
     pub auth: AuthConfig,
     pub flush: FlushConfig,
+    pub retention: RetentionConfig,
     pub jobs: JobsConfig,
     pub exports: ExportsConfig,
     pub deletion_grace_period: Duration,
@@ -89,6 +90,7 @@ impl DatabaseOptions {
             engine: EngineConfig::default(),
             auth: AuthConfig::default(),
             flush: FlushConfig::default(),
+            retention: RetentionConfig::default(),
             jobs: JobsConfig::default(),
             exports: ExportsConfig::default(),
             deletion_grace_period: UserManagementConfig::default().deletion_grace_period,
@@ -159,7 +161,7 @@ impl Database {
         exports.remove_unfinished()?;
         let auth_log = Arc::new(users::CommittedAuth { committer: handle.clone(), store: store.clone() });
         let users = users::stored(&store)?;
-        users::show_or_hide(&store, &users);
+        users::tell_store(&store, &users);
         let auth = Authenticator::new(options.auth.clone(), clock.clone(), auth_log, users)?;
         auth.boot().await?;
         let auth = Arc::new(auth);
@@ -188,6 +190,8 @@ impl Database {
             flush: options.flush.clone(),
             data: options.data.clone(),
             exports: exports.clone(),
+            retention: options.retention.clone(),
+            moving: Mutex::default(),
         };
         let parts = JobParts {
             config: options.jobs.clone(),
@@ -227,6 +231,7 @@ impl Database {
         database.submit_owed_jobs().await;
         actix::spawn(jobs::look_for_owed(Arc::downgrade(&database)));
         actix::spawn(jobs::look_for_due(Arc::downgrade(&database)));
+        actix::spawn(jobs::look_for_expired(Arc::downgrade(&database)));
         Ok(database)
     }
 

@@ -64,8 +64,8 @@ pub enum Error {
     StorageExists(StorageId),
     #[error("Export not found")]
     ExportNotFound,
-    #[error("Cannot {what} storage '{storage}': {tables} table(s) still using it")]
-    StorageInUse { what: &'static str, storage: StorageId, tables: usize },
+    #[error("Cannot {what} storage '{storage}': {by} still using it")]
+    StorageInUse { what: &'static str, storage: StorageId, by: String },
 
     // What the data does not allow.
     #[error("Already exists: Primary key violation: value '{value}' already exists in column '{column}'")]

@@ -87,7 +87,8 @@ async fn inspect(args: &InspectArgs) -> Result<Findings, InspectError> {
     }
     let mut found = inspection.finish();
     if args.table.is_some() {
-        found.storages.retain(|storage| chosen.iter().any(|table| table.storage.as_str() == storage.id));
+        let named = |id: &str| chosen.iter().any(|table| table.storage.as_str() == id);
+        found.storages.retain(|storage| storage.segments > 0 || named(&storage.id));
     }
     Ok(found)
 }
@@ -180,7 +181,11 @@ mod tests {
             manifest: Arc::new(PartitionManifest::default().changed(seq(1), &added, &[]).unwrap()),
             added,
             removed: Vec::new(),
+            moved: Vec::new(),
             deleted: Vec::new(),
+            expired: Vec::new(),
+            expired_up_to: None,
+            flushes: true,
             stats: HotStats::default(),
         };
         let table = TableMeta::clone(&fixture.table);

@@ -12,9 +12,11 @@ pub mod core;
 pub mod flush_plan;
 pub mod job;
 pub mod kind;
+pub mod retention_plan;
 
 pub use compact_plan::{SegmentSize, next_merge};
 pub use core::{JobCore, Submitted};
 pub use flush_plan::{HotSurvey, is_due};
 pub use job::{Job, JobId, JobOutcome, JobState};
 pub use kind::{JobKind, JobParams};
+pub use retention_plan::Retention;

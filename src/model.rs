@@ -31,8 +31,8 @@ pub use principal::{Principal, Role};
 pub use result::{CellEncoders, ColumnFlags, ResultColumn, ResultSchema};
 pub use schema::{
     AccessLevel, ColumnDefault, ColumnMeta, Durability, SchemaChange, SchemaHistory, SchemaVersion, TableKind,
-    TableMeta,
+    TableMeta, TableOptions,
 };
 pub use seq::{Seq, SeqGenerator, SeqRange};
-pub use storage::{StorageCredentials, StorageKind, StorageMeta};
+pub use storage::{StorageCredentials, StorageKind, StorageMeta, StorageMode, UnknownStorageMode, UserStorage};
 pub use value::{Value, ValueRef};

@@ -141,7 +141,9 @@ fn settle_secret(config: &mut Config, addresses: &[SocketAddr]) -> Result<(), St
 }
 
 fn database_options(config: &Config) -> DatabaseOptions {
-    let Config { storage, durability, limits, auth, datafusion, flush, jobs, exports, user_management, .. } = config;
+    let Config {
+        storage, durability, limits, auth, datafusion, flush, retention, jobs, exports, user_management, ..
+    } = config;
     DatabaseOptions {
         data: storage.data_path.clone(),
         cache_bytes: storage.cache_size.as_u64(),
@@ -159,6 +161,7 @@ fn database_options(config: &Config) -> DatabaseOptions {
         },
         auth: auth.clone(),
         flush: flush.clone(),
+        retention: retention.clone(),
         jobs: jobs.clone(),
         exports: exports.clone(),
         deletion_grace_period: user_management.deletion_grace_period,

@@ -247,7 +247,7 @@ impl World {
         for InFlight { owner: n, ticket, durability, committed, .. } in process.in_flight.drain(..count) {
             self.log.check_durable(&committed, durability);
             process.feed_head = committed.range.last;
-            deliver(&mut process.feed, &committed, true);
+            deliver(&mut process.feed, &committed, Some(&Default::default()));
             process.partitions[n].inbox.push_back((ticket, committed));
         }
     }
@@ -258,7 +258,7 @@ impl World {
         let Some((ticket, committed)) = partition.inbox.pop_front() else { return };
         let unparked = partition.core.committed(ticket);
         partition.head = committed.range.last;
-        deliver(&mut partition.queries, &committed, false);
+        deliver(&mut partition.queries, &committed, None);
         for write in unparked {
             self.admit(n, write);
         }

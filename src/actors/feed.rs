@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use crate::error::Result;
 use crate::live::{ChangeBatch, LiveQuery, QueryRegistry, Subscriber};
 use crate::model::{ChangeKind, CommittedChanges, RowPlace, Seq, StoredRow};
-use crate::storage::BatchBuilder;
+use crate::storage::{BatchBuilder, UserStorages};
 
 /// A live query to register. Its session counted it, so it needs no credit.
 pub(super) struct Attach {
@@ -31,12 +31,12 @@ impl Attach {
     }
 }
 
-/// Tells the subscribers. Without any, nothing is decoded.
-pub(crate) fn deliver(queries: &mut QueryRegistry, committed: &CommittedChanges, all_owners: bool) {
+/// Tells the subscribers. Without any, nothing is decoded. `homes`: where rows lie, for subscribers over all owners.
+pub(crate) fn deliver(queries: &mut QueryRegistry, committed: &CommittedChanges, homes: Option<&UserStorages>) {
     if queries.is_empty() {
         return;
     }
-    match change_batch(committed, all_owners) {
+    match change_batch(committed, homes) {
         Ok(batch) => {
             queries.deliver(&batch);
         }
@@ -48,10 +48,14 @@ pub(crate) fn deliver(queries: &mut QueryRegistry, committed: &CommittedChanges,
     }
 }
 
-fn change_batch(committed: &CommittedChanges, all_owners: bool) -> Result<ChangeBatch> {
+fn change_batch(committed: &CommittedChanges, homes: Option<&UserStorages>) -> Result<ChangeBatch> {
+    let homes = homes.map(UserStorages::current);
     let builder = || {
         let table = committed.table.clone();
-        if all_owners { BatchBuilder::all_owners(table, None) } else { BatchBuilder::new(table, None) }
+        match &homes {
+            Some(homes) => BatchBuilder::all_owners(table, homes.clone(), None),
+            None => BatchBuilder::new(table, None),
+        }
     };
     let (mut new, mut old) = (builder(), None);
     let mut kinds = Vec::with_capacity(committed.changes.len());

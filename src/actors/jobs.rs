@@ -232,8 +232,10 @@ impl JobActor {
 
     /// Starts whoever may start.
     fn pump(&mut self, ctx: &mut Context<Self>) {
+        // One moment for both questions: a pause that ended between two would be over for the one, and not for the other.
+        let now = self.now_us();
         loop {
-            let next = self.core().start_next(self.now_us());
+            let next = self.core().start_next(now);
             let Some(job) = next else { break };
             let record = record(&job).map(|record| vec![record]);
             self.store(record, ctx, move |actor, ctx, stored| match stored {
@@ -244,7 +246,6 @@ impl JobActor {
         if let Some(alarm) = self.alarm.take() {
             ctx.cancel_future(alarm);
         }
-        let now = self.now_us();
         let due = self.core().next_due(now);
         self.alarm = due.map(|due| {
             let pause = Duration::from_micros(due.saturating_sub(now).unsigned_abs());

@@ -295,7 +295,7 @@ impl Handler<Settled> for PartitionActor {
         if let Some(committed) = &msg.committed {
             self.hot.began(committed.range.first);
             self.head = committed.range.last;
-            deliver(&mut self.queries, committed, false);
+            deliver(&mut self.queries, committed, None);
         }
         self.holds.remove(&msg.ticket);
         self.resume(unparked, ctx);

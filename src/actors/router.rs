@@ -317,8 +317,10 @@ impl Router {
         let sequencer = Sequencer::new(self.parts.node, last);
         let RouterParts { committer, clock, fatal, .. } = &self.parts;
         let (committer, clock, fatal) = (committer.clone(), clock.clone(), fatal.clone());
+        let homes = self.parts.store.user_storages().clone();
         let arbiter = self.host_of(meta.id);
-        let addr = TableActor::start_in_arbiter(&arbiter, move |_| TableActor::new(sequencer, committer, clock, fatal));
+        let addr =
+            TableActor::start_in_arbiter(&arbiter, move |_| TableActor::new(sequencer, committer, clock, homes, fatal));
         let table = LiveTable { addr, arbiter, gate: Gate::new(meta.clone()) };
         tables.insert(meta.id, TableEntry::Live(table.clone()));
         Ok(table)

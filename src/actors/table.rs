@@ -18,13 +18,15 @@ use crate::error::{Error, Result};
 use crate::live::{QueryRegistry, SubscriptionKey};
 use crate::model::{Change, CommittedChanges, Durability, HotStats, Owner, Seq, TableMeta, WriteAck};
 use crate::partition::{Sequencer, Ticket};
-use crate::storage::CommitEntry;
+use crate::storage::{CommitEntry, UserStorages};
 use crate::time::Clock;
 
 pub(super) struct TableActor {
     sequencer: Sequencer,
     committer: CommitterHandle,
     clock: Clock,
+    /// What rows over all owners say of where they lie.
+    homes: Arc<UserStorages>,
     in_flight: VecDeque<InFlight>,
     /// Live queries over all owners.
     feed: QueryRegistry,
@@ -40,12 +42,19 @@ struct InFlight {
 }
 
 impl TableActor {
-    pub(super) fn new(sequencer: Sequencer, committer: CommitterHandle, clock: Clock, fatal: Fatal) -> Self {
+    pub(super) fn new(
+        sequencer: Sequencer,
+        committer: CommitterHandle,
+        clock: Clock,
+        homes: Arc<UserStorages>,
+        fatal: Fatal,
+    ) -> Self {
         let guard = PanicGuard { fatal, what: "a table's actor panicked" };
         Self {
             sequencer,
             committer,
             clock,
+            homes,
             in_flight: VecDeque::new(),
             feed: QueryRegistry::default(),
             head: Seq::ZERO,
@@ -105,7 +114,7 @@ impl Handler<Committed> for TableActor {
     fn handle(&mut self, msg: Committed, _ctx: &mut Context<Self>) {
         for InFlight { partition, ticket, committed } in self.in_flight.drain(..msg.count) {
             self.head = committed.range.last;
-            deliver(&mut self.feed, &committed, true);
+            deliver(&mut self.feed, &committed, Some(&self.homes));
             inbox::send(&partition, Settled { ticket, committed: Some(committed) });
         }
     }

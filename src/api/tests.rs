@@ -64,7 +64,8 @@ impl Site {
         let database = Database::open(options, Clock::system(), fatal).await.unwrap();
         for (name, role) in [("alice", Role::User), ("boss", Role::Dba)] {
             let user = UserId::parse(name).unwrap();
-            let new = NewUser { user, role, password: Some(Secret::new(PASSWORD)), email: None };
+            let new =
+                NewUser { user, role, password: Some(Secret::new(PASSWORD)), email: None, storage: Default::default() };
             database.auth().create_user(&root(), new).await.unwrap();
         }
         let (gate, status) = (Data::new(Gate::new(&config)), Data::new(ServerStatus::ready()));

@@ -14,7 +14,7 @@ use super::password::{PASSWORD_READ_LIMIT, PasswordHash, check_strength};
 use super::policy::{AdminAction, Policy};
 use super::users::{AuthType, ChangedBy, UserAck, UserRecord};
 use crate::error::{Error, Result};
-use crate::model::{Principal, Role, UserId};
+use crate::model::{Principal, Role, UserId, UserStorage};
 
 /// `CREATE USER`.
 #[derive(Debug, Clone)]
@@ -24,6 +24,8 @@ pub struct NewUser {
     /// `None`: internal, does not log in.
     pub password: Option<Secret>,
     pub email: Option<String>,
+    /// Whether there is such a storage, the catalog says.
+    pub storage: UserStorage,
 }
 
 /// `ALTER USER … SET …`.
@@ -36,6 +38,8 @@ pub enum UserChange {
     },
     Role(Role),
     Email(String),
+    /// Whether there is such a storage, the catalog says.
+    Storage(UserStorage),
     /// Undoes DROP USER while the mailbox is there.
     Restore,
 }
@@ -139,8 +143,9 @@ impl Authenticator {
             None => (AuthType::Internal, PasswordHash::default()),
         };
         let (user, role, email, now_us) = (new.user, new.role, new.email, self.clock.now_us());
+        let record = UserRecord { password_hash, email, ..UserRecord::new(user.clone(), role, auth_type, now_us) };
+        let record = record.with_storage(new.storage, now_us)?;
         let change = self.accounts.change(move |accounts| {
-            let record = UserRecord { password_hash, email, ..UserRecord::new(user.clone(), role, auth_type, now_us) };
             let record = accounts.users().admit(record)?;
             Ok(Decision { records: vec![AuthRecord::User(record)], answer: UserAck::Created(user) })
         });
@@ -158,10 +163,13 @@ impl Authenticator {
                 if user == UserId::root() {
                     return Err(Error::PermissionDenied("root is built in and stays of role system".to_owned()));
                 }
-                self.edit(actor, user, move |record, now_us| record.with_role(role, now_us)).await
+                self.edit(actor, user, move |record, now_us| Ok(record.with_role(role, now_us))).await
             }
             UserChange::Email(email) => {
-                self.edit(actor, user, move |record, now_us| record.with_email(email, now_us)).await
+                self.edit(actor, user, move |record, now_us| Ok(record.with_email(email, now_us))).await
+            }
+            UserChange::Storage(storage) => {
+                self.edit(actor, user, move |record, now_us| record.with_storage(storage, now_us)).await
             }
             UserChange::Restore => self.restore_user(actor, user).await,
         }
@@ -216,7 +224,7 @@ impl Authenticator {
         }
         let by = if own { ChangedBy::Owner } else { ChangedBy::Another };
         let hash = self.hash_for_sql(actor, new).await?;
-        let apply = move |record: &UserRecord, now_us| record.with_password(hash, by, now_us);
+        let apply = move |record: &UserRecord, now_us| Ok(record.with_password(hash, by, now_us));
         if own { self.store_edit(user, |_| Ok(()), apply).await } else { self.edit(actor, user, apply).await }
     }
 
@@ -236,7 +244,7 @@ impl Authenticator {
         &self,
         actor: &Principal,
         user: UserId,
-        apply: impl FnOnce(&UserRecord, i64) -> UserRecord + Send + 'static,
+        apply: impl FnOnce(&UserRecord, i64) -> Result<UserRecord> + Send + 'static,
     ) -> Result<UserAck> {
         Policy.may_administer(actor, AdminAction::ManageUsers)?;
         let actor = actor.clone();
@@ -247,13 +255,13 @@ impl Authenticator {
         &self,
         user: UserId,
         check: impl FnOnce(&UserRecord) -> Result<()> + Send + 'static,
-        apply: impl FnOnce(&UserRecord, i64) -> UserRecord + Send + 'static,
+        apply: impl FnOnce(&UserRecord, i64) -> Result<UserRecord> + Send + 'static,
     ) -> Result<UserAck> {
         let now_us = self.clock.now_us();
         let change = self.accounts.change(move |accounts| {
             let record = accounts.users().require(&user)?;
             check(&record)?;
-            Ok(Decision { records: vec![AuthRecord::User(apply(&record, now_us))], answer: UserAck::Updated(user) })
+            Ok(Decision { records: vec![AuthRecord::User(apply(&record, now_us)?)], answer: UserAck::Updated(user) })
         });
         change.await
     }

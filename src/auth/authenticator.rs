@@ -307,6 +307,11 @@ impl Authenticator {
         self.accounts.users().all()
     }
 
+    /// Is there a user of this name, who was not dropped?
+    pub fn is_user(&self, user: &UserId) -> bool {
+        self.accounts.users().get(user.as_str()).is_some()
+    }
+
     /// What open sessions lose, as it happens. A receiver that lags is told so by the channel; it has then missed
     /// events, never been waited for, and re-checks every session that it keeps open.
     pub fn changes(&self) -> broadcast::Receiver<AuthEvent> {

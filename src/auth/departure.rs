@@ -110,7 +110,13 @@ mod tests {
     }
 
     async fn create(bench: &Bench) -> Result<UserAck> {
-        let new = NewUser { user: alice(), role: Role::User, password: Some(Secret::new("other")), email: None };
+        let new = NewUser {
+            user: alice(),
+            role: Role::User,
+            password: Some(Secret::new("other")),
+            email: None,
+            storage: Default::default(),
+        };
         bench.auth.create_user(&root(), new).await
     }
 

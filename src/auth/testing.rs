@@ -73,7 +73,8 @@ impl Bench {
 
     pub(crate) async fn add(&self, user: &str, role: Role) {
         let user = UserId::parse(user).unwrap();
-        let new = NewUser { user, role, password: Some(Secret::new(PASSWORD)), email: None };
+        let new =
+            NewUser { user, role, password: Some(Secret::new(PASSWORD)), email: None, storage: Default::default() };
         self.auth.create_user(&root(), new).await.unwrap();
     }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::password::PasswordHash;
 use crate::error::{Error, Result};
-use crate::model::{Principal, Role, UserId};
+use crate::model::{Principal, Role, StorageId, StorageMode, UserId, UserStorage};
 
 const ROOT_EMAIL: &str = "root@localhost";
 
@@ -81,9 +81,18 @@ pub struct UserRecord {
     /// Dropped: may do nothing, and nobody sees their rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted_at: Option<i64>,
+    /// Where the rows go of tables with USE_USER_STORAGE.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub storage_mode: StorageMode,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_id: Option<StorageId>,
     /// Of a dropped user. The name is given out again only once the rows of the one before are gone.
     #[serde(default, skip_serializing_if = "Mailbox::is_kept")]
     pub mailbox: Mailbox,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Wrong passwords in a row that lock an account, and for how long.
@@ -116,8 +125,31 @@ impl UserRecord {
             created_at: now_us,
             updated_at: now_us,
             deleted_at: None,
+            storage_mode: StorageMode::Table,
+            storage_id: None,
             mailbox: Mailbox::Kept,
         }
+    }
+
+    /// The user's own storage, if that counts.
+    pub fn own_storage(&self) -> Option<&StorageId> {
+        self.storage_id.as_ref().filter(|_| self.storage_mode == StorageMode::Region)
+    }
+
+    /// A storage that is named counts, where nothing else is said.
+    ///
+    /// # Errors
+    /// `INVALID_INPUT` where the user's own is to count and there is none.
+    pub(crate) fn with_storage(&self, wanted: UserStorage, now_us: i64) -> Result<Self> {
+        let named = wanted.storage.is_some();
+        let storage_id = wanted.storage.or_else(|| self.storage_id.clone());
+        let storage_mode = wanted.mode.unwrap_or(if named { StorageMode::Region } else { self.storage_mode });
+        if storage_mode == StorageMode::Region && storage_id.is_none() {
+            return Err(Error::InvalidInput(
+                "STORAGE_MODE region needs a storage: name one with STORAGE_ID".to_owned(),
+            ));
+        }
+        Ok(Self { storage_mode, storage_id, updated_at: now_us, ..self.clone() })
     }
 
     /// Who this user is in what they do.
@@ -217,6 +249,8 @@ impl UserRecord {
     pub(crate) fn erased(&self, now_us: i64) -> Self {
         Self {
             mailbox: Mailbox::Erased,
+            storage_mode: StorageMode::Table,
+            storage_id: None,
             email: None,
             password_hash: PasswordHash::default(),
             updated_at: now_us,
@@ -393,8 +427,26 @@ mod tests {
     }
 
     #[test]
+    fn where_a_users_rows_go() {
+        let eu = || StorageId::parse("eu").unwrap();
+        let set = |user: &UserRecord, mode: Option<&str>, storage: Option<StorageId>| {
+            user.with_storage(UserStorage { mode: mode.map(|mode| mode.parse().unwrap()), storage }, 9)
+        };
+        assert_eq!(alice().own_storage(), None);
+        assert!(matches!(set(&alice(), Some("region"), None), Err(Error::InvalidInput(_))));
+        let own = set(&alice(), None, Some(eu())).unwrap();
+        assert_eq!((own.own_storage(), own.updated_at), (Some(&eu()), 9));
+        let off = set(&own, Some("TABLE"), None).unwrap();
+        assert_eq!((off.own_storage(), off.storage_id.as_ref()), (None, Some(&eu())), "it is remembered");
+        assert_eq!(set(&off, Some("region"), None).unwrap().own_storage(), Some(&eu()));
+        assert_eq!(set(&alice(), Some("table"), Some(eu())).unwrap().own_storage(), None);
+        assert_eq!(own.dropped(10).erasing(11).erased(12).storage_id, None);
+    }
+
+    #[test]
     fn a_record_survives_its_json() {
-        let user = UserRecord { email: Some("a@b".to_owned()), locked_until: Some(7), ..alice() };
+        let storage = Some(StorageId::parse("eu").unwrap());
+        let user = UserRecord { email: Some("a@b".to_owned()), locked_until: Some(7), storage_id: storage, ..alice() };
         let json = serde_json::to_string(&user).unwrap();
         assert_eq!(serde_json::from_str::<UserRecord>(&json).unwrap(), user);
         assert!(!json.contains("deleted_at") && !json.contains("mailbox"));

@@ -1,4 +1,5 @@
-//! Settings of background jobs, of what is flushed when, of exports, and of what becomes of dropped users.
+//! Settings of background jobs, of what is flushed when, of how long tombstones and exports stay, and of what becomes of
+//! dropped users.
 
 use std::time::Duration;
 
@@ -92,5 +93,19 @@ pub struct UserManagementConfig {
 impl Default for UserManagementConfig {
     fn default() -> Self {
         Self { deletion_grace_period: 30 * DAY }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetentionConfig {
+    pub default_deleted_retention_hours: u32,
+    #[serde(with = "duration")]
+    pub check_interval: Duration,
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        Self { default_deleted_retention_hours: 168, check_interval: Duration::from_secs(10 * 60) }
     }
 }

@@ -121,6 +121,9 @@ pub const KEYS: &[Key] = &[
     key("flush.min_free_disk", "Free bytes of the data folder's disk; where there are less, the largest partitions are flushed, which makes them smaller.", SIZE),
     key("flush.check_interval", "How often is looked for what is due.", DURATION),
 
+    key("retention.default_deleted_retention_hours", "How long what was deleted can be told to whoever resumes from a position before, in hours, unless the table's DELETED_RETENTION_HOURS says otherwise. 0: not at all.", "0 to 876600"),
+    key("retention.check_interval", "How often is looked for deleted rows that are older.", DURATION),
+
     key("jobs.max_concurrent", "Background jobs that run at one time.", COUNT),
     key("jobs.max_queued", "Jobs that may wait for their turn; more are refused with BUSY.", COUNT),
     key("jobs.max_retries", "Further tries of a job that failed, or that a stop of the server cut off.", "0 to 1000"),

@@ -36,6 +36,7 @@ impl Faults {
 
 fn counts(config: &Config, faults: &mut Faults) {
     let Config { server, storage, limits, auth, websocket, datafusion, flush, jobs, .. } = config;
+    let retention_hours = config.retention.default_deleted_retention_hours;
     let any = u64::MAX;
     for (key, value, low, high) in [
         ("server.workers", server.workers as u64, 0, 1_024),
@@ -56,6 +57,7 @@ fn counts(config: &Config, faults: &mut Faults) {
         ("datafusion.rows_per_thread", datafusion.rows_per_thread, 1, any),
         ("flush.default_row_limit", flush.default_row_limit, 1, any),
         ("flush.minimum_rows", flush.minimum_rows, 1, any),
+        ("retention.default_deleted_retention_hours", u64::from(retention_hours), 0, 876_600),
         ("jobs.max_concurrent", jobs.max_concurrent as u64, 1, any),
         ("jobs.max_queued", jobs.max_queued as u64, 1, any),
         ("jobs.max_retries", u64::from(jobs.max_retries), 0, 1_000),
@@ -83,6 +85,7 @@ fn durations(config: &Config, faults: &mut Faults) {
         ("websocket.heartbeat_interval", config.websocket.heartbeat_interval),
         ("flush.default_time_interval", config.flush.default_time_interval),
         ("flush.check_interval", config.flush.check_interval),
+        ("retention.check_interval", config.retention.check_interval),
         ("jobs.retry_backoff", config.jobs.retry_backoff),
         ("jobs.history_retention", config.jobs.history_retention),
         ("exports.retention", config.exports.retention),

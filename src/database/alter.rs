@@ -3,7 +3,8 @@
 //! Owns the order: 1. no other change is under way; 2. writes under way end, those that come wait; 3. live rows are asked
 //! for NULLs, where the change leaves no room for them; 4. the new definition is durable; 5. it is visible; 6. whoever was
 //! compiled against the old one is told; 7. writes go on, bound anew. A crash before 4 leaves the old table, after it the
-//! new one; rows are not touched by any of it.
+//! new one; rows are not touched by any of it. Where cold ones are to lie elsewhere, a record of it is durable with 4, and
+//! a job moves them.
 //! Never decides what may be altered: `sql::define` does.
 
 use std::sync::Arc;
@@ -12,8 +13,10 @@ use datafusion::sql::sqlparser::ast;
 use futures_util::TryStreamExt as _;
 
 use super::Database;
+use super::catalog::{owe_move, owed_moves};
 use super::define::{check_kind, said};
 use super::execute::Scope;
+use super::jobs::move_of;
 use super::request::Outcome;
 use crate::error::{Error, Result, SubscriptionFault};
 use crate::failpoint;
@@ -21,6 +24,7 @@ use crate::model::{Catalog, TableMeta};
 use crate::sql::define::{self, Alteration};
 use crate::sql::parse;
 use crate::sql::statement::{AlterTable, Statement};
+use crate::storage::RecordWrite;
 
 impl Database {
     pub(super) async fn alter_table(&self, scope: &Scope<'_>, alter: &AlterTable) -> Result<Outcome> {
@@ -38,9 +42,13 @@ impl Database {
         let altered = match define::alter_table(&self.bind_context(scope, &catalog), table, &alter.operation)? {
             Alteration::Altered(altered) => *altered,
             Alteration::Unchanged(why) => {
-                return Ok(said(format!("Table {name} unchanged: {why} (version {})", table.schema_version)));
+                let again = self.move_again(table).await?;
+                return Ok(said(format!("Table {name} unchanged: {why} (version {}){again}", table.schema_version)));
             }
         };
+        catalog.storage(&altered.table.storage)?;
+        let owed = self.owed_move(table, &altered.table)?;
+        let moves = owed.is_some();
         let mut gate = self.router.close_gate(table).await?;
         failpoint::pass("alter_held");
         if let Some(column) = &altered.without_nulls {
@@ -50,15 +58,34 @@ impl Database {
         // A task of its own: who asked may go away, but a change that is durable must become visible.
         let (router, live, policy) = (self.router.clone(), self.live.clone(), self.policy);
         let done = actix::spawn(async move {
-            let table = alteration.commit(altered.table).await?;
+            let table = alteration.commit(altered.table, owed).await?;
             failpoint::pass("alter_committed");
             router.altered(&mut gate, &table, altered.columns_changed);
             let revoked = SubscriptionFault::RightRevoked.into();
             live.end(|s| s.table.id == table.id && policy.may_subscribe(&s.reader, &table).is_err(), &revoked);
-            Ok(table.schema_version)
+            Ok(table)
         });
-        let version = done.await.unwrap_or(Err(Error::Aborted))?;
-        Ok(said(format!("Table {name} altered successfully: {} (version {version})", altered.what)))
+        let table = done.await.unwrap_or(Err(Error::Aborted))?;
+        let job = if moves { self.move_again(&table).await? } else { String::new() };
+        let version = table.schema_version;
+        Ok(said(format!("Table {name} altered successfully: {} (version {version}){job}", altered.what)))
+    }
+
+    /// Where rows are to lie elsewhere behind an alteration: the record that says so.
+    fn owed_move(&self, before: &TableMeta, after: &TableMeta) -> Result<Option<RecordWrite>> {
+        if before.storage == after.storage && before.use_user_storage == after.use_user_storage {
+            return Ok(None);
+        }
+        let from = [before.storage.clone()];
+        owe_move(&self.store, (before.id, None), from, self.clock.now_us()).map(Some)
+    }
+
+    /// Has a table moved, if that is owed; says by which job.
+    async fn move_again(&self, table: &TableMeta) -> Result<String> {
+        let owed = owed_moves(&self.store)?.into_iter().filter(|owed| owed.table == table.id);
+        let Some(turn) = owed.map(|owed| owed.turn).max() else { return Ok(String::new()) };
+        let job = self.jobs.submit(move_of(table, turn)).await?;
+        Ok(format!(". Files are moved by job {job}"))
     }
 
     /// Looks for a live row, of whatever owner, that holds NULL in the column: on the engine's threads, within

@@ -3,7 +3,10 @@
 //! Owns the order of each change: checked, durable, visible. One at a time.
 //! Never touches rows: a dropped table's keys go in the background ([`super::jobs`]).
 
+mod moves;
 mod storages;
+
+pub(super) use moves::{OwedMove, forget_moves, owe_move, owed_moves};
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -40,16 +43,33 @@ pub(super) struct TableAlteration {
 }
 
 impl TableAlteration {
-    /// The table becomes this one.
+    /// The table becomes this one; `owed`, what that makes owed, is durable with it.
     ///
     /// # Errors
     /// `STORAGE_UNAVAILABLE`.
-    pub(super) async fn commit(&self, table: TableMeta) -> Result<Arc<TableMeta>> {
+    pub(super) async fn commit(&self, table: TableMeta, owed: Option<RecordWrite>) -> Result<Arc<TableMeta>> {
         let table = Arc::new(table);
-        let write = record(RecordKind::Table, &table.id.to_string(), &*table)?;
+        let mut writes = vec![record(RecordKind::Table, &table.id.to_string(), &*table)?];
+        writes.extend(owed);
         let altered = table.clone();
-        self.catalog.commit(vec![write], |catalog| catalog.insert_table(altered)).await?;
+        self.catalog.commit(writes, |catalog| catalog.insert_table(altered)).await?;
         Ok(table)
+    }
+}
+
+/// The catalog as it stays for a while.
+pub(super) struct HeldCatalog<'c> {
+    catalog: &'c CatalogStore,
+    _changing: MutexGuard<'c, u32>,
+}
+
+impl HeldCatalog<'_> {
+    /// Makes it durable that something is owed.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`.
+    pub(super) async fn owe(&self, owed: Vec<RecordWrite>) -> Result<()> {
+        self.catalog.commit(owed, |_| {}).await
     }
 }
 
@@ -203,6 +223,11 @@ impl CatalogStore {
         self.commit(writes, |catalog| catalog.insert_table(made)).await?;
         *next_id = id.0 + 1;
         Ok(Some(table))
+    }
+
+    /// While it lives, nothing else changes the catalog.
+    pub(super) async fn hold(&self) -> HeldCatalog<'_> {
+        HeldCatalog { catalog: self, _changing: self.changing.lock().await }
     }
 
     /// Waits until no other change is under way, and until all who hold [`CatalogStore::unaltered`] have let it go.

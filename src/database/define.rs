@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Database;
 use super::catalog::DroppedTable;
 use super::execute::Scope;
-use super::jobs::{cleanup_of, compaction_of, flush_of};
+use super::jobs::{cleanup_of, is_about};
 use super::request::Outcome;
 use crate::error::{Error, Result};
 use crate::model::{NamespaceName, Role, TableKind, TableMeta, TableName};
@@ -93,9 +93,7 @@ impl Database {
     async fn retire(&self, table: &Arc<TableMeta>) {
         self.router.drop_table(table).await;
         let reason = format!("table {} was dropped", table.name);
-        for work in [flush_of(table, false, None), flush_of(table, true, None), compaction_of(table)] {
-            self.jobs.call_off(&work, &reason).await;
-        }
+        self.jobs.call_off(|work| is_about(work, table.id), &reason).await;
         self.jobs.submit_owed(cleanup_of(&DroppedTable::of(table))).await;
     }
 

@@ -10,28 +10,33 @@ mod backup;
 mod compact;
 mod erase;
 mod export;
+mod files;
 mod flush;
+mod moving;
+mod retention;
 
-pub(super) use compact::next_merge_of;
+pub(super) use compact::{MergeWish, next_merge_of};
+pub(super) use retention::retention_of;
 
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::Database;
-use super::catalog::{self, CatalogStore, DroppedTable};
+use super::catalog::{self, CatalogStore, DroppedTable, owed_moves};
 use super::execute::Scope;
 use super::request::Outcome;
 use crate::actors::jobs::{JobBodies, JobControl, JobDone};
 use crate::actors::{CommitterHandle, Router};
 use crate::auth::{Authenticator, UserRecord};
-use crate::config::FlushConfig;
+use crate::config::{FlushConfig, RetentionConfig};
 use crate::error::{Error, Result};
 use crate::jobs::{HotSurvey, Job, JobParams, is_due};
 use crate::live::LiveDirectory;
-use crate::model::{TableMeta, TableName};
+use crate::model::{Owner, TableId, TableMeta, TableName};
 use crate::sql::bind::IdSource;
 use crate::storage::{ExportFolder, RecordKind, Store};
 use crate::time::Clock;
@@ -55,6 +60,9 @@ pub(super) struct Bodies {
     pub flush: FlushConfig,
     pub data: PathBuf,
     pub exports: ExportFolder,
+    pub retention: RetentionConfig,
+    /// Tables that are being moved.
+    pub moving: Mutex<HashSet<TableId>>,
 }
 
 #[async_trait]
@@ -75,6 +83,8 @@ impl JobBodies for Bodies {
             JobParams::Backup { path } => self.back_up(path, control).await,
             JobParams::Restore { path } => self.bring_back(path, control).await,
             JobParams::UserExport { user_id, user_since } => self.export_user(user_id, *user_since, control).await,
+            JobParams::Retention { table_id, .. } => self.expire_table(*table_id, control).await,
+            JobParams::Move { table_id, .. } => self.move_table(*table_id, control).await,
         }
     }
 }
@@ -109,6 +119,40 @@ pub(super) fn flush_of(table: &TableMeta, forced: bool, from_bytes: Option<u64>)
         table_name: table.name.table().to_owned(),
         forced,
         from_bytes,
+    }
+}
+
+/// The job that removes a table's tombstones that have expired.
+fn expiry_of(table: &TableMeta) -> JobParams {
+    JobParams::Retention {
+        table_id: table.id,
+        namespace_id: table.name.namespace().clone(),
+        table_name: table.name.table().to_owned(),
+    }
+}
+
+/// The job that moves a table's segments, as it is owed since `turn`.
+pub(super) fn move_of(table: &TableMeta, turn: i64) -> JobParams {
+    JobParams::Move {
+        table_id: table.id,
+        namespace_id: table.name.namespace().clone(),
+        table_name: table.name.table().to_owned(),
+        turn,
+    }
+}
+
+/// Is this a job that works on the files of a table?
+pub(super) fn is_about(params: &JobParams, table: TableId) -> bool {
+    match params {
+        JobParams::Flush { table_id, .. }
+        | JobParams::Compact { table_id, .. }
+        | JobParams::Retention { table_id, .. }
+        | JobParams::Move { table_id, .. } => *table_id == table,
+        JobParams::Cleanup { .. }
+        | JobParams::UserCleanup { .. }
+        | JobParams::Backup { .. }
+        | JobParams::Restore { .. }
+        | JobParams::UserExport { .. } => false,
     }
 }
 
@@ -152,7 +196,50 @@ pub(super) async fn look_for_due(database: Weak<Database>) {
     }
 }
 
+/// Looks for tables with deleted rows that have expired, for as long as there is a database.
+pub(super) async fn look_for_expired(database: Weak<Database>) {
+    let Some(every) = database.upgrade().map(|database| database.options.retention.check_interval) else { return };
+    let mut rounds = tokio::time::interval(every);
+    // The first comes at once: a start has enough to do.
+    rounds.tick().await;
+    loop {
+        rounds.tick().await;
+        let Some(database) = database.upgrade() else { return };
+        database.submit_due_expiries().await;
+    }
+}
+
 impl Database {
+    async fn submit_due_expiries(&self) {
+        let (store, catalog) = (self.store.clone(), self.catalog.current());
+        let (config, now_ms, auth) = (self.options.retention.clone(), self.clock.now_ms(), self.auth.clone());
+        let look = self.engine.blocking(move || {
+            // Dropped users' mailboxes are left as they are, until they go as a whole.
+            let stays = |found: &Result<Owner>| match found {
+                Ok(Owner::User(user)) => auth.leaving(user).is_none(),
+                _ => true,
+            };
+            let mut due = Vec::new();
+            for table in catalog.tables() {
+                let retention = retention_of(table, &config, now_ms);
+                if retention::expired_partitions(&store, table.id, retention).find(stays).transpose()?.is_some() {
+                    due.push(table.clone());
+                }
+            }
+            Ok(due)
+        });
+        match look.await {
+            Ok(due) => {
+                for table in due {
+                    // An error: the queue is full or the server stops, and the next round asks again.
+                    let _ = self.jobs.submit(expiry_of(&table)).await;
+                }
+            }
+            Err(Error::ShuttingDown) => {}
+            Err(error) => tracing::warn!(%error, "what has expired can not be looked for"),
+        }
+    }
+
     async fn submit_due_flushes(&self) {
         let (store, catalog) = (self.store.clone(), self.catalog.current());
         let (config, now_ms) = (self.options.flush.clone(), self.clock.now_ms());
@@ -199,8 +286,26 @@ impl Database {
             self.jobs.submit_owed(cleanup_of(&table)).await;
         }
         self.remove_old_exports().await;
+        let tables: Vec<_> = self.catalog.current().tables().cloned().collect();
+        self.submit_moves(&tables).await;
         for user in self.auth.due_to_be_erased(self.options.deletion_grace_period) {
             self.jobs.submit_owed(erasure_of(&user)).await;
+        }
+    }
+
+    /// Has those of these tables moved that are owed it.
+    pub(super) async fn submit_moves(&self, tables: &[Arc<TableMeta>]) {
+        let owed = owed_moves(&self.store);
+        let owed = owed.inspect_err(|error| tracing::warn!(%error, "tables to be moved can not be looked for"));
+        let mut turns: BTreeMap<TableId, i64> = BTreeMap::new();
+        for owed in owed.unwrap_or_default() {
+            let turn = turns.entry(owed.table).or_default();
+            *turn = owed.turn.max(*turn);
+        }
+        for table in tables {
+            if let Some(turn) = turns.get(&table.id) {
+                self.jobs.submit_owed(move_of(table, *turn)).await;
+            }
         }
     }
 

@@ -128,11 +128,14 @@ impl LiveDatabase for Database {
         self.engine
             .blocking(move || {
                 let table = query.table().id;
-                let head = match &owner {
-                    Some(owner) => view.head(&PartitionKey { table, owner: owner.clone() })?,
-                    None => view.feed_head(table)?,
+                let (head, replayable_from) = match &owner {
+                    Some(owner) => {
+                        let key = PartitionKey { table, owner: owner.clone() };
+                        (view.head(&key)?, view.replayable_from(&key)?)
+                    }
+                    None => (view.feed_head(table)?, view.feed_replayable_from(table)?),
                 };
-                Ok(Arc::new(ViewReader { view, query, owner, head }) as Arc<dyn LiveReader>)
+                Ok(Arc::new(ViewReader { view, query, owner, head, replayable_from }) as Arc<dyn LiveReader>)
             })
             .await
     }
@@ -148,6 +151,7 @@ struct ViewReader {
     query: Arc<dyn LiveQuery>,
     owner: Option<Owner>,
     head: Seq,
+    replayable_from: Seq,
 }
 
 impl LiveReader for ViewReader {
@@ -156,8 +160,7 @@ impl LiveReader for ViewReader {
     }
 
     fn replayable_from(&self) -> Seq {
-        // Nothing is removed from a partition yet: every position can be resumed from.
-        Seq::ZERO
+        self.replayable_from
     }
 
     fn scan(
@@ -177,7 +180,7 @@ impl LiveReader for ViewReader {
             },
             None => {
                 let feed = Box::new(self.view.feed(table, range, order));
-                (StoredScan::Feed(feed), BatchBuilder::all_owners(table.clone(), None))
+                (StoredScan::Feed(feed), BatchBuilder::all_owners(table.clone(), self.view.homes().clone(), None))
             }
         };
         Box::new(Batches { rows, owner: Owner::Shared, ready: VecDeque::new(), builder })

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Database;
 use super::execute::Scope;
-use super::jobs::{compaction_of, flush_of};
+use super::jobs::{MergeWish, compaction_of, flush_of, next_merge_of, retention_of};
 use super::request::Outcome;
 use crate::error::{Error, Result};
 use crate::jobs::JobParams;
@@ -78,6 +78,7 @@ impl Database {
 
     async fn has_work(&self, work: ColdWork, table: &Arc<TableMeta>) -> Result<bool> {
         let (store, id) = (self.store.clone(), table.id);
+        let retention = retention_of(table, &self.options.retention, self.clock.now_ms());
         self.engine
             .blocking(move || match work {
                 ColdWork::Flush => {
@@ -87,8 +88,9 @@ impl Database {
                 }
                 ColdWork::Compact => {
                     let view = store.read_view();
+                    let wish = MergeWish { forced: true, retention };
                     for owner in store.owners_of(id)? {
-                        if super::jobs::next_merge_of(&view, &PartitionKey { table: id, owner }, true)?.is_some() {
+                        if next_merge_of(&view, &PartitionKey { table: id, owner }, &wish)?.is_some() {
                             return Ok(true);
                         }
                     }

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, TimestampMicrosecondArray};
 
 use super::Database;
-use super::catalog::dropped_tables;
+use super::catalog::{dropped_tables, owed_moves};
 use super::define::said;
 use super::request::{Outcome, RowStream};
 use super::show::{optional_texts, rows, texts};
 use crate::error::{Error, Result};
-use crate::model::{DataType, StorageId, StorageMeta};
+use crate::model::{DataType, PartitionKey, StorageId, StorageMeta};
 use crate::sql::define;
 use crate::sql::statement::{AlterStorage, CreateStorage};
 use crate::storage::StoreCheck;
@@ -48,7 +48,7 @@ impl Database {
         if !after.opens_like(before) {
             self.probe(&after).await?;
         }
-        self.catalog.alter_storage(before, after).await?;
+        self.catalog.alter_storage(before, after, || self.other_use_of(id)).await?;
         Ok(said(format!("Storage '{id}' altered successfully")))
     }
 
@@ -56,12 +56,50 @@ impl Database {
         if id.is_local() {
             return Err(Error::InvalidInput("Cannot drop storage 'local': it is built in".to_owned()));
         }
-        let owed = || Ok(dropped_tables(&self.store)?.iter().filter(|table| table.storage == *id).count());
-        match self.catalog.drop_storage(id, owed).await? {
+        // Before the others: no segment comes to a storage that no table and no user has, but from a flush that began
+        // earlier, and then a move is owed.
+        let segments = self.segments_in(id).await?;
+        let others = || {
+            let named = || (segments > 0).then(|| format!("{segments} file(s) of cold rows"));
+            Ok(self.other_use_of(id)?.or_else(named))
+        };
+        match self.catalog.drop_storage(id, others).await? {
             true => Ok(said(format!("Storage '{id}' dropped successfully"))),
             false if if_exists => Ok(said(format!("Storage '{id}' does not exist"))),
             false => Err(Error::NotFound(format!("Storage '{id}' not found"))),
         }
+    }
+
+    /// Who uses a storage, but for tables and the segments that lie in it.
+    fn other_use_of(&self, id: &StorageId) -> Result<Option<String>> {
+        let dropped = dropped_tables(&self.store)?.iter().filter(|table| table.storage == *id).count();
+        if dropped > 0 {
+            return Ok(Some(format!("{dropped} table(s)")));
+        }
+        let users = self.auth.users().iter().filter(|user| user.storage_id.as_ref() == Some(id)).count();
+        if users > 0 {
+            return Ok(Some(format!("{users} user(s)")));
+        }
+        let moves = owed_moves(&self.store)?.iter().filter(|owed| owed.from.contains(id)).count();
+        Ok((moves > 0).then(|| format!("{moves} move(s) of tables' files")))
+    }
+
+    /// How many segments lie in a storage: reads every manifest.
+    async fn segments_in(&self, id: &StorageId) -> Result<usize> {
+        let (store, catalog, id) = (self.store.clone(), self.catalog.current(), id.clone());
+        let count = move || {
+            let view = store.read_view();
+            let mut count = 0;
+            for table in catalog.tables() {
+                for owner in store.owners_of(table.id)? {
+                    let manifest = view.manifest(&PartitionKey { table: table.id, owner })?;
+                    let segments = manifest.iter().flat_map(|manifest| manifest.segments());
+                    count += segments.filter(|segment| *segment.meta.storage(table) == id).count();
+                }
+            }
+            Ok(count)
+        };
+        self.engine.blocking(count).await
     }
 
     /// As `system.storages` shows them.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::actors::Jobs;
 use crate::auth::Authenticator;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::jobs::{Job, JobState};
 use crate::live::LiveDirectory;
 use crate::live::directory::LiveSubscription;
@@ -28,6 +28,8 @@ impl SystemData for System {
             role: user.role,
             email: user.email.clone(),
             auth_type: user.auth_type.as_str(),
+            storage_mode: user.storage_mode.as_str(),
+            storage_id: user.storage_id.clone(),
             failed_login_attempts: i32::try_from(user.failed_login_attempts).unwrap_or(i32::MAX),
             locked_until: user.locked_until,
             last_login_at: user.last_login_at,
@@ -66,11 +68,12 @@ impl SystemData for System {
         for table in catalog.tables() {
             for owner in self.store.owners_of(table.id)? {
                 let key = PartitionKey { table: table.id, owner };
-                let Some(manifest) = view.manifest(&key)? else { continue };
+                let Some(manifest) = view.manifest(&key)?.filter(|manifest| !manifest.is_empty()) else { continue };
                 let newest = manifest.segments().iter().map(|segment| segment.meta.created_at).max();
+                let shown = manifest.shown(table, &key.owner, |segment| view.deleted_count(table.id, segment))?;
                 rows.push(ManifestRow {
                     last_refreshed: newest.map(|ms| ms * 1000),
-                    manifest_json: manifest.to_json(table, &key.owner)?,
+                    manifest_json: serde_json::to_string(&shown).map_err(Error::internal)?,
                     table: table.clone(),
                     owner: key.owner,
                 });

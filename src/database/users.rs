@@ -7,15 +7,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::Database;
+use super::catalog::owe_move;
 use super::execute::Scope;
 use super::jobs::erasure_of;
 use super::request::Outcome;
 use crate::actors::CommitterHandle;
+use crate::auth::AdminAction;
 use crate::auth::Secret;
 use crate::auth::{AuthLog, AuthRecord};
 use crate::auth::{NewUser, UserAck, UserChange};
 use crate::error::{Error, Result};
-use crate::model::{Principal, UserId};
+use crate::model::{Owner, Principal, UserId, UserStorage};
 use crate::sql::statement::{self, Statement, UserSecret};
 use crate::storage::{CommitEntry, RecordKind, RecordWrite, Store};
 
@@ -41,15 +43,16 @@ impl AuthLog for CommittedAuth {
         self.committer.commit(CommitEntry::Records(writes?)).await?;
         // One change at a time, and before it is applied: a dropped user's rows are hidden before DROP USER answers, and
         // shown again before the user of that name can write.
-        show_or_hide(&self.store, &records);
+        tell_store(&self.store, &records);
         Ok(())
     }
 }
 
-/// A dropped user's rows are in nobody's feed.
-pub(super) fn show_or_hide(store: &Store, records: &[AuthRecord]) {
+/// A dropped user's rows are in nobody's feed; a user may have a storage of their own.
+pub(super) fn tell_store(store: &Store, records: &[AuthRecord]) {
     for record in records {
         if let AuthRecord::User(user) = record {
+            store.user_storages().set(&user.user_id, user.own_storage());
             if user.leaves_mailbox() { store.hide(&user.user_id) } else { store.show(&user.user_id) }
         }
     }
@@ -71,13 +74,17 @@ impl Database {
     pub(super) async fn manage_user(&self, scope: &Scope<'_>, statement: &Statement) -> Result<Outcome> {
         let actor = &scope.principal;
         let ack = match statement {
-            Statement::CreateUser { name, secret, role, email } => {
+            Statement::CreateUser { name, secret, role, email, storage } => {
                 let password = match secret {
                     UserSecret::Password(password) => Some(Secret::new(password)),
                     UserSecret::Internal => None,
                 };
-                let new = NewUser { user: name.clone(), role: *role, password, email: email.clone() };
+                let (email, storage) = (email.clone(), storage.clone());
+                let new = NewUser { user: name.clone(), role: *role, password, email, storage };
                 self.create_user(actor, new).await?
+            }
+            Statement::AlterUser { name, change: statement::UserChange::SetStorage(storage) } => {
+                self.set_user_storage(actor, name, storage).await?
             }
             Statement::AlterUser { name, change } => {
                 let change = match change {
@@ -86,6 +93,7 @@ impl Database {
                     }
                     statement::UserChange::SetRole(role) => UserChange::Role(*role),
                     statement::UserChange::SetEmail(email) => UserChange::Email(email.clone()),
+                    statement::UserChange::SetStorage(storage) => UserChange::Storage(storage.clone()),
                     statement::UserChange::Restore => UserChange::Restore,
                 };
                 self.auth.alter_user(actor, name.clone(), change).await?
@@ -96,8 +104,44 @@ impl Database {
         Ok(Outcome::Done { rows: 0, message: ack.to_string() })
     }
 
+    /// First it is durable that the user's files are to be moved. Then the user's storage is another: what is flushed from
+    /// here on goes there. Then a job moves what there is. A crash behind the first leaves a job that may find nothing to
+    /// do. Meanwhile the storage is not dropped.
+    async fn set_user_storage(&self, actor: &Principal, user: &UserId, wanted: &UserStorage) -> Result<UserAck> {
+        self.policy.may_administer(actor, AdminAction::ManageUsers)?;
+        let held = self.catalog.hold().await;
+        let catalog = self.catalog.current();
+        if let Some(storage) = &wanted.storage {
+            catalog.storage(storage)?;
+        }
+        let (owner, homes) = (Owner::User(user.clone()), self.store.user_storages().current());
+        let tables: Vec<_> = catalog.tables().filter(|table| table.use_user_storage).cloned().collect();
+        let mut owed = Vec::with_capacity(tables.len());
+        for table in &tables {
+            let from = [homes.of(table, &owner).clone()];
+            owed.push(owe_move(&self.store, (table.id, Some(user)), from, self.clock.now_us())?);
+        }
+        if !owed.is_empty() && self.auth.is_user(user) {
+            held.owe(owed).await?;
+        }
+        let ack = self.auth.alter_user(actor, user.clone(), UserChange::Storage(wanted.clone())).await?;
+        drop(held);
+        self.submit_moves(&tables).await;
+        Ok(ack)
+    }
+
     /// Where a dropped user has left a mailbox under this name, it is erased first.
     async fn create_user(&self, actor: &Principal, new: NewUser) -> Result<UserAck> {
+        let Some(storage) = new.storage.storage.clone() else { return self.admit_user(actor, new).await };
+        // While it lives, no storage is dropped.
+        let held = self.catalog.hold().await;
+        self.catalog.current().storage(&storage)?;
+        let ack = self.admit_user(actor, new).await;
+        drop(held);
+        ack
+    }
+
+    async fn admit_user(&self, actor: &Principal, new: NewUser) -> Result<UserAck> {
         // Everything else that can be wrong is found before anything is erased.
         let refused = match self.auth.create_user(actor, new.clone()).await {
             Err(refused @ Error::Conflict(_)) => refused,

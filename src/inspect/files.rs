@@ -9,7 +9,7 @@ use futures_util::TryStreamExt as _;
 use super::catalog::Catalog;
 use super::findings::Findings;
 use crate::error::{Error, Result};
-use crate::model::{StorageId, StorageKind, TableId};
+use crate::model::{StorageId, StorageKind, TableId, TableMeta};
 use crate::storage::ColdStores;
 use crate::storage::cold_store::TEMPORARY;
 use crate::storage::segment::{SegmentMeta, parse_file_name};
@@ -36,7 +36,10 @@ impl Files {
         let mut files = BTreeMap::new();
         for (id, storage) in &catalog.storages {
             let used = |table: &TableId| only.as_ref().is_none_or(|only| only.contains(table));
-            if !catalog.tables.iter().any(|table| table.storage == *id && used(&table.id)) && only.is_some() {
+            // Users' own storages, and those that a table was moved out of or is still to be.
+            let may_hold =
+                |table: &TableMeta| table.storage == *id || table.use_user_storage || table.unnamed_storage.is_some();
+            if !catalog.tables.iter().any(|table| may_hold(table) && used(&table.id)) && only.is_some() {
                 continue;
             }
             let is_folder = storage.kind == StorageKind::Filesystem;

@@ -51,10 +51,6 @@ impl Inspection {
                 owners.push(PartitionFinding { owner, count });
             }
         }
-        if let Some(storage) = self.found.storages.iter_mut().find(|storage| storage.id == finding.storage) {
-            storage.segments += finding.count.segments;
-            storage.bytes += finding.count.bytes;
-        }
         self.found.tables.push(finding);
     }
 
@@ -84,7 +80,12 @@ impl Inspection {
                 Ok(deleted) => count.deleted_rows += deleted,
                 Err(error) => self.found.fault_of(format!("hot, deletions of {what}"), &error),
             }
-            let standing = self.files.take(&table.storage, &segment.meta);
+            let at = segment.meta.storage(table).as_str();
+            if let Some(storage) = self.found.storages.iter_mut().find(|storage| storage.id == at) {
+                storage.segments += 1;
+                storage.bytes += segment.meta.bytes;
+            }
+            let standing = self.files.take(segment.meta.storage(table), &segment.meta);
             if !leaving {
                 self.segment(table, owner, segment, standing).await;
             }
@@ -93,7 +94,7 @@ impl Inspection {
     }
 
     async fn segment(&mut self, table: &Arc<TableMeta>, owner: &Owner, segment: &Arc<SegmentEntry>, file: Standing) {
-        let shown = in_storage(&table.storage, &segment.meta.path);
+        let shown = in_storage(segment.meta.storage(table), &segment.meta.path);
         match file {
             Standing::Unknown => return,
             Standing::Fault(reason) => {

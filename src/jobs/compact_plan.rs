@@ -12,6 +12,8 @@ pub struct SegmentSize {
     pub bytes: u64,
     /// Of the rows, those that were replaced or deleted.
     pub deleted: u32,
+    /// Is it worth writing anew for its tombstones?
+    pub expired: bool,
 }
 
 impl SegmentSize {
@@ -40,8 +42,8 @@ pub fn next_merge(segments: &[SegmentSize], forced: bool) -> Option<Range<usize>
     while start < segments.len() {
         let run = run_from(segments, start, forced);
         let cleans = |segment: &SegmentSize| match forced {
-            true => segment.deleted > 0,
-            false => segment.deleted > segment.rows / 3,
+            true => segment.deleted > 0 || segment.expired,
+            false => segment.deleted > segment.rows / 3 || segment.expired,
         };
         let least = if forced { 2 } else { NEIGHBOURS };
         if run.len() >= least {
@@ -79,7 +81,12 @@ mod tests {
 
     fn sizes(rows: &[(u32, u32)]) -> Vec<SegmentSize> {
         rows.iter()
-            .map(|(rows, deleted)| SegmentSize { rows: *rows, bytes: u64::from(*rows) * 100, deleted: *deleted })
+            .map(|(rows, deleted)| SegmentSize {
+                rows: *rows,
+                bytes: u64::from(*rows) * 100,
+                deleted: *deleted,
+                expired: false,
+            })
             .collect()
     }
 
@@ -111,19 +118,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_segment_whose_tombstones_have_expired_is_cleaned() {
+        let mut segments = sizes(&[(1_000, 0), (1 << 20, 0), (1_000, 0)]);
+        assert_eq!([true, false].map(|forced| next_merge(&segments, forced)), [None, None]);
+        segments[1].expired = true;
+        assert_eq!([true, false].map(|forced| next_merge(&segments, forced)), [Some(1..2), Some(1..2)]);
+    }
+
     /// Flushes of like size, compacted after each: few segments are left, and a row is rewritten a few times.
     #[test]
     fn segments_stay_few_and_rows_are_seldom_rewritten() {
         let mut segments = Vec::new();
         let mut written = 0u64;
         for _ in 0..2_000 {
-            segments.push(SegmentSize { rows: 1_000, bytes: 100_000, deleted: 0 });
+            segments.push(SegmentSize { rows: 1_000, bytes: 100_000, deleted: 0, expired: false });
             while let Some(run) = next_merge(&segments, false) {
                 let merged = &segments[run.clone()];
                 let rows: u32 = merged.iter().map(|segment| segment.rows).sum();
                 let bytes = merged.iter().map(|segment| segment.bytes).sum();
                 written += u64::from(rows);
-                segments.splice(run, [SegmentSize { rows, bytes, deleted: 0 }]);
+                segments.splice(run, [SegmentSize { rows, bytes, deleted: 0, expired: false }]);
             }
         }
         assert!(segments.len() < 30, "{segments:?}");

@@ -81,7 +81,7 @@ mod tests {
             let mut survey = HotSurvey::default();
             for (count, bytes) in sizes {
                 for _ in 0..*count {
-                    survey.add(&HotStats { rows: 1, bytes: *bytes, oldest: Seq::ZERO });
+                    survey.add(&HotStats { rows: 1, bytes: *bytes, ..HotStats::default() });
                 }
             }
             survey
@@ -129,7 +129,7 @@ mod tests {
             (policy("interval:5"), 999, 9, 6, false),
         ];
         for (policy, rows, bytes, age, due) in cases {
-            let stats = HotStats { rows, bytes, oldest: at(age) };
+            let stats = HotStats { rows, bytes, oldest: at(age), ..HotStats::default() };
             assert_eq!(is_due(&stats, &policy, &config, now), due, "{policy:?} {stats:?} {age} s");
         }
     }

@@ -23,6 +23,10 @@ pub enum JobKind {
     Restore,
     /// Writes what a user has into one file.
     UserExport,
+    /// Removes a table's tombstones that have expired.
+    Retention,
+    /// Moves a table's segments to where they are to lie.
+    Move,
 }
 
 /// What one job is about.
@@ -71,6 +75,19 @@ pub enum JobParams {
         user_id: UserId,
         user_since: i64,
     },
+    Retention {
+        table_id: TableId,
+        namespace_id: NamespaceName,
+        table_name: String,
+    },
+    /// Which partitions, and where they come from, records of the store say. The turn tells apart what was asked for at
+    /// different times.
+    Move {
+        table_id: TableId,
+        namespace_id: NamespaceName,
+        table_name: String,
+        turn: i64,
+    },
 }
 
 impl JobKind {
@@ -82,6 +99,8 @@ impl JobKind {
         JobKind::Backup,
         JobKind::Restore,
         JobKind::UserExport,
+        JobKind::Retention,
+        JobKind::Move,
     ];
 
     /// `job_type` in `system.jobs`.
@@ -94,6 +113,8 @@ impl JobKind {
             JobKind::Backup => "backup",
             JobKind::Restore => "restore",
             JobKind::UserExport => "user_export",
+            JobKind::Retention => "retention",
+            JobKind::Move => "move",
         }
     }
 
@@ -107,6 +128,8 @@ impl JobKind {
             JobKind::Backup => "BK",
             JobKind::Restore => "RS",
             JobKind::UserExport => "UE",
+            JobKind::Retention => "RT",
+            JobKind::Move => "MV",
         }
     }
 
@@ -115,6 +138,7 @@ impl JobKind {
         match self {
             JobKind::Flush | JobKind::Compact | JobKind::Cleanup | JobKind::UserCleanup => true,
             JobKind::Backup | JobKind::Restore | JobKind::UserExport => true,
+            JobKind::Retention | JobKind::Move => true,
         }
     }
 
@@ -123,6 +147,7 @@ impl JobKind {
         match self {
             JobKind::Flush | JobKind::Compact | JobKind::Cleanup => 0,
             JobKind::Backup | JobKind::Restore | JobKind::UserExport => 0,
+            JobKind::Retention | JobKind::Move => 0,
             // Somebody may wait for the name.
             JobKind::UserCleanup => 10,
         }
@@ -139,6 +164,8 @@ impl JobParams {
             JobParams::Backup { .. } => JobKind::Backup,
             JobParams::Restore { .. } => JobKind::Restore,
             JobParams::UserExport { .. } => JobKind::UserExport,
+            JobParams::Retention { .. } => JobKind::Retention,
+            JobParams::Move { .. } => JobKind::Move,
         }
     }
 
@@ -150,7 +177,9 @@ impl JobParams {
             JobParams::Flush { table_id, forced: true, .. } => format!("{kind}:{table_id}:all"),
             JobParams::Flush { table_id, .. }
             | JobParams::Compact { table_id, .. }
-            | JobParams::Cleanup { table_id, .. } => format!("{kind}:{table_id}"),
+            | JobParams::Cleanup { table_id, .. }
+            | JobParams::Retention { table_id, .. } => format!("{kind}:{table_id}"),
+            JobParams::Move { table_id, turn, .. } => format!("{kind}:{table_id}:{turn}"),
             JobParams::UserCleanup { user_id, generation } => format!("{kind}:{generation}:{user_id}"),
             JobParams::Backup { path } => format!("{kind}:{path}"),
             // One at a time, whatever it is made of: there is one place for what comes in.
@@ -207,6 +236,16 @@ mod tests {
                 JobParams::UserExport { user_id: UserId::parse("al").unwrap(), user_since: 7 },
                 r#"{"job_type":"user_export","parameters":{"user_id":"al","user_since":7}}"#,
                 "user_export:7:al",
+            ),
+            (
+                JobParams::Move {
+                    table_id: TableId(7),
+                    namespace_id: NamespaceName::parse("chat").unwrap(),
+                    table_name: "mail".to_owned(),
+                    turn: 5,
+                },
+                r#"{"job_type":"move","parameters":{"table_id":7,"namespace_id":"chat","table_name":"mail","turn":5}}"#,
+                "move:7:5",
             ),
         ];
         for (params, json, key) in cases {

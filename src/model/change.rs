@@ -92,4 +92,19 @@ pub struct HotStats {
     pub bytes: u64,
     /// About where the oldest of them is; [`Seq::ZERO`] where that was not noted yet.
     pub oldest: Seq,
+    /// No hot tombstone is older than this; [`Seq::ZERO`]: there is none; [`Seq::MAX`]: the first is on its way.
+    pub oldest_tombstone: Seq,
+    /// No tombstone in a segment is older than this; [`Seq::ZERO`]: there is none.
+    pub cold_tombstone: Seq,
+}
+
+impl HotStats {
+    /// What was on its way has got positions from `first` on.
+    pub fn begun(self, first: Seq) -> Self {
+        Self {
+            oldest: if self.oldest == Seq::ZERO { first } else { self.oldest },
+            oldest_tombstone: if self.oldest_tombstone == Seq::MAX { first } else { self.oldest_tombstone },
+            ..self
+        }
+    }
 }

@@ -151,9 +151,18 @@ pub struct TableMeta {
     /// Of its cold segments.
     #[serde(default, skip_serializing_if = "is_default")]
     pub compression: Compression,
-    /// Where its cold rows lie.
+    /// Where its cold rows go, but for owners who have a storage of their own.
     #[serde(default = "StorageId::local", skip_serializing_if = "StorageId::is_local")]
     pub storage: StorageId,
+    /// Of a USER table: who has a storage of their own has their rows there.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub use_user_storage: bool,
+    /// How long tombstones stay; `None`: as long as the server's setting says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_retention_hours: Option<u32>,
+    /// Where segments lie whose entries do not say it, as those of format 3; `None`: in `storage`, which never was another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unnamed_storage: Option<StorageId>,
     pub schema_version: u32,
     /// Microseconds since the Unix epoch.
     pub created_at: i64,
@@ -166,6 +175,33 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
+/// What WITH says of a table, and SET changes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TableOptions {
+    pub access: AccessLevel,
+    pub durability: Option<Durability>,
+    pub flush: FlushPolicy,
+    pub compression: Compression,
+    /// Whether there is one of this name, the catalog says.
+    pub storage: StorageId,
+    pub use_user_storage: bool,
+    pub deleted_retention_hours: Option<u32>,
+}
+
+impl Default for TableOptions {
+    fn default() -> Self {
+        Self {
+            access: AccessLevel::Private,
+            durability: None,
+            flush: FlushPolicy::default(),
+            compression: Compression::default(),
+            storage: StorageId::local(),
+            use_user_storage: false,
+            deleted_retention_hours: None,
+        }
+    }
+}
+
 /// The columns that every table has behind its own.
 pub const SEQ_COLUMN: &str = "_seq";
 pub const DELETED_COLUMN: &str = "_deleted";
@@ -174,6 +210,23 @@ pub const USER_ID_COLUMN: &str = "_user_id";
 pub const STORAGE_ID_COLUMN: &str = "_storage_id";
 
 impl TableMeta {
+    pub fn options(&self) -> TableOptions {
+        TableOptions {
+            access: self.access,
+            durability: self.durability,
+            flush: self.flush,
+            compression: self.compression,
+            storage: self.storage.clone(),
+            use_user_storage: self.use_user_storage,
+            deleted_retention_hours: self.deleted_retention_hours,
+        }
+    }
+
+    /// Where a segment lies whose entry names no storage.
+    pub fn storage_of_unnamed(&self) -> &StorageId {
+        self.unnamed_storage.as_ref().unwrap_or(&self.storage)
+    }
+
     /// Position of a column by name, any case.
     pub fn column_index(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|c| c.name.as_str().eq_ignore_ascii_case(name))

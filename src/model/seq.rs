@@ -56,6 +56,14 @@ impl Seq {
         Seq((self.0 - 1).max(0))
     }
 
+    /// The lower of the two, where [`Seq::ZERO`] is none.
+    pub fn earlier(self, other: Seq) -> Seq {
+        match (self, other) {
+            (Seq::ZERO, only) | (only, Seq::ZERO) => only,
+            (one, other) => one.min(other),
+        }
+    }
+
     /// Milliseconds since the Unix epoch at which this position was given (or later, after a burst or a clock step).
     pub fn unix_ms(self) -> i64 {
         (self.0 >> (COUNTER_BITS + NODE_BITS)) + SEQ_EPOCH_MS

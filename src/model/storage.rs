@@ -55,6 +55,50 @@ impl FromStr for StorageKind {
     }
 }
 
+/// Where the rows of one user go, of tables that go by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StorageMode {
+    /// To each table's storage.
+    #[default]
+    Table,
+    /// To the user's own.
+    Region,
+}
+
+impl StorageMode {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StorageMode::Table => "table",
+            StorageMode::Region => "region",
+        }
+    }
+}
+
+/// The text names no storage mode.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("Unknown storage mode '{0}'; modes are table and region")]
+pub struct UnknownStorageMode(pub String);
+
+impl FromStr for StorageMode {
+    type Err = UnknownStorageMode;
+
+    fn from_str(text: &str) -> Result<Self, UnknownStorageMode> {
+        match text.to_ascii_lowercase().as_str() {
+            "table" => Ok(StorageMode::Table),
+            "region" => Ok(StorageMode::Region),
+            _ => Err(UnknownStorageMode(text.to_owned())),
+        }
+    }
+}
+
+/// What a statement says of where a user's rows go; what it does not name stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UserStorage {
+    pub mode: Option<StorageMode>,
+    pub storage: Option<StorageId>,
+}
+
 /// Names and secrets. Only the storage's own record and its client see the values.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]

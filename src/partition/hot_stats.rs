@@ -23,7 +23,12 @@ impl HotCount {
 
     /// Counts a statement's changes to what lies above a position; answers with what is to be noted with them.
     pub fn count(&mut self, changes: &[Change], above: Seq) -> Option<HotStats> {
-        for Change { row, replaces, .. } in changes {
+        let mut first_tombstone = false;
+        for Change { row, replaces, deletes, .. } in changes {
+            if *deletes && self.now.oldest_tombstone == Seq::ZERO {
+                self.now.oldest_tombstone = Seq::MAX;
+                first_tombstone = true;
+            }
             self.now.rows += 1;
             self.now.bytes += row.0.len() as u64;
             if let Some(old) = replaces.as_ref().filter(|old| old.seq > above) {
@@ -32,7 +37,8 @@ impl HotCount {
             }
         }
         let far = |now: u64, noted: u64| now.abs_diff(noted) > noted / 8;
-        let worth = far(self.now.rows, self.noted.rows) || far(self.now.bytes, self.noted.bytes);
+        // The first tombstone tells when to look for ones that have expired.
+        let worth = first_tombstone || far(self.now.rows, self.noted.rows) || far(self.now.bytes, self.noted.bytes);
         worth.then(|| {
             self.noted = self.now;
             self.now
@@ -41,9 +47,7 @@ impl HotCount {
 
     /// The first of what is hot is committed at `first`.
     pub fn began(&mut self, first: Seq) {
-        if self.now.oldest == Seq::ZERO {
-            self.now.oldest = first;
-        }
+        self.now = self.now.begun(first);
     }
 }
 
@@ -61,6 +65,22 @@ mod tests {
             StoredRow { seq, created: seq, deleted: false, row: row.clone(), place: RowPlace::Own }
         };
         Change { pk: PkBytes(Bytes::new()), replaces: replaces.map(old), row: row.clone(), deletes: false }
+    }
+
+    #[test]
+    fn the_first_tombstone_is_noted_at_once() {
+        let mut count = HotCount::default();
+        for _ in 0..100 {
+            count.count(&[change(10, None)], Seq::ZERO);
+        }
+        let delete = [Change { deletes: true, ..change(10, Some(1)) }];
+        let first = Seq::new(7).unwrap();
+        let noted = count.count(&delete, Seq::ZERO).unwrap();
+        assert_eq!((noted.oldest_tombstone, noted.begun(first).oldest_tombstone), (Seq::MAX, first));
+        assert_eq!(count.count(&delete, Seq::ZERO), None, "the next ones are not older");
+        count.began(first);
+        count.began(Seq::new(8).unwrap());
+        assert_eq!(count.now().oldest_tombstone, first);
     }
 
     #[test]

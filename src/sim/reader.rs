@@ -162,8 +162,11 @@ impl Reader {
 
     fn stored(&self, rows: &[(Owner, crate::model::StoredRow)]) -> StoredRows {
         let table = self.query.table.clone();
-        let mut batch =
-            if self.of.is_none() { BatchBuilder::all_owners(table, None) } else { BatchBuilder::new(table, None) };
+        let mut batch = if self.of.is_none() {
+            BatchBuilder::all_owners(table, Default::default(), None)
+        } else {
+            BatchBuilder::new(table, None)
+        };
         for (owner, row) in rows {
             batch.push(owner, row).unwrap();
         }

@@ -10,8 +10,8 @@ use datafusion::sql::sqlparser::ast;
 
 use crate::error::{Error, Result};
 use crate::model::{
-    AccessLevel, ColumnDefault, ColumnMeta, ColumnName, Compression, DataType, Durability, FlushPolicy, Principal,
-    Role, SchemaHistory, StorageId, TableId, TableKind, TableMeta, TableName,
+    AccessLevel, ColumnDefault, ColumnMeta, ColumnName, DataType, Principal, Role, SchemaHistory, StorageId, TableId,
+    TableKind, TableMeta, TableName, TableOptions,
 };
 use crate::sql::statement::CreateTable;
 
@@ -29,6 +29,9 @@ mod words;
 
 /// Columns of one table.
 pub const COLUMNS_MAX: usize = 1_000;
+
+/// The longest DELETED_RETENTION_HOURS: a hundred years.
+const RETENTION_HOURS_MAX: u32 = 876_600;
 
 /// The table that `create` describes.
 ///
@@ -60,7 +63,7 @@ pub fn define_table(
         columns.push(column);
     }
     let primary_key = define_key(create, kind, &mut columns, primary_key)?;
-    let options = Options::default().with(&create.options, kind)?;
+    let options = with_options(TableOptions::default(), &create.options, kind)?;
     Ok(TableMeta {
         id,
         name,
@@ -72,6 +75,9 @@ pub fn define_table(
         flush: options.flush,
         compression: options.compression,
         storage: options.storage,
+        use_user_storage: options.use_user_storage,
+        deleted_retention_hours: options.deleted_retention_hours,
+        unnamed_storage: None,
         schema_version: 1,
         created_at: now_us,
         updated_at: now_us,
@@ -218,59 +224,51 @@ fn unsupported_constraint(what: &str) -> Error {
     Error::Unsupported(format!("{what} constraints are not supported yet"))
 }
 
-/// What WITH says, checked against the kind.
-#[derive(Clone, PartialEq)]
-struct Options {
-    access: AccessLevel,
-    durability: Option<Durability>,
-    flush: FlushPolicy,
-    compression: Compression,
-    /// Whether there is one of this name, the catalog says.
-    storage: StorageId,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        let (flush, compression) = Default::default();
-        let storage = StorageId::local();
-        Self { access: AccessLevel::Private, durability: None, flush, compression, storage }
-    }
-}
-
-impl Options {
-    /// These, but for what is `given`: names in upper case.
-    fn with(self, given: &[(String, String)], kind: TableKind) -> Result<Options> {
-        let mut options = self;
-        for (name, value) in given {
-            let only_for = |kinds: &str| Err(Error::InvalidSql(format!("Table option '{name}' is for {kinds} tables")));
-            match (name.as_str(), kind) {
-                ("ACCESS_LEVEL", TableKind::Shared) => options.access = access_level(value)?,
-                ("ACCESS_LEVEL", TableKind::User) => return only_for("SHARED"),
-                ("DURABILITY", _) => {
-                    let level = value.parse().map_err(|e: crate::model::schema::UnknownDurability| e.to_string());
-                    options.durability = Some(level.map_err(Error::InvalidSql)?);
-                }
-                ("FLUSH_POLICY", _) => {
-                    let policy =
-                        value.parse().map_err(|e: crate::model::flush_policy::UnknownFlushPolicy| e.to_string());
-                    options.flush = policy.map_err(Error::InvalidSql)?;
-                }
-                ("COMPRESSION", _) => {
-                    let named = value.parse().map_err(|e: crate::model::compression::UnknownCompression| e.to_string());
-                    options.compression = named.map_err(Error::InvalidSql)?;
-                }
-                ("STORAGE_ID", _) => options.storage = StorageId::parse(value)?,
-                ("USE_USER_STORAGE", TableKind::User) if value.eq_ignore_ascii_case("false") => {}
-                ("USE_USER_STORAGE", TableKind::Shared) => return only_for("USER"),
-                ("TTL_SECONDS", _) => return only_for("STREAM"),
-                ("USE_USER_STORAGE" | "DELETED_RETENTION_HOURS", _) => {
-                    return Err(Error::Unsupported(format!("Table option '{name}' is not supported yet")));
-                }
-                _ => return Err(Error::InvalidSql(format!("Unknown table option '{name}'"))),
+/// The options `before`, but for what is `given`: names in upper case. Checked against the kind.
+fn with_options(before: TableOptions, given: &[(String, String)], kind: TableKind) -> Result<TableOptions> {
+    let mut options = before;
+    for (name, value) in given {
+        let only_for = |kinds: &str| Err(Error::InvalidSql(format!("Table option '{name}' is for {kinds} tables")));
+        match (name.as_str(), kind) {
+            ("ACCESS_LEVEL", TableKind::Shared) => options.access = access_level(value)?,
+            ("ACCESS_LEVEL", TableKind::User) => return only_for("SHARED"),
+            ("DURABILITY", _) => {
+                let level = value.parse().map_err(|e: crate::model::schema::UnknownDurability| e.to_string());
+                options.durability = Some(level.map_err(Error::InvalidSql)?);
             }
+            ("FLUSH_POLICY", _) => {
+                let policy = value.parse().map_err(|e: crate::model::flush_policy::UnknownFlushPolicy| e.to_string());
+                options.flush = policy.map_err(Error::InvalidSql)?;
+            }
+            ("COMPRESSION", _) => {
+                let named = value.parse().map_err(|e: crate::model::compression::UnknownCompression| e.to_string());
+                options.compression = named.map_err(Error::InvalidSql)?;
+            }
+            ("STORAGE_ID", _) => options.storage = StorageId::parse(value)?,
+            ("USE_USER_STORAGE", TableKind::User) => options.use_user_storage = switch(name, value)?,
+            ("USE_USER_STORAGE", TableKind::Shared) => return only_for("USER"),
+            ("DELETED_RETENTION_HOURS", _) => options.deleted_retention_hours = Some(retention(value)?),
+            ("TTL_SECONDS", _) => return only_for("STREAM"),
+            _ => return Err(Error::InvalidSql(format!("Unknown table option '{name}'"))),
         }
-        Ok(options)
     }
+    Ok(options)
+}
+
+fn switch(name: &str, value: &str) -> Result<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(Error::InvalidSql(format!("Table option '{name}' is true or false, not '{value}'"))),
+    }
+}
+
+fn retention(value: &str) -> Result<u32> {
+    value.parse().ok().filter(|hours| *hours <= RETENTION_HOURS_MAX).ok_or_else(|| {
+        Error::InvalidSql(format!(
+            "Table option 'DELETED_RETENTION_HOURS' is a number of hours from 0 to {RETENTION_HOURS_MAX}, not '{value}'"
+        ))
+    })
 }
 
 fn access_level(value: &str) -> Result<AccessLevel> {

@@ -6,7 +6,7 @@ use std::fmt;
 
 use datafusion::sql::sqlparser::ast;
 
-use crate::model::{NamespaceName, Role, StorageId, TableKind, UserId};
+use crate::model::{NamespaceName, Role, StorageId, TableKind, UserId, UserStorage};
 
 pub use literal_rows::{Literal, LiteralCell, LiteralRows};
 pub use storage::{AlterStorage, CreateStorage, SecretText, StorageSettings};
@@ -58,6 +58,7 @@ pub enum Statement {
         secret: UserSecret,
         role: Role,
         email: Option<String>,
+        storage: UserStorage,
     },
     AlterUser {
         name: UserId,
@@ -249,6 +250,7 @@ pub enum UserChange {
     SetPassword { new: String, current: Option<String> },
     SetRole(Role),
     SetEmail(String),
+    SetStorage(UserStorage),
     Restore,
 }
 
@@ -259,6 +261,7 @@ impl fmt::Debug for UserChange {
             UserChange::SetPassword { .. } => f.write_str("SetPassword(***)"),
             UserChange::SetRole(role) => write!(f, "SetRole({role})"),
             UserChange::SetEmail(email) => write!(f, "SetEmail({email})"),
+            UserChange::SetStorage(storage) => write!(f, "SetStorage({storage:?})"),
             UserChange::Restore => f.write_str("Restore"),
         }
     }

@@ -10,8 +10,8 @@ use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 
 use crate::model::{
-    AccessLevel, Catalog, ColumnMeta, Durability, NamespaceMeta, Owner, Role, StorageMeta, TableKind, TableMeta,
-    TableName, UserId,
+    Catalog, ColumnMeta, NamespaceMeta, Owner, Role, StorageId, StorageMeta, TableKind, TableMeta, TableName,
+    TableOptions, UserId,
 };
 use schemas::{SCHEMAS, SchemaRow};
 use storages::STORAGES;
@@ -64,6 +64,9 @@ pub struct UserRow {
     pub email: Option<String>,
     /// `password`, `oauth` or `internal`.
     pub auth_type: &'static str,
+    /// `table` or `region`.
+    pub storage_mode: &'static str,
+    pub storage_id: Option<StorageId>,
     pub failed_login_attempts: i32,
     pub locked_until: Option<i64>,
     pub last_login_at: Option<i64>,
@@ -313,8 +316,8 @@ const USERS: &[Column<UserRow>] = &[
     null(text("email", |r| words(r.email.as_deref()))),
     text("auth_type", |r| r.auth_type.into()),
     null(text("auth_data", |_| words(None::<String>))),
-    text("storage_mode", |_| "table".into()),
-    null(text("storage_id", |_| words(None::<String>))),
+    text("storage_mode", |r| r.storage_mode.into()),
+    null(text("storage_id", |r| words(r.storage_id.as_ref().map(StorageId::as_str)))),
     int("failed_login_attempts", |r| r.failed_login_attempts.into()),
     null(time("locked_until", |r| micros(r.locked_until))),
     null(time("last_login_at", |r| micros(r.last_login_at))),
@@ -338,7 +341,7 @@ const TABLES: &[Column<Arc<TableMeta>>] = &[
     text("table_type", |r| r.kind.as_str().into()),
     null(text("storage_id", |r| words(Some(r.storage.as_str())))),
     bigint("version", |r| i64::from(r.schema_version).into()),
-    null(text("options", |r| words(Some(table_options(r.kind, r.access, r.durability))))),
+    null(text("options", |r| words(Some(table_options(&r.options(), r.kind))))),
     null(text("comment", |_| words(None::<String>))),
     time("updated_at", |r| micros(r.updated_at)),
     time("created_at", |r| micros(r.created_at)),
@@ -432,14 +435,20 @@ const STATS: &[Column<StatRow>] =
     &[text("metric_name", |r| r.name.into()), text("metric_value", |r| r.value.as_str().into())];
 
 /// The options that CREATE TABLE was given or that stand in their place, as JSON.
-fn table_options(kind: TableKind, access: AccessLevel, durability: Option<Durability>) -> String {
+fn table_options(table: &TableOptions, kind: TableKind) -> String {
     let mut options = serde_json::Map::new();
     options.insert("TYPE".to_owned(), kind.as_str().to_ascii_uppercase().into());
     if kind == TableKind::Shared {
-        options.insert("ACCESS_LEVEL".to_owned(), access.as_str().into());
+        options.insert("ACCESS_LEVEL".to_owned(), table.access.as_str().into());
     }
-    if let Some(durability) = durability {
+    if let Some(durability) = table.durability {
         options.insert("DURABILITY".to_owned(), durability.as_str().into());
+    }
+    if table.use_user_storage {
+        options.insert("USE_USER_STORAGE".to_owned(), true.into());
+    }
+    if let Some(hours) = table.deleted_retention_hours {
+        options.insert("DELETED_RETENTION_HOURS".to_owned(), hours.into());
     }
     serde_json::Value::Object(options).to_string()
 }

@@ -9,14 +9,14 @@ use moka::sync::Cache;
 
 use super::cold_store::ColdStore;
 use super::cold_stores::ColdStores;
-use super::manifest::PartitionManifest;
+use super::manifest::{ManifestHead, PartitionManifest};
 use super::segment::{FoundRow, SegmentCache, SegmentEntry, SegmentReader};
 use crate::error::{Error, Result};
-use crate::model::{Owner, PartitionKey, PkBytes, Seq, StorageId, StoredRow, TableMeta, TableName};
+use crate::model::{Owner, PartitionKey, PkBytes, StorageId, StoredRow, TableMeta, TableName};
 
-/// A partition, where it is flushed to, and its manifest's generation. Generations begin anew when a mailbox is erased, but
-/// positions never come again: so what is kept under it is never outdated.
-type ManifestKey = (PartitionKey, Seq, u64);
+/// A partition and the head of its manifest. Generations begin anew when a mailbox is erased, but positions never come
+/// again: so what is kept under it is never outdated.
+type ManifestKey = (PartitionKey, ManifestHead);
 
 pub struct Cold {
     /// Told when the database opens, before anything is read.
@@ -70,7 +70,7 @@ impl Cold {
     /// # Errors
     /// As [`Cold::store`].
     pub fn reader(&self, table: &Arc<TableMeta>, owner: &Owner, segment: &Arc<SegmentEntry>) -> Result<SegmentReader> {
-        let store = self.store(&table.storage)?;
+        let store = self.store(segment.meta.storage(table))?;
         Ok(SegmentReader::new(&store, &self.segments, table.clone(), owner.clone(), segment.clone()))
     }
 
@@ -78,10 +78,10 @@ impl Cold {
     pub(super) fn manifest(
         &self,
         key: &PartitionKey,
-        (flushed_up_to, generation): (Seq, u64),
+        head: ManifestHead,
         load: impl FnOnce() -> Result<PartitionManifest>,
     ) -> Result<Arc<PartitionManifest>> {
-        let cached = (key.clone(), flushed_up_to, generation);
+        let cached = (key.clone(), head);
         if let Some(manifest) = self.manifests.get(&cached) {
             return Ok(manifest);
         }

@@ -4,7 +4,7 @@
 //! Never called by two threads: the Committer has the only one (fjall has one journal under one lock).
 //! Invariants: PT-2, LQ-2; a failed append poisons the store and is never retried.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use fjall::{OwnedWriteBatch as WriteBatch, PersistMode};
@@ -15,12 +15,12 @@ use super::hot_stats;
 use super::journal_sync::{JournalSync, Progress};
 use super::keys;
 use super::manifest::{self, PartitionManifest};
-use super::records::{RecordKind, RecordWrite};
+use super::records::{self, RecordKind, RecordWrite};
 use super::row_block;
 use super::segment::{SegmentEntry, SegmentId};
 use super::store::{COMMITS_RECORD, Keyspaces, Recovered, Store, storage_error};
 use crate::error::Result;
-use crate::model::{Change, CommittedChanges, Durability, HotStats, PartitionKey, RowPlace, Seq};
+use crate::model::{Change, CommittedChanges, Durability, HotStats, PartitionKey, RowPlace, Seq, TableId};
 
 /// One thing to make durable.
 #[derive(Debug, Clone)]
@@ -46,8 +46,16 @@ pub struct ColdCommit {
     pub added: Vec<Arc<SegmentEntry>>,
     /// Segments that are not in it any more.
     pub removed: Vec<Arc<SegmentEntry>>,
+    /// Segments of it whose files lie elsewhere from now on.
+    pub moved: Vec<Arc<SegmentEntry>>,
     /// Rows of new segments that were replaced since they were read: segment and position.
     pub deleted: Vec<(SegmentId, u32)>,
+    /// Hot tombstones that have expired.
+    pub expired: Vec<Seq>,
+    /// The last position whose tombstone goes, hot or cold.
+    pub expired_up_to: Option<Seq>,
+    /// Does it reach further than before? Then hot copies are to be forgotten.
+    pub flushes: bool,
     /// What is hot from now on.
     pub stats: HotStats,
 }
@@ -112,8 +120,8 @@ impl FjallLog {
             }
         }
         if let Some(stats) = &committed.stats {
-            let oldest = if stats.oldest == Seq::ZERO { committed.range.first } else { stats.oldest };
-            batch.insert(&spaces.stats, keys::partition_prefix(&key), hot_stats::value(&HotStats { oldest, ..*stats }));
+            let stats = stats.begun(committed.range.first);
+            batch.insert(&spaces.stats, keys::partition_prefix(&key), hot_stats::value(&stats));
         }
         // One entry for all rows of the statement.
         let range = committed.range;
@@ -135,7 +143,8 @@ impl FjallLog {
         }
     }
 
-    fn put_cold(&self, batch: &mut WriteBatch, cold: &ColdCommit) -> Result<()> {
+    /// `feeds`: up to where tombstones have expired by earlier entries of this batch, by table.
+    fn put_cold(&self, batch: &mut WriteBatch, cold: &ColdCommit, feeds: &mut HashMap<TableId, Seq>) -> Result<()> {
         let (spaces, key) = (self.store.keyspaces(), &cold.key);
         let (head, value) = cold.manifest.head_entry(key);
         batch.insert(&spaces.manifest, head, value);
@@ -146,7 +155,7 @@ impl FjallLog {
             }
         }
         // Behind the removals: a merged segment begins where the first of those that it replaces began.
-        for segment in &cold.added {
+        for segment in cold.added.iter().chain(&cold.moved) {
             let (entry, value) = manifest::segment_entry(key, segment)?;
             batch.insert(&spaces.manifest, entry, value);
         }
@@ -158,8 +167,28 @@ impl FjallLog {
         } else {
             batch.insert(&spaces.stats, keys::partition_prefix(key), hot_stats::value(&cold.stats));
         }
-        let record = keys::record(RecordKind::Flushed, &flushed::record_name(key));
-        batch.insert(&spaces.records, record, cold.manifest.flushed_up_to.get().to_be_bytes());
+        if cold.flushes {
+            let record = keys::record(RecordKind::Flushed, &flushed::record_name(key));
+            batch.insert(&spaces.records, record, cold.manifest.flushed_up_to.get().to_be_bytes());
+        }
+        for seq in &cold.expired {
+            batch.remove(&spaces.rows, keys::row(key, *seq));
+        }
+        // With the tombstones: whoever does not find one is told that it may be missing. The partition's own word is in the
+        // head above.
+        if let Some(up_to) = cold.expired_up_to {
+            let record = keys::record(RecordKind::Expired, &key.table.to_string());
+            let before = match feeds.get(&key.table) {
+                Some(before) => *before,
+                None => {
+                    let stored = spaces.records.get(&record).map_err(storage_error)?;
+                    stored.map_or(Ok(Seq::ZERO), |stored| records::parse_seq(&stored))?
+                }
+            };
+            let up_to = up_to.max(before);
+            feeds.insert(key.table, up_to);
+            batch.insert(&spaces.records, record, up_to.get().to_be_bytes());
+        }
         Ok(())
     }
 
@@ -239,12 +268,13 @@ impl CommitLog for FjallLog {
             Durability::Buffered => PersistMode::Buffer,
         };
         let mut batch = self.store.db().batch().durability(Some(mode));
+        let mut feeds = HashMap::new();
         for entry in entries {
             match entry {
                 CommitEntry::Changes(committed) => self.put_changes(&mut batch, committed),
                 CommitEntry::Records(writes) => self.put_records(&mut batch, writes),
                 CommitEntry::Erase(erased) => self.put_erase(&mut batch, erased),
-                CommitEntry::Cold(cold) => self.put_cold(&mut batch, cold)?,
+                CommitEntry::Cold(cold) => self.put_cold(&mut batch, cold, &mut feeds)?,
                 CommitEntry::Forget(flushed) => self.put_forget(&mut batch, flushed, entries)?,
             }
         }

@@ -124,6 +124,11 @@ impl Store {
         Ok(self.flushed_partitions(table)?.iter().map(record).collect())
     }
 
+    /// Removes the record of what has expired of a table that goes.
+    pub fn forget_expiry(&self, table: TableId) -> RecordWrite {
+        RecordWrite { kind: RecordKind::Expired, key: table.to_string(), value: None }
+    }
+
     /// Partitions of a table with hot copies of flushed rows, and up to where.
     ///
     /// # Errors

@@ -25,6 +25,9 @@ pub struct PartitionManifest {
     pub flushed_up_to: Seq,
     /// Raised by each change: two manifests of a partition with the same number are the same.
     pub generation: u64,
+    /// Tombstones up to here may have expired, hot or cold: whoever knows the partition up to an older position may have
+    /// missed a delete.
+    pub replayable_from: Seq,
     segments: Vec<Arc<SegmentEntry>>,
 }
 
@@ -46,7 +49,7 @@ impl PartitionManifest {
                 "a segment reaches to {last}, and rows are flushed up to {flushed_up_to}"
             )));
         }
-        Ok(Self { flushed_up_to, generation: 0, segments })
+        Ok(Self { flushed_up_to, generation: 0, replayable_from: Seq::ZERO, segments })
     }
 
     /// The manifest behind a change: `added` in the place of the segments `removed`.
@@ -58,7 +61,22 @@ impl PartitionManifest {
         let mut segments: Vec<Arc<SegmentEntry>> = kept.chain(added.iter().cloned()).collect();
         segments.sort_by_key(|segment| segment.meta.first_seq);
         let changed = Self::new(flushed_up_to.max(self.flushed_up_to), segments)?;
-        Ok(Self { generation: self.generation + 1, ..changed })
+        Ok(Self { generation: self.generation + 1, replayable_from: self.replayable_from, ..changed })
+    }
+
+    /// The manifest behind the expiry of tombstones up to a position, of which no reader knows yet.
+    pub fn expired_up_to(self, seq: Seq) -> Self {
+        Self { replayable_from: self.replayable_from.max(seq), ..self }
+    }
+
+    /// The oldest of the segments' tombstones; [`Seq::ZERO`]: there is none.
+    pub fn oldest_tombstone(&self) -> Seq {
+        self.segments.iter().filter_map(|segment| segment.meta.oldest_tombstone).min().unwrap_or_default()
+    }
+
+    /// Is nothing of the partition cold, and was it never?
+    pub fn is_empty(&self) -> bool {
+        self.flushed_up_to == Seq::ZERO && self.segments.is_empty()
     }
 
     /// The greatest primary key of all segments' rows.
@@ -102,7 +120,12 @@ impl PartitionManifest {
 
     /// Key and value of the first entry.
     pub(super) fn head_entry(&self, key: &PartitionKey) -> (Vec<u8>, Vec<u8>) {
-        (keys::manifest(key, Seq::ZERO), head_value(self.flushed_up_to, self.generation))
+        let head = ManifestHead {
+            flushed_up_to: self.flushed_up_to,
+            generation: self.generation,
+            replayable_from: self.replayable_from,
+        };
+        (keys::manifest(key, Seq::ZERO), head.value().to_vec())
     }
 
     /// What the entries of one partition say, in the order of their keys.
@@ -112,7 +135,7 @@ impl PartitionManifest {
     pub fn from_entries<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         entries: impl IntoIterator<Item = Result<(K, V)>>,
     ) -> Result<Self> {
-        let (mut flushed_up_to, mut generation) = (Seq::ZERO, 0);
+        let mut head = ManifestHead::default();
         let mut segments = Vec::new();
         for entry in entries {
             let (key, value) = entry?;
@@ -120,7 +143,7 @@ impl PartitionManifest {
             let damaged = || Error::internal("a damaged manifest entry");
             let first = keys::seq_at_end(key).ok_or_else(damaged)?;
             if first == Seq::ZERO {
-                (flushed_up_to, generation) = parse_head(value).ok_or_else(damaged)?;
+                head = ManifestHead::parse(value).ok_or_else(damaged)?;
                 continue;
             }
             let segment = SegmentEntry::from_bytes(value).ok_or_else(damaged)?;
@@ -129,62 +152,96 @@ impl PartitionManifest {
             }
             segments.push(Arc::new(segment));
         }
-        Ok(Self { generation, ..Self::new(flushed_up_to, segments)? })
+        let ManifestHead { flushed_up_to, generation, replayable_from } = head;
+        Ok(Self { generation, replayable_from, ..Self::new(flushed_up_to, segments)? })
     }
 
-    /// Writes the copy for people and other tools into the partition's folder, in place of the one before.
+    /// What people and other tools are shown. `deleted` counts the rows of a segment that were replaced or deleted.
     ///
     /// # Errors
-    /// `COLD_STORAGE_UNAVAILABLE`: the copy is old then, which concerns nobody but its reader.
-    pub async fn write_copy(&self, store: &ColdStore, folder: &str, table: &TableMeta, owner: &Owner) -> Result<()> {
-        let mut text = serde_json::to_vec_pretty(&self.copy(table, owner)).map_err(Error::internal)?;
-        text.push(b'\n');
-        store.replace(&format!("{folder}/{MANIFEST_FILE}"), &text).await
-    }
-
-    /// The same as a line.
-    ///
-    /// # Errors
-    /// `INTERNAL`.
-    pub fn to_json(&self, table: &TableMeta, owner: &Owner) -> Result<String> {
-        serde_json::to_string(&self.copy(table, owner)).map_err(Error::internal)
-    }
-
-    fn copy<'a>(&'a self, table: &TableMeta, owner: &'a Owner) -> Copy<'a> {
-        Copy {
+    /// Those of `deleted`.
+    pub fn shown(
+        &self,
+        table: &TableMeta,
+        owner: &Owner,
+        mut deleted: impl FnMut(SegmentId) -> Result<u32>,
+    ) -> Result<ShownManifest> {
+        let mut segments = Vec::with_capacity(self.segments.len());
+        for SegmentEntry { meta, .. } in self.segments.iter().map(Arc::as_ref) {
+            let (deleted_rows, storage) = (deleted(meta.id)?, Some(meta.storage(table).clone()));
+            segments.push(SegmentMeta { deleted_rows, storage, ..meta.clone() });
+        }
+        Ok(ShownManifest {
             table_id: table.id,
             table: table.name.to_string(),
             user_id: match owner {
                 Owner::Shared => None,
-                Owner::User(user) => Some(user.as_str()),
+                Owner::User(user) => Some(user.to_string()),
             },
             flushed_up_to: self.flushed_up_to,
-            segments: self.segments.iter().map(|segment| &segment.meta).collect(),
-        }
+            replayable_from: self.replayable_from,
+            segments,
+        })
     }
 }
 
-#[derive(Serialize)]
-struct Copy<'a> {
+/// A manifest as JSON says it, in `manifest.json` and in `system.manifest`.
+#[derive(Debug, Serialize)]
+pub struct ShownManifest {
     table_id: TableId,
     table: String,
     /// Absent for the rows of a SHARED table.
     #[serde(skip_serializing_if = "Option::is_none")]
-    user_id: Option<&'a str>,
+    user_id: Option<String>,
     flushed_up_to: Seq,
-    segments: Vec<&'a SegmentMeta>,
+    replayable_from: Seq,
+    segments: Vec<SegmentMeta>,
+}
+
+impl ShownManifest {
+    /// Writes it into the partition's folder, in place of the one before.
+    ///
+    /// # Errors
+    /// `COLD_STORAGE_UNAVAILABLE`: the copy is old then, which concerns nobody but its reader.
+    pub async fn write(&self, store: &ColdStore, folder: &str) -> Result<()> {
+        let mut text = serde_json::to_vec_pretty(self).map_err(Error::internal)?;
+        text.push(b'\n');
+        store.replace(&format!("{folder}/{MANIFEST_FILE}"), &text).await
+    }
 }
 
 /// The value of a partition's first entry, whose key is [`keys::manifest`] with position 0.
-fn head_value(flushed_up_to: Seq, generation: u64) -> Vec<u8> {
-    [flushed_up_to.get().to_be_bytes(), generation.to_be_bytes()].concat()
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(super) struct ManifestHead {
+    pub flushed_up_to: Seq,
+    pub generation: u64,
+    pub replayable_from: Seq,
 }
 
-/// Position and generation.
-pub(super) fn parse_head(value: &[u8]) -> Option<(Seq, u64)> {
-    let (flushed, rest) = value.split_first_chunk::<8>()?;
-    let generation = u64::from_be_bytes(rest.try_into().ok()?);
-    Some((Seq::new(i64::from_be_bytes(*flushed))?, generation))
+impl ManifestHead {
+    fn value(&self) -> [u8; 24] {
+        let mut value = [0; 24];
+        value[..8].copy_from_slice(&self.flushed_up_to.get().to_be_bytes());
+        value[8..16].copy_from_slice(&self.generation.to_be_bytes());
+        value[16..].copy_from_slice(&self.replayable_from.get().to_be_bytes());
+        value
+    }
+
+    /// Those of format 3 have two numbers: no tombstone had expired.
+    pub(super) fn parse(value: &[u8]) -> Option<Self> {
+        let (words, rest) = value.as_chunks::<8>();
+        let (flushed, generation, replayable) = match words {
+            [flushed, generation] => (flushed, generation, &[0; 8]),
+            [flushed, generation, replayable] => (flushed, generation, replayable),
+            _ => return None,
+        };
+        let seq = |bytes: &[u8; 8]| Seq::new(i64::from_be_bytes(*bytes));
+        rest.is_empty().then_some(Self {
+            flushed_up_to: seq(flushed)?,
+            generation: u64::from_be_bytes(*generation),
+            replayable_from: seq(replayable)?,
+        })
+    }
 }
 
 /// Key and value of a segment's entry.
@@ -260,6 +317,20 @@ mod tests {
     }
 
     #[test]
+    fn a_head_says_what_has_expired_and_one_of_format_3_says_nothing() {
+        let head = ManifestHead { flushed_up_to: seq(7), generation: 3, replayable_from: seq(5) };
+        assert_eq!(ManifestHead::parse(&head.value()), Some(head));
+        let older = ManifestHead { replayable_from: Seq::ZERO, ..head };
+        assert_eq!(ManifestHead::parse(&head.value()[..16]), Some(older));
+        for damaged in [&head.value()[..23], &head.value()[..8], &[0xFF; 24], &[0; 32], &[]] {
+            assert_eq!(ManifestHead::parse(damaged), None);
+        }
+        let manifest = PartitionManifest::default().expired_up_to(seq(5)).expired_up_to(seq(4));
+        assert_eq!(manifest.replayable_from, seq(5));
+        assert_eq!(manifest.changed(seq(9), &[], &[]).unwrap().replayable_from, seq(5), "no change takes it back");
+    }
+
+    #[test]
     fn damaged_entries_are_told() {
         let (fixture, manifest) = fixture();
         let key = PartitionKey { table: fixture.table.id, owner: alice() };
@@ -282,7 +353,7 @@ mod tests {
         twice.insert(1, entries[1].clone());
         refused(twice);
         let mut low = entries;
-        low[0].1 = head_value(seq(29), 0);
+        low[0].1 = ManifestHead { flushed_up_to: seq(29), ..ManifestHead::default() }.value().to_vec();
         refused(low);
     }
 
@@ -291,7 +362,8 @@ mod tests {
         let (fixture, manifest) = fixture();
         let first = PartitionManifest::new(seq(40), manifest.segments()[..1].to_vec()).unwrap();
         for manifest in [&manifest, &first] {
-            run(manifest.write_copy(&fixture.store, "t/t/alice", &fixture.table, &alice())).unwrap();
+            let shown = manifest.shown(&fixture.table, &alice(), |id| Ok(id.0 as u32 * 3)).unwrap();
+            run(shown.write(&fixture.store, "t/t/alice")).unwrap();
         }
         let copy = run(fixture.store.content("t/t/alice/manifest.json")).unwrap().unwrap();
         let copy: serde_json::Value = serde_json::from_slice(&copy).unwrap();
@@ -301,7 +373,10 @@ mod tests {
         assert_eq!(copy["segments"].as_array().unwrap().len(), 1);
         assert_eq!(copy["segments"][0]["path"], "t/t/alice/1-0000000000000001.parquet");
         assert_eq!(copy["segments"][0]["stats"]["1"]["max"], "9");
-        run(first.write_copy(&fixture.store, "t/t", &fixture.table, &Owner::Shared)).unwrap();
+        assert_eq!(copy["segments"][0]["storage"], "local");
+        assert_eq!(copy["segments"][0]["deleted_rows"], 3);
+        let shown = first.shown(&fixture.table, &Owner::Shared, |_| Ok(0)).unwrap();
+        run(shown.write(&fixture.store, "t/t")).unwrap();
         let shared = run(fixture.store.content("t/t/manifest.json")).unwrap().unwrap();
         assert!(!String::from_utf8(shared.to_vec()).unwrap().contains("user_id"));
     }

@@ -12,10 +12,11 @@ use fjall::{Keyspace, Readable, Snapshot};
 
 use super::cold::{Cold, ColdLookup};
 use super::feed_scan::FeedScan;
+use super::homes::Homes;
 use super::keys::{self, RowKey};
-use super::manifest::{self, PartitionManifest};
+use super::manifest::{ManifestHead, PartitionManifest};
 use super::partition_rows::{PartitionRows, RowsPart};
-use super::records::RecordKind;
+use super::records::{self, RecordKind};
 use super::row_block::{self, RowValue};
 use super::row_scan::{Order, RowScan, ordered};
 use super::segment::{SegmentEntry, SegmentId, SegmentReader, SegmentScan};
@@ -33,6 +34,7 @@ pub struct ReadView {
     keyspaces: Arc<Keyspaces>,
     cold: Arc<Cold>,
     hidden: Arc<HashSet<UserId>>,
+    homes: Arc<Homes>,
 }
 
 /// Where a key's live row is.
@@ -55,9 +57,14 @@ impl ReadView {
         (snapshot, moment): (Snapshot, Arc<Moment>),
         keyspaces: Arc<Keyspaces>,
         cold: Arc<Cold>,
-        hidden: Arc<HashSet<UserId>>,
+        (hidden, homes): (Arc<HashSet<UserId>>, Arc<Homes>),
     ) -> Self {
-        Self { snapshot, _moment: moment, keyspaces, cold, hidden }
+        Self { snapshot, _moment: moment, keyspaces, cold, hidden, homes }
+    }
+
+    /// Which users had a storage of their own when it was opened.
+    pub fn homes(&self) -> &Arc<Homes> {
+        &self.homes
     }
 
     /// The live row with this key, as far as it is known without opening a file.
@@ -177,18 +184,36 @@ impl ReadView {
         self.cold.manifest(key, head, load).map(Some)
     }
 
-    fn manifest_head(&self, key: &PartitionKey) -> Result<Option<(Seq, u64)>> {
+    fn manifest_head(&self, key: &PartitionKey) -> Result<Option<ManifestHead>> {
         let head =
             self.snapshot.get(&self.keyspaces.manifest, keys::manifest(key, Seq::ZERO)).map_err(storage_error)?;
         let parse = |head: fjall::UserValue| {
-            manifest::parse_head(&head).ok_or_else(|| Error::internal("a damaged manifest entry"))
+            ManifestHead::parse(&head).ok_or_else(|| Error::internal("a damaged manifest entry"))
         };
         head.map(parse).transpose()
     }
 
     /// Up to where the partition's rows are cold.
     pub(super) fn flushed_up_to(&self, key: &PartitionKey) -> Result<Seq> {
-        Ok(self.manifest_head(key)?.map_or(Seq::ZERO, |(flushed, _)| flushed))
+        Ok(self.manifest_head(key)?.unwrap_or_default().flushed_up_to)
+    }
+
+    /// Above this position no change of a partition is missing; below it, tombstones have expired.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`, `INTERNAL`.
+    pub fn replayable_from(&self, key: &PartitionKey) -> Result<Seq> {
+        Ok(self.manifest_head(key)?.unwrap_or_default().replayable_from)
+    }
+
+    /// The same of a table, over all owners.
+    ///
+    /// # Errors
+    /// As [`ReadView::replayable_from`].
+    pub fn feed_replayable_from(&self, table: TableId) -> Result<Seq> {
+        let record = keys::record(RecordKind::Expired, &table.to_string());
+        let stored = self.snapshot.get(&self.keyspaces.records, record).map_err(storage_error)?;
+        stored.map_or(Ok(Seq::ZERO), |value| records::parse_seq(&value))
     }
 
     /// Positions of a segment's rows that were replaced or deleted, ascending.
@@ -202,6 +227,14 @@ impl ReadView {
             keys::position_of_deletion(&key).ok_or_else(|| Error::internal("a damaged deletion"))
         };
         marks.map(position).collect()
+    }
+
+    /// How many they are.
+    ///
+    /// # Errors
+    /// As [`ReadView::deleted`].
+    pub fn deleted_count(&self, table: TableId, segment: SegmentId) -> Result<u32> {
+        Ok(u32::try_from(self.deleted(table, segment)?.len()).unwrap_or(u32::MAX))
     }
 
     /// The stored rows of a partition with `_seq` in `range`, tombstones included.
@@ -307,7 +340,10 @@ impl ReadView {
     /// # Errors
     /// `STORAGE_UNAVAILABLE`.
     pub fn head(&self, key: &PartitionKey) -> Result<Seq> {
-        self.last_above(key, self.flushed_up_to(key)?)
+        // What is flushed may still be found hot, and may not: either way this is its last position. The last change may
+        // have been a delete whose tombstone has expired.
+        let ManifestHead { flushed_up_to, replayable_from, .. } = self.manifest_head(key)?.unwrap_or_default();
+        Ok(self.last_above(key, flushed_up_to)?.max(replayable_from))
     }
 
     /// The last hot position above `flushed`, or `flushed` itself.

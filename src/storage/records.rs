@@ -2,6 +2,9 @@
 //!
 //! Owns how they are keyed and told apart. Their JSON belongs to those who write them.
 
+use crate::error::{Error, Result};
+use crate::model::Seq;
+
 /// What a record is about. The number is its key's first byte: never used for anything else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -22,6 +25,10 @@ pub enum RecordKind {
     Storage = 8,
     /// A partition of which hot keys are left that are in segments by now.
     Flushed = 9,
+    /// The last position of a table, over all owners, whose tombstone has expired.
+    Expired = 12,
+    /// A table, or one owner's partition of it, whose segments are to be moved.
+    Move = 13,
 }
 
 impl RecordKind {
@@ -36,6 +43,8 @@ impl RecordKind {
         RecordKind::Job,
         RecordKind::Storage,
         RecordKind::Flushed,
+        RecordKind::Expired,
+        RecordKind::Move,
     ];
 }
 
@@ -45,4 +54,13 @@ pub struct RecordWrite {
     pub kind: RecordKind,
     pub key: String,
     pub value: Option<Vec<u8>>,
+}
+
+/// The value of a record that is a position.
+///
+/// # Errors
+/// `INTERNAL` where it is none.
+pub(super) fn parse_seq(value: &[u8]) -> Result<Seq> {
+    let seq = value.try_into().ok().and_then(|bytes| Seq::new(i64::from_be_bytes(bytes)));
+    seq.ok_or_else(|| Error::internal("a damaged record of a position"))
 }

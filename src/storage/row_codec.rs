@@ -17,6 +17,7 @@ use arrow::array::{
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use bytes::Bytes;
 
+use super::homes::Homes;
 use super::varint;
 use crate::error::{Error, Result};
 use crate::model::schema::RowLayout;
@@ -314,6 +315,7 @@ impl CellBuilder {
 /// [`TableMeta::arrow_schema_all_owners`] when made with [`BatchBuilder::all_owners`].
 pub struct BatchBuilder {
     table: Arc<TableMeta>,
+    homes: Arc<Homes>,
     schema: SchemaRef,
     /// The distinct columns to build.
     columns: Vec<Column>,
@@ -333,10 +335,10 @@ impl BatchBuilder {
         Self::with_schema(table, schema, projection)
     }
 
-    /// Like [`BatchBuilder::new`], with `_user_id` and `_storage_id` behind.
-    pub fn all_owners(table: Arc<TableMeta>, projection: Option<&[usize]>) -> Self {
+    /// Like [`BatchBuilder::new`], with `_user_id` and `_storage_id` behind; the latter as `homes` says.
+    pub fn all_owners(table: Arc<TableMeta>, homes: Arc<Homes>, projection: Option<&[usize]>) -> Self {
         let schema = table.arrow_schema_all_owners();
-        Self::with_schema(table, schema, projection)
+        Self { homes, ..Self::with_schema(table, schema, projection) }
     }
 
     fn with_schema(table: Arc<TableMeta>, full: SchemaRef, projection: Option<&[usize]>) -> Self {
@@ -376,7 +378,7 @@ impl BatchBuilder {
                 Arc::new(Schema::new(positions.iter().map(|p| full.field(*p).clone()).collect::<Vec<_>>()))
             }
         };
-        Self { table, schema, columns, outputs, targets, walk, len: 0 }
+        Self { table, homes: Arc::default(), schema, columns, outputs, targets, walk, len: 0 }
     }
 
     pub fn schema(&self) -> &SchemaRef {
@@ -395,7 +397,7 @@ impl BatchBuilder {
                 Column::Seq(b) => b.append_value(stored.seq.get()),
                 Column::Deleted(b) => b.append_value(stored.deleted),
                 Column::UserId(b) => b.append_value(owner.as_str()),
-                Column::StorageId(b) => b.append_value(self.table.storage.as_str()),
+                Column::StorageId(b) => b.append_value(self.homes.of(&self.table, owner).as_str()),
             }
         }
         self.len += 1;
@@ -506,6 +508,9 @@ pub(crate) mod tests {
             flush: Default::default(),
             compression: Default::default(),
             storage: crate::model::StorageId::local(),
+            use_user_storage: false,
+            deleted_retention_hours: None,
+            unnamed_storage: None,
             schema_version: 1,
             created_at: 0,
             updated_at: 0,
@@ -606,7 +611,7 @@ pub(crate) mod tests {
         let owner = Owner::User(UserId::parse("alice").unwrap());
 
         // c2, _seq, c0, c0, _user_id
-        let mut builder = BatchBuilder::all_owners(table.clone(), Some(&[2, 3, 0, 0, 5]));
+        let mut builder = BatchBuilder::all_owners(table.clone(), Arc::default(), Some(&[2, 3, 0, 0, 5]));
         builder.push(&owner, &stored).unwrap();
         let batch = builder.finish().unwrap();
         assert_eq!(batch.column(0).as_primitive::<TimestampMicrosecondType>().value(0), 99);

@@ -7,6 +7,7 @@
 //! Start at [`SegmentWriter`] and [`SegmentReader`]. The form is in `docs/on-disk-format.md`.
 
 mod checksum;
+mod copying;
 mod entry;
 mod footer;
 mod input;
@@ -27,6 +28,7 @@ pub(crate) mod testing;
 mod tests;
 
 pub use checksum::{BlockSums, Checksum};
+pub use copying::CopyTarget;
 pub use entry::{SegmentEntry, SegmentId, SegmentMeta, parse_file_name};
 pub use input::SegmentCache;
 pub use key_filter::KeyFilter;

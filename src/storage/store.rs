@@ -3,7 +3,7 @@
 //! Owns the fjall database. Never writes rows: that is [`super::commit_log`]'s.
 //! Invariants: RC-1 (opening is idempotent and needs no clock).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -15,17 +15,17 @@ use rustix::fs::statvfs;
 
 use super::cold::Cold;
 use super::erase::{EraseScope, Eraser};
+use super::homes::UserStorages;
 use super::hot_stats;
 use super::keys;
 use super::read_view::ReadView;
 use super::records::RecordKind;
-use super::row_block::{self, RowValue};
 use super::views::{OlderViews, Views};
 use crate::error::{Error, Result};
 use crate::model::{HotStats, Owner, PartitionKey, PkBytes, TableId, UserId};
 
 /// The layout that this program writes: see docs/on-disk-format.md.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
 
 /// Under the data folder: the fjall database.
 const HOT_FOLDER: &str = "hot";
@@ -60,6 +60,7 @@ pub struct Store {
     keyspaces: Arc<Keyspaces>,
     cold: Arc<Cold>,
     views: Views,
+    user_storages: Arc<UserStorages>,
     journal_folder: PathBuf,
     mark_path: PathBuf,
     /// Shared by those who copy files.
@@ -117,8 +118,8 @@ impl Store {
         let store = Self::open_engine(data, cache_bytes, false)?;
         if let Some(from) = store.older_format(data)? {
             // Every older format is one that this program reads as it is; what it writes from now on is newer.
-            if (1..3).contains(&from) {
-                store.count_hot(data)?;
+            if from > 0 {
+                store.note_what_older_formats_did_not(from, data)?;
             }
             if from > 0 {
                 tracing::info!(from, to = FORMAT_VERSION, "the data folder is taken to a newer format");
@@ -185,6 +186,7 @@ impl Store {
             keyspaces,
             cold: Arc::new(cold),
             views: Views::default(),
+            user_storages: Arc::default(),
             journal_folder,
             mark_path,
             pins: Arc::new(()),
@@ -213,27 +215,6 @@ impl Store {
         batch.commit().map_err(|source| OpenError::Engine { path: data.to_owned(), source })
     }
 
-    /// Folders of before there were cold rows have noted nothing of what is hot.
-    fn count_hot(&self, data: &Path) -> Result<(), OpenError> {
-        let damaged = |fault: String| OpenError::Damaged { path: data.to_owned(), fault };
-        let mut counts: HashMap<Vec<u8>, HotStats> = HashMap::new();
-        for guard in self.keyspaces.rows.iter() {
-            let (key, value) = guard.into_inner().map_err(|e| damaged(e.to_string()))?;
-            let Some((partition, seq)) = keys::partition_of_row(&key) else { continue };
-            let rows = match row_block::parse(seq, value.clone().into()) {
-                Ok(RowValue::Block(block)) => block.rows().map_or(1, |rows| rows.len()),
-                _ => 1,
-            };
-            let stats = counts.entry(partition.to_vec()).or_insert(HotStats { oldest: seq, ..HotStats::default() });
-            stats.rows += rows as u64;
-            stats.bytes += value.len() as u64;
-        }
-        for (partition, stats) in counts {
-            self.keyspaces.stats.insert(partition, hot_stats::value(&stats)).map_err(|e| damaged(e.to_string()))?;
-        }
-        Ok(())
-    }
-
     /// fjall takes a damaged middle of the journal for its end. The commit counter in the store and the mark beside it,
     /// written only after an fdatasync, show what such a recovery lost.
     fn recover(&self, data: &Path) -> Result<Recovered, OpenError> {
@@ -253,7 +234,8 @@ impl Store {
         // In this order: who is shown again before they write is not hidden in a view that has what they wrote.
         let moment = self.views.enter();
         let snapshot = self.db.snapshot();
-        ReadView::new((snapshot, moment), self.keyspaces.clone(), self.cold.clone(), self.hidden())
+        let owners = (self.hidden(), self.user_storages.current());
+        ReadView::new((snapshot, moment), self.keyspaces.clone(), self.cold.clone(), owners)
     }
 
     /// The views that are open now: they may read files that are in no manifest any more.
@@ -276,6 +258,11 @@ impl Store {
 
     pub fn cold(&self) -> &Arc<Cold> {
         &self.cold
+    }
+
+    /// Which users have a storage of their own.
+    pub fn user_storages(&self) -> &Arc<UserStorages> {
+        &self.user_storages
     }
 
     /// Leaves the rows of this owner out of the feeds of views from now on.

@@ -17,7 +17,7 @@ use crate::server::{PASSWORD, Server, eventually};
 use crate::socket::Socket;
 
 /// Nothing is flushed but what the test asks for.
-const BY_HAND: &[&str] = &["flush.check_interval=1h", "jobs.retry_backoff=1ms"];
+pub const BY_HAND: &[&str] = &["flush.check_interval=1h", "jobs.retry_backoff=1ms"];
 /// The same, and queries over the fewest cold rows are cut into shares.
 const BY_HAND_SHARED: &[&str] =
     &["flush.check_interval=1h", "jobs.retry_backoff=1ms", "datafusion.threads=3", "datafusion.rows_per_thread=1"];
@@ -29,16 +29,16 @@ const QUERIES: usize = 72;
 /// What a table ought to hold: id → (text, number).
 type Model = BTreeMap<i64, (String, Option<i64>)>;
 
-fn text(cell: &Value) -> &str {
+pub fn text(cell: &Value) -> &str {
     cell.as_str().unwrap()
 }
 
 /// Flushes the table and waits for it; says what became of it.
-fn flush(server: &Server, table: &str) -> String {
+pub fn flush(server: &Server, table: &str) -> String {
     work(server, &format!("STORAGE FLUSH TABLE {table}"))
 }
 
-fn compact(server: &Server, table: &str) -> String {
+pub fn compact(server: &Server, table: &str) -> String {
     work(server, &format!("STORAGE COMPACT TABLE {table}"))
 }
 

@@ -117,7 +117,11 @@ fn row(cells: &Value) -> (i64, String) {
 }
 
 fn segment_files(data: &Path, table: &str) -> Vec<String> {
-    let Ok(folder) = std::fs::read_dir(data.join("cold/c").join(table)) else { return Vec::new() };
+    files_in(&data.join("cold/c").join(table))
+}
+
+fn files_in(folder: &Path) -> Vec<String> {
+    let Ok(folder) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut names: Vec<String> = folder.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
     names.retain(|name| name != "manifest.json");
     names.sort();
@@ -322,5 +326,33 @@ fn a_restore_that_dies_at_any_step_is_finished_or_leaves_what_there_was() {
         if Server::dies_at_its_start(&data, BY_HAND, "swap_renamed", nth) {
             assert_goes_on(&data, &mut model, "swap_renamed");
         }
+    }
+}
+
+#[test]
+fn a_move_to_another_storage_that_dies_at_any_step_is_finished_by_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, far) = (folder.path().join("data"), folder.path().join("far"));
+    let mut model = with_cold_rows(&data);
+    let server = Server::start_over(&data, BY_HAND);
+    let storage = format!("CREATE STORAGE far TYPE 'filesystem' NAME 'Far' PATH '{}'", far.display());
+    server.log_in("admin").sql(&storage);
+    server.kill();
+    let steps = ["cold_renamed", "move_copied", "move_committed", "move_read", "move_removed"];
+    for (point, to) in steps.into_iter().zip(["far", "local", "far", "local", "far"]) {
+        let server = Server::start_to_die(&data, BY_HAND, point, 1);
+        let mut admin = server.log_in("admin");
+        admin.try_sql_or_gone(&format!("ALTER TABLE c.t SET STORAGE_ID = '{to}'"));
+        write_until_it_dies(&mut admin, &mut model);
+        assert_killed(server, point);
+        let server = Server::start_over(&data, BY_HAND);
+        let mut admin = server.log_in("admin");
+        assert_holds(&mut admin, &mut model, point);
+        let (near, away) = (data.join("cold/c/t"), far.join("c/t"));
+        let (there, left) = if to == "far" { (away, near) } else { (near, away) };
+        eventually("the old place is empty", || files_in(&left).is_empty().then_some(()));
+        assert_holds(&mut admin, &mut model, point);
+        assert_eq!(files_in(&there), named_files(&mut admin), "{point}");
+        server.kill();
     }
 }

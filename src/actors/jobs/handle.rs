@@ -69,12 +69,12 @@ impl Jobs {
         self.core.lock().unwrap_or_else(PoisonError::into_inner).unfinished(params).map(|job| job.job_id.clone())
     }
 
-    /// Cancels the job that does this work, if one does, and waits until its body has ended.
-    pub async fn call_off(&self, params: &JobParams, reason: &str) {
-        if let Some(job) = self.unfinished(params) {
+    /// Cancels the jobs that do such work, and waits until their bodies have ended.
+    pub async fn call_off(&self, which: impl Fn(&JobParams) -> bool, reason: &str) {
+        for job in self.list().into_iter().filter(|job| !job.status.is_finished() && which(&job.params)) {
             // An error: it has finished meanwhile, or the server stops.
-            let _ = self.kill(job.as_str(), reason.to_owned()).await;
-            self.finished(&job).await;
+            let _ = self.kill(job.job_id.as_str(), reason.to_owned()).await;
+            self.finished(&job.job_id).await;
         }
     }
 

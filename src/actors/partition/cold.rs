@@ -17,10 +17,10 @@ use crate::error::{Error, Result};
 use crate::model::{Change, Durability, HotStats, Seq};
 use crate::partition::HotCount;
 use crate::storage::segment::{SegmentEntry, SegmentId};
-use crate::storage::{ColdCommit, CommitEntry, PartitionManifest};
+use crate::storage::{ColdCommit, CommitEntry, ExpiredTombstones, PartitionManifest};
 
-/// What is to change.
-#[derive(Debug)]
+/// What is to change; what is not named stays as it is.
+#[derive(Debug, Default)]
 pub struct ColdSwap {
     /// All rows up to here are in segments from now on.
     pub flushed_up_to: Seq,
@@ -28,6 +28,12 @@ pub struct ColdSwap {
     pub added: Vec<(Arc<SegmentEntry>, Arc<[Seq]>)>,
     /// Segments that these replace.
     pub removed: Vec<Arc<SegmentEntry>>,
+    /// Segments whose files lie elsewhere from now on, where they are already.
+    pub moved: Vec<Arc<SegmentEntry>>,
+    /// Hot tombstones that go.
+    pub expired: Option<ExpiredTombstones>,
+    /// The last position whose tombstone goes, hot or cold.
+    pub expired_up_to: Option<Seq>,
 }
 
 #[derive(Default)]
@@ -66,6 +72,20 @@ impl ColdState {
         if let Some(UnderWay { from, replaced, hot }) = &mut self.under_way {
             replaced.extend(changes.iter().filter_map(|change| change.replaces.as_ref()).map(|old| old.seq));
             hot.count(changes, *from);
+        }
+    }
+
+    /// Nothing of it is true any more: whoever waits for a change is refused.
+    fn forget(&mut self) {
+        let Self { begin, swap, gone, .. } = std::mem::take(self);
+        let gone = gone.unwrap_or(Error::Aborted);
+        if let Some(begin) = begin {
+            // Whoever asked has gone: nothing was begun.
+            let _ = begin.send(Err(gone.clone()));
+        }
+        if let Some((_, reply)) = swap {
+            // Whoever asked has gone: its files are orphans.
+            let _ = reply.send(Err(gone));
         }
     }
 
@@ -123,8 +143,8 @@ impl PartitionActor {
         self.cold.committing = true;
         let done = actix::fut::wrap_future::<_, Self>(committed).map(move |outcome, actor, ctx| {
             let outcome = outcome.unwrap_or(Err(Error::StorageUnavailable)).map(|_| ());
-            actor.cold.committing = false;
-            if outcome.is_ok() {
+            // Not where all was forgotten meanwhile.
+            if std::mem::take(&mut actor.cold.committing) && outcome.is_ok() {
                 actor.cold.manifest = manifest;
                 actor.hot = HotCount::new(hot);
             }
@@ -135,23 +155,45 @@ impl PartitionActor {
     }
 
     fn swap_commit(&self, swap: &ColdSwap, under_way: Option<UnderWay>) -> Result<(ColdCommit, HotStats)> {
-        let UnderWay { replaced, hot, .. } =
+        let UnderWay { from, replaced, hot } =
             under_way.ok_or_else(|| Error::internal("a change of cold rows that was not begun"))?;
         if let Some(gone) = &self.cold.gone {
             return Err(gone.clone());
         }
         let added: Vec<Arc<SegmentEntry>> = swap.added.iter().map(|(segment, _)| segment.clone()).collect();
-        let removed: Vec<SegmentId> = swap.removed.iter().map(|segment| segment.meta.id).collect();
-        let manifest = Arc::new(self.cold.manifest.changed(swap.flushed_up_to, &added, &removed)?);
-        let deleted = positions(swap, &replaced);
-        let stats = match hot.now() {
-            // Nothing was flushed, but moved within the cold half.
-            _ if !swap.removed.is_empty() => self.hot.now(),
-            hot if hot.rows == 0 => HotStats::default(),
-            hot => HotStats { oldest: swap.flushed_up_to.after(), ..hot },
+        let came: Vec<Arc<SegmentEntry>> = added.iter().chain(&swap.moved).cloned().collect();
+        let went: Vec<SegmentId> = swap.removed.iter().chain(&swap.moved).map(|segment| segment.meta.id).collect();
+        let before = &self.cold.manifest;
+        let manifest = before.changed(swap.flushed_up_to, &came, &went)?;
+        let manifest = Arc::new(manifest.expired_up_to(swap.expired_up_to.unwrap_or_default()));
+        let flushes = manifest.flushed_up_to > before.flushed_up_to;
+        let hot = match (flushes, &swap.expired) {
+            (true, _) if hot.now().rows == 0 => HotStats::default(),
+            (true, _) => hot.now().begun(manifest.flushed_up_to.after()),
+            (false, None) => self.hot.now(),
+            (false, Some(expired)) => HotStats {
+                rows: self.hot.now().rows.saturating_sub(expired.seqs.len() as u64),
+                bytes: self.hot.now().bytes.saturating_sub(expired.bytes),
+                oldest: self.hot.now().oldest,
+                // One that came meanwhile is above all that were there when the change began.
+                oldest_tombstone: expired.next.earlier(hot.now().begun(from.after()).oldest_tombstone),
+                ..HotStats::default()
+            },
         };
-        let key = self.key.clone();
-        Ok((ColdCommit { key, manifest, added, removed: swap.removed.clone(), deleted, stats }, stats))
+        let stats = HotStats { cold_tombstone: manifest.oldest_tombstone(), ..hot };
+        let commit = ColdCommit {
+            key: self.key.clone(),
+            manifest,
+            added,
+            removed: swap.removed.clone(),
+            moved: swap.moved.clone(),
+            deleted: positions(swap, &replaced),
+            expired: swap.expired.as_ref().map(|expired| expired.seqs.clone()).unwrap_or_default(),
+            expired_up_to: swap.expired_up_to,
+            flushes,
+            stats,
+        };
+        Ok((commit, stats))
     }
 
     fn reopen(&mut self, ctx: &mut Context<Self>) {
@@ -245,10 +287,12 @@ pub(in crate::actors) struct Forget;
 impl Handler<Forget> for PartitionActor {
     type Result = ();
 
-    fn handle(&mut self, _: Forget, _ctx: &mut Context<Self>) {
+    fn handle(&mut self, _: Forget, ctx: &mut Context<Self>) {
         self.core.forget_greatest();
         self.hot = HotCount::default();
-        self.cold = ColdState::default();
+        self.cold.forget();
+        // Writes may be parked for a change that waited and is refused now.
+        self.reopen(ctx);
     }
 }
 
@@ -285,5 +329,24 @@ impl Drop for ColdChange {
         if !self.ended {
             inbox::send(&self.partition, EndCold);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_a_change_is_refused_when_all_is_forgotten() {
+        let mut cold = ColdState::default();
+        let (begin, mut begun) = oneshot::channel();
+        let (reply, mut swapped) = oneshot::channel();
+        cold.begin = Some(begin);
+        cold.swap = Some((ColdSwap::default(), reply));
+        cold.gone = Some(Error::InvalidCredentials);
+        cold.forget();
+        assert!(matches!(begun.try_recv(), Ok(Err(Error::InvalidCredentials))));
+        assert!(matches!(swapped.try_recv(), Ok(Err(Error::InvalidCredentials))));
+        assert!(cold.is_still() && cold.gone.is_none());
     }
 }

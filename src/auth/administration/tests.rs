@@ -76,7 +76,13 @@ async fn the_configured_password_is_roots_first_and_only_first() {
 async fn messages_of_user_statements() {
     let bench = Bench::fresh().await;
     let (auth, root) = (&bench.auth, root());
-    let new = || NewUser { user: user("x"), role: Role::User, password: Some(Secret::new("p")), email: None };
+    let new = || NewUser {
+        user: user("x"),
+        role: Role::User,
+        password: Some(Secret::new("p")),
+        email: None,
+        storage: Default::default(),
+    };
     let email = || UserChange::Email("a@b".to_owned());
     let text = |result: Result<UserAck>| result.map_or_else(|error| error.to_string(), |ack| ack.to_string());
     assert_eq!(text(auth.create_user(&root, new()).await), "User 'x' created");
@@ -99,7 +105,10 @@ async fn who_may_manage_whom() {
         bench.add(name, role).await;
     }
     let callers = [principal("u", Role::User), principal("s", Role::Service), principal("d", Role::Dba), root()];
-    let new = |role: Role| NewUser { user: user(&format!("new {role}")), role, password: None, email: None };
+    let new = |role: Role| {
+        let user = user(&format!("new {role}"));
+        NewUser { user, role, password: None, email: None, storage: Default::default() }
+    };
     let reset = || UserChange::Password { new: Secret::new("other-pass"), current: None };
     for (index, caller) in callers.iter().enumerate() {
         let allowed = |least: usize| index >= least;

@@ -55,40 +55,50 @@ impl CatalogStore {
     /// `before`, as it was when `after` was made of it, becomes `after`.
     ///
     /// # Errors
-    /// `NOT_FOUND`; `CONFLICT` where it was altered meanwhile; `STORAGE_IN_USE` where tables have their files by a template
-    /// that would change; `INVALID_INPUT`; `STORAGE_UNAVAILABLE`.
-    pub(crate) async fn alter_storage(&self, before: &Arc<StorageMeta>, after: StorageMeta) -> Result<()> {
+    /// `NOT_FOUND`; `CONFLICT` where it was altered meanwhile; `STORAGE_IN_USE` where tables, or `others`, have their files by
+    /// a template that would change; `INVALID_INPUT`; `STORAGE_UNAVAILABLE`.
+    pub(crate) async fn alter_storage(
+        &self,
+        before: &Arc<StorageMeta>,
+        after: StorageMeta,
+        others: impl FnOnce() -> Result<Option<String>>,
+    ) -> Result<()> {
         let _changing = self.changing.lock().await;
         let catalog = self.current();
         if !Arc::ptr_eq(catalog.storage(&before.id)?, before) {
             return Err(Error::Conflict(format!("Storage '{}' was altered by another; look again", before.id)));
         }
+        let others = others()?;
         for (kind, changed, what) in [
             (TableKind::Shared, before.shared_template != after.shared_template, "alter SHARED_TABLES_TEMPLATE of"),
             (TableKind::User, before.user_template != after.user_template, "alter USER_TABLES_TEMPLATE of"),
         ] {
             let tables = catalog.tables().filter(|table| table.storage == before.id && table.kind == kind).count();
-            if changed && tables > 0 {
-                return Err(Error::StorageInUse { what, storage: before.id.clone(), tables });
+            if changed && let Some(by) = tables_or(tables, others.clone()) {
+                return Err(Error::StorageInUse { what, storage: before.id.clone(), by });
             }
         }
         self.cold.check_place(&after, catalog.storages.values())?;
         self.put_storage(after).await
     }
 
-    /// `owed`: how many dropped tables still have files in it. `false`: there was none.
+    /// `others`: who uses it, but for tables. `false`: there was none.
     ///
     /// # Errors
     /// `STORAGE_IN_USE`, `STORAGE_UNAVAILABLE`.
-    pub(crate) async fn drop_storage(&self, id: &StorageId, owed: impl FnOnce() -> Result<usize>) -> Result<bool> {
+    pub(crate) async fn drop_storage(
+        &self,
+        id: &StorageId,
+        others: impl FnOnce() -> Result<Option<String>>,
+    ) -> Result<bool> {
         let _changing = self.changing.lock().await;
         let catalog = self.current();
         if !catalog.storages.contains_key(id) {
             return Ok(false);
         }
-        let tables = catalog.tables().filter(|table| table.storage == *id).count() + owed()?;
-        if tables > 0 {
-            return Err(Error::StorageInUse { what: "drop", storage: id.clone(), tables });
+        let tables = catalog.tables().filter(|table| table.storage == *id).count();
+        if let Some(by) = tables_or(tables, others()?) {
+            return Err(Error::StorageInUse { what: "drop", storage: id.clone(), by });
         }
         self.commit(vec![removal(RecordKind::Storage, id.as_str())], |catalog| {
             catalog.storages.remove(id);
@@ -110,4 +120,9 @@ impl CatalogStore {
         .await?;
         known
     }
+}
+
+/// Who uses a storage; `None`: nobody does.
+fn tables_or(tables: usize, others: Option<String>) -> Option<String> {
+    if tables > 0 { Some(format!("{tables} table(s)")) } else { others }
 }

@@ -1,26 +1,25 @@
 //! Compaction: neighbouring segments of a partition become one, without the rows that were replaced or deleted.
 //!
 //! Owns the order *begin, view, new segment, one commit, old files out once nobody reads them*. A crash leaves files that no
-//! manifest names; the partition's next flush removes them. Tombstones stay: a resume from before them needs them.
+//! manifest names; the partition's next flush removes them. Tombstones that have expired are left out, and the commit says
+//! up to where: a resume from before them would need them. A segment of which nothing is left goes.
 //! Invariants: SG-1, SG-2, SG-3.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::TryStreamExt;
 
 use super::Bodies;
+use super::files::Place;
 use super::flush::{CHECK_EVERY, Tally, Written};
+use crate::actors::ColdSwap;
 use crate::actors::jobs::{JobControl, JobDone};
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::jobs::{SegmentSize, next_merge};
+use crate::jobs::{Retention, SegmentSize, next_merge};
 use crate::model::{Owner, PartitionKey, TableId, TableMeta};
-use crate::storage::segment::{SegmentEntry, SegmentScan, SegmentWriter};
-use crate::storage::{OlderViews, ReadView};
-
-/// How often is looked whether the readers of old files are gone.
-const READERS_ROUND: Duration = Duration::from_millis(50);
+use crate::storage::ReadView;
+use crate::storage::segment::{SegmentEntry, SegmentMeta, SegmentScan, SegmentWriter};
 
 impl Bodies {
     /// Whatever can be merged or cleaned.
@@ -35,10 +34,10 @@ impl Bodies {
             self.compact_partition(&table, &owner, true, &mut tally, control).await?;
             control.say(|| format!("{} segments written so far", tally.partitions));
         }
-        if tally.partitions == 0 {
+        if tally.partitions + tally.cleaned == 0 {
             return Ok(JobDone::Skipped("no segments to merge or clean".to_owned()));
         }
-        let Tally { partitions, rows, bytes } = tally;
+        let Tally { partitions, rows, bytes, .. } = tally;
         Ok(JobDone::Completed(format!("{rows} rows in {partitions} segments rewritten, {bytes} bytes")))
     }
 
@@ -53,7 +52,10 @@ impl Bodies {
     ) -> Result<()> {
         while let Some(removed) = self.merge(table, owner, forced, tally, control).await? {
             let older = self.store.views_until_now();
-            self.remove_unread(table, &removed, older, control).await?;
+            self.wait_for_readers(older, control).await?;
+            failpoint::pass("compact_read");
+            self.remove_segments(table, &removed).await;
+            failpoint::pass("compact_removed");
         }
         Ok(())
     }
@@ -69,103 +71,104 @@ impl Bodies {
     ) -> Result<Option<Vec<Arc<SegmentEntry>>>> {
         control.check()?;
         let key = PartitionKey { table: table.id, owner: owner.clone() };
+        let wanted = |retention| MergeWish { forced, retention };
         // Most partitions need nothing: they are not held up for it.
-        if self.is_leaving(owner) || next_merge_of(&self.store.read_view(), &key, forced)?.is_none() {
+        let wish = wanted(self.retention_of(table));
+        if self.is_leaving(owner) || next_merge_of(&self.store.read_view(), &key, &wish)?.is_none() {
             return Ok(None);
         }
         let change = self.router.begin_cold_change(table, owner).await?;
         if self.is_leaving(owner) {
             return Ok(None);
         }
+        let Some(place) = self.place(table.id, owner) else { return Ok(None) };
+        let wish = wanted(self.retention_of(&place.table));
         let view = self.store.read_view();
-        let Some(removed) = next_merge_of(&view, &key, forced)? else { return Ok(None) };
-        let flushed_up_to = view.manifest(&key)?.unwrap_or_default().flushed_up_to;
-        let written = self.rewrite(table, owner, &removed, view, control).await?;
+        let Some(removed) = next_merge_of(&view, &key, &wish)? else { return Ok(None) };
+        let written = self.rewrite(&place, &removed, view, wish.retention, control).await?;
         let segments = written.drafts.len();
         failpoint::pass("compact_written");
-        let (rows, bytes) = self.swap((table, owner), change, written, flushed_up_to, removed.clone()).await?;
+        let swap = ColdSwap { removed: removed.clone(), ..ColdSwap::default() };
+        let (rows, bytes) = self.swap(&place, change, written, swap).await?;
         failpoint::pass("compact_committed");
         tally.partitions += segments;
         tally.rows += rows;
         tally.bytes += bytes;
-        self.write_manifest_copy(table, owner, &key).await;
+        tally.cleaned += usize::from(segments == 0);
+        self.write_manifest_copy(&place).await;
         Ok(Some(removed))
     }
 
     /// Writes what is left of some segments into new ones.
     async fn rewrite(
         &self,
-        table: &Arc<TableMeta>,
-        owner: &Owner,
+        place: &Place,
         segments: &[Arc<SegmentEntry>],
         view: ReadView,
+        retention: Retention,
         control: &JobControl,
     ) -> Result<Written> {
-        let spec = self.segment_spec(table, owner)?;
+        let spec = self.segment_spec(place)?;
         let mut scans = Vec::with_capacity(segments.len());
         for segment in segments {
-            let deleted = view.deleted(table.id, segment.meta.id)?;
-            let reader = self.store.cold().reader(table, owner, segment)?;
+            let deleted = view.deleted(place.table.id, segment.meta.id)?;
+            let reader = self.store.cold().reader(&place.table, &place.owner, segment)?;
             scans.push((reader, SegmentScan { deleted, ..SegmentScan::default() }));
         }
-        let store = self.store.cold().store(&table.storage)?;
+        let store = self.store.cold().store(&place.storage)?;
         let mut next_id = self.segment_ids();
         let cancelled = control.cancelled();
         let write = move || {
             let runtime = tokio::runtime::Handle::current();
             let mut writer = SegmentWriter::new(&store, spec, &mut next_id);
-            let mut seqs = Vec::new();
+            let (mut seqs, mut expired_up_to, mut seen) = (Vec::new(), None, 0usize);
             for (reader, scan) in scans {
                 let mut batches = runtime.block_on(reader.rows(scan))?;
                 while let Some(rows) = runtime.block_on(batches.try_next())? {
                     for (_, row) in rows {
-                        writer.push(&row)?;
-                        seqs.push(row.seq);
-                        if seqs.len().is_multiple_of(CHECK_EVERY) {
+                        seen += 1;
+                        if seen.is_multiple_of(CHECK_EVERY) {
                             cancelled.check()?;
                         }
+                        if row.deleted && retention.has_passed(row.seq) {
+                            expired_up_to = Some(row.seq);
+                            continue;
+                        }
+                        writer.push(&row)?;
+                        seqs.push(row.seq);
                     }
                 }
             }
             // As long as this the old files are read.
             drop(view);
-            Ok(Written { drafts: writer.finish()?, seqs })
+            Ok(Written { drafts: writer.finish()?, seqs, expired_up_to })
         };
         tokio::task::spawn_blocking(write).await.map_err(Error::internal)?
     }
+}
 
-    /// Removes files that no view can name, once the older ones are closed.
-    async fn remove_unread(
-        &self,
-        table: &TableMeta,
-        segments: &[Arc<SegmentEntry>],
-        older: OlderViews,
-        control: &JobControl,
-    ) -> Result<()> {
-        let mut rounds = tokio::time::interval(READERS_ROUND);
-        while !self.store.views_are_closed(older) {
-            control.check()?;
-            rounds.tick().await;
-        }
-        let paths: Vec<String> = segments.iter().map(|segment| segment.meta.path.clone()).collect();
-        failpoint::pass("compact_read");
-        self.remove_files(&table.storage, &paths).await;
-        failpoint::pass("compact_removed");
-        Ok(())
-    }
+/// What is worth a merge.
+pub(in crate::database) struct MergeWish {
+    /// Whatever can be merged or cleaned.
+    pub forced: bool,
+    pub retention: Retention,
 }
 
 /// The segments of a partition that are to be merged next.
 pub(in crate::database) fn next_merge_of(
     view: &ReadView,
     key: &PartitionKey,
-    forced: bool,
+    wish: &MergeWish,
 ) -> Result<Option<Vec<Arc<SegmentEntry>>>> {
+    let MergeWish { forced, retention } = wish;
     let Some(manifest) = view.manifest(key)? else { return Ok(None) };
     let mut sizes = Vec::with_capacity(manifest.segments().len());
     for segment in manifest.segments() {
-        let deleted = u32::try_from(view.deleted(key.table, segment.meta.id)?.len()).unwrap_or(u32::MAX);
-        sizes.push(SegmentSize { rows: segment.meta.rows, bytes: segment.meta.bytes, deleted });
+        let SegmentMeta { id, rows, bytes, oldest_tombstone, last_seq, .. } = segment.meta;
+        let deleted = view.deleted_count(key.table, id)?;
+        let oldest = oldest_tombstone.unwrap_or_default();
+        let expired = if *forced { retention.has_passed(oldest) } else { retention.cleans(oldest, last_seq) };
+        sizes.push(SegmentSize { rows, bytes, deleted, expired });
     }
-    Ok(next_merge(&sizes, forced).map(|run| manifest.segments()[run].to_vec()))
+    Ok(next_merge(&sizes, *forced).map(|run| manifest.segments()[run].to_vec()))
 }

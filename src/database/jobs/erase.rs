@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use super::Bodies;
-use super::flush::ColdFiles;
 use crate::actors::jobs::{JobControl, JobDone};
 use crate::database::catalog::DroppedTable;
 use crate::error::{Error, Result, SubscriptionFault};
@@ -31,14 +30,15 @@ impl Bodies {
         let owners = tokio::task::spawn_blocking(move || store.owners_of(table)).await.map_err(Error::internal)??;
         for owner in owners {
             control.check()?;
-            let (name, storage) = (name.clone(), storage.clone());
             failpoint::pass("drop_begun");
-            files += self.remove_cold(&ColdFiles { table, name, storage, owner }).await?;
+            files += self.remove_cold((table, &name), &storage, &owner).await?;
             failpoint::pass("drop_files_removed");
         }
         self.erase(EraseScope::Table(table), &mut keys, control).await?;
         // At sync, and behind the removals in the journal: so these are durable as well, and then nothing is owed.
         let mut records = self.store.forget_flushes(table)?;
+        records.extend(crate::database::catalog::forget_moves(&self.store, table)?);
+        records.push(self.store.forget_expiry(table));
         records.push(crate::database::catalog::purged(table));
         failpoint::pass("drop_keys_removed");
         self.committer.commit(CommitEntry::Records(records)).await?;
@@ -65,7 +65,7 @@ impl Bodies {
         for table in catalog.tables().filter(|table| table.kind == TableKind::User) {
             let key = PartitionKey { table: table.id, owner: Owner::User(user.clone()) };
             failpoint::pass("erase_begun");
-            files += self.remove_cold(&ColdFiles::of(table, &key.owner)).await?;
+            files += self.remove_cold((table.id, &table.name), &table.storage, &key.owner).await?;
             failpoint::pass("erase_files_removed");
             self.erase(EraseScope::Partition(key), &mut keys, control).await?;
         }

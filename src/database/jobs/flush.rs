@@ -9,21 +9,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::TryStreamExt;
-
 use super::Bodies;
+use super::files::Place;
 use crate::actors::jobs::{JobControl, JobDone};
 use crate::actors::{ColdChange, ColdSwap};
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::jobs::is_due;
-use crate::model::{Durability, HotStats, Owner, PartitionKey, Seq, StorageId, TableId, TableMeta, TableName};
-use crate::storage::cold_store::TEMPORARY;
-use crate::storage::manifest::MANIFEST_FILE;
-use crate::storage::segment::{
-    DraftSegment, SegmentEntry, SegmentId, SegmentSpec, SegmentTarget, SegmentWriter, parse_file_name,
-};
-use crate::storage::{CommitEntry, Order, PartitionManifest, ReadView};
+use crate::model::{Durability, HotStats, Owner, PartitionKey, Seq, StorageId, TableId, TableMeta};
+use crate::storage::segment::{DraftSegment, SegmentEntry, SegmentId, SegmentSpec, SegmentTarget, SegmentWriter};
+use crate::storage::{CommitEntry, Order, ReadView};
 
 /// Hot keys removed in one commit: about a millisecond of the committer's time. As long as it took, others are let pass.
 const STEP: usize = 500;
@@ -41,6 +36,8 @@ pub(super) struct Written {
     pub drafts: Vec<DraftSegment>,
     /// Of all rows, in their order.
     pub seqs: Vec<Seq>,
+    /// The last position whose tombstone was left out.
+    pub expired_up_to: Option<Seq>,
 }
 
 /// How much a flush of a table did.
@@ -49,6 +46,8 @@ pub(super) struct Tally {
     pub partitions: usize,
     pub rows: u64,
     pub bytes: u64,
+    /// Merges of which no row was left.
+    pub cleaned: usize,
 }
 
 impl Bodies {
@@ -105,7 +104,7 @@ impl Bodies {
                 _ => format!("another job is at work in {busy} partitions"),
             }));
         }
-        let Tally { partitions, rows, bytes } = tally;
+        let Tally { partitions, rows, bytes, .. } = tally;
         Ok(JobDone::Completed(format!("{rows} rows of {partitions} partitions flushed, {bytes} bytes in segments")))
     }
 
@@ -126,44 +125,46 @@ impl Bodies {
         if self.is_leaving(owner) {
             return Ok(());
         }
+        let Some(place) = self.place(table.id, owner) else { return Ok(()) };
+        let key = place.key();
+        let before = self.store.read_view().manifest(&key)?.unwrap_or_default();
+        self.remove_orphans(&place, &before).await?;
         failpoint::pass("flush_begun");
         let view = self.store.read_view();
-        let key = PartitionKey { table: table.id, owner: owner.clone() };
         let head = view.head(&key)?;
-        let before = view.manifest(&key)?.unwrap_or_default();
         if head == Seq::ZERO {
             return Ok(());
         }
-        self.remove_orphans(table, owner, &before).await?;
-        let written = self.write_segments(table, owner, (before.flushed_up_to, head), view, control).await?;
+        let written = self.write_segments(&place, (before.flushed_up_to, head), view, control).await?;
         failpoint::pass("flush_written");
-        let (rows, bytes) = self.swap((table, owner), change, written, head, Vec::new()).await?;
+        let swap = ColdSwap { flushed_up_to: head, ..ColdSwap::default() };
+        let (rows, bytes) = self.swap(&place, change, written, swap).await?;
         failpoint::pass("flush_committed");
         tally.partitions += 1;
         tally.rows += rows;
         tally.bytes += bytes;
-        self.write_manifest_copy(table, owner, &key).await;
+        self.write_manifest_copy(&place).await;
         self.forget_hot(key, head, control).await
     }
 
-    /// Puts new segments into their places, and into the manifest instead of `removed`; answers with their rows and bytes.
+    /// Puts new segments into their places, and then into the manifest, with what else `swap` says; answers with their
+    /// rows and bytes.
     pub(super) async fn swap(
         &self,
-        (table, owner): (&TableMeta, &Owner),
+        place: &Place,
         change: ColdChange,
         written: Written,
-        flushed_up_to: Seq,
-        removed: Vec<Arc<SegmentEntry>>,
+        swap: ColdSwap,
     ) -> Result<(u64, u64)> {
-        let Written { drafts, seqs } = written;
+        let Written { drafts, seqs, expired_up_to } = written;
         let mut added = Vec::with_capacity(drafts.len());
         let mut rest = seqs.as_slice();
         for draft in drafts {
             // An erasure that began meanwhile has looked for files already, or will see this one.
-            if self.is_leaving(owner) {
+            if self.is_leaving(&place.owner) {
                 return Err(Error::Conflict("the mailbox is being erased".to_owned()));
             }
-            let entry = self.publish(&table.storage, draft).await?;
+            let entry = self.publish(&place.storage, draft).await?;
             failpoint::pass("cold_published");
             let (own, behind) = rest.split_at_checked(entry.meta.rows as usize).unwrap_or((rest, &[]));
             added.push((Arc::new(entry), Arc::from(own)));
@@ -171,22 +172,23 @@ impl Bodies {
         }
         let paths: Vec<String> = added.iter().map(|(segment, _)| segment.meta.path.clone()).collect();
         let bytes = added.iter().map(|(segment, _)| segment.meta.bytes).sum();
-        if let Err(error) = change.commit(ColdSwap { flushed_up_to, added, removed }).await {
+        if let Err(error) = change.commit(ColdSwap { added, expired_up_to, ..swap }).await {
             // After a failed commit nobody knows what the disk has: recovery decides, and these stay.
             if !matches!(error, Error::StorageUnavailable) {
-                self.remove_files(&table.storage, &paths).await;
+                self.remove_files(&place.storage, &paths).await;
             }
             return Err(error);
         }
         Ok((seqs.len() as u64, bytes))
     }
 
-    pub(super) fn segment_spec(&self, table: &Arc<TableMeta>, owner: &Owner) -> Result<SegmentSpec> {
+    pub(super) fn segment_spec(&self, place: &Place) -> Result<SegmentSpec> {
         Ok(SegmentSpec {
-            table: table.clone(),
-            owner: owner.clone(),
-            folder: self.store.cold().folder(&table.storage, &table.name, owner)?,
-            compression: table.compression,
+            table: place.table.clone(),
+            owner: place.owner.clone(),
+            storage: place.storage.clone(),
+            folder: self.store.cold().folder(&place.storage, &place.table.name, &place.owner)?,
+            compression: place.table.compression,
             target: SegmentTarget::default(),
             now_ms: self.clock.now_ms(),
         })
@@ -200,14 +202,13 @@ impl Bodies {
     /// Writes what is hot above `range.0` up to `range.1`.
     async fn write_segments(
         &self,
-        table: &Arc<TableMeta>,
-        owner: &Owner,
+        place: &Place,
         range: (Seq, Seq),
         view: ReadView,
         control: &JobControl,
     ) -> Result<Written> {
-        let spec = self.segment_spec(table, owner)?;
-        let store = self.store.cold().store(&table.storage)?;
+        let spec = self.segment_spec(place)?;
+        let store = self.store.cold().store(&place.storage)?;
         let mut next_id = self.segment_ids();
         let cancelled = control.cancelled();
         let write = move || {
@@ -222,7 +223,7 @@ impl Bodies {
                     cancelled.check()?;
                 }
             }
-            Ok(Written { drafts: writer.finish()?, seqs })
+            Ok(Written { drafts: writer.finish()?, seqs, expired_up_to: None })
         };
         tokio::task::spawn_blocking(write).await.map_err(Error::internal)?
     }
@@ -232,18 +233,6 @@ impl Bodies {
         // In a folder it blocks on fsyncs.
         let publish = move || tokio::runtime::Handle::current().block_on(draft.publish(&store));
         tokio::task::spawn_blocking(publish).await.map_err(Error::internal)?
-    }
-
-    /// For people and other tools: nothing depends on it.
-    pub(super) async fn write_manifest_copy(&self, table: &TableMeta, owner: &Owner, key: &PartitionKey) {
-        let write = async || {
-            let Some(manifest) = self.store.read_view().manifest(key)? else { return Ok(()) };
-            let folder = self.store.cold().folder(&table.storage, &table.name, owner)?;
-            manifest.write_copy(&*self.store.cold().store(&table.storage)?, &folder, table, owner).await
-        };
-        if let Err(error) = write().await {
-            tracing::warn!(table = %table.name, %error, "manifest.json is old: it can not be written");
-        }
     }
 
     /// Takes the hot copies out that are in segments by now.
@@ -281,81 +270,5 @@ impl Bodies {
                 }
             }
         }
-    }
-
-    /// Removes what a flush left that did not get to its commit: files of this table that the manifest does not name.
-    /// Nobody else writes into the partition's folder meanwhile.
-    async fn remove_orphans(&self, table: &TableMeta, owner: &Owner, manifest: &PartitionManifest) -> Result<()> {
-        let store = self.store.cold().store(&table.storage)?;
-        let known = |id: SegmentId| manifest.segments().iter().any(|segment| segment.meta.id == id);
-        for path in self.files_of(&ColdFiles::of(table, owner)).await? {
-            let file = path.rsplit('/').next().unwrap_or(&path);
-            match parse_file_name(file.strip_suffix(TEMPORARY).unwrap_or(file)) {
-                Some((_, id)) if known(id) => {}
-                _ => {
-                    store.remove(&path).await?;
-                    tracing::info!(path, "removed a file that no manifest names");
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The table's own files in a partition's folder, those on their way included: another table of the same name may
-    /// have had it before.
-    async fn files_of(&self, files: &ColdFiles) -> Result<Vec<String>> {
-        let folder = self.store.cold().folder(&files.storage, &files.name, &files.owner)?;
-        let found: Vec<_> = self.store.cold().store(&files.storage)?.list(&folder).try_collect().await?;
-        let own = |path: &String| {
-            let file = path.strip_prefix(&folder).and_then(|rest| rest.strip_prefix('/')).unwrap_or_default();
-            parse_file_name(file.strip_suffix(TEMPORARY).unwrap_or(file)).is_some_and(|(of, _)| of == files.table)
-        };
-        Ok(found.into_iter().map(|file| file.path).filter(own).collect())
-    }
-
-    pub(super) async fn remove_files(&self, storage: &StorageId, paths: &[String]) {
-        for path in paths {
-            let removed = match self.store.cold().store(storage) {
-                Ok(store) => store.remove(path).await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = removed {
-                tracing::warn!(path, %error, "a file that nobody needs can not be removed now");
-            }
-        }
-    }
-
-    /// Removes all files of a partition, and its folder where nothing is left in it.
-    pub(super) async fn remove_cold(&self, files: &ColdFiles) -> Result<usize> {
-        let store = self.store.cold().store(&files.storage)?;
-        let paths = self.files_of(files).await?;
-        for path in &paths {
-            store.remove(path).await?;
-        }
-        let folder = self.store.cold().folder(&files.storage, &files.name, &files.owner)?;
-        let copy = format!("{folder}/{MANIFEST_FILE}");
-        let of_table = |text: &[u8]| {
-            let copy: serde_json::Value = serde_json::from_slice(text).unwrap_or_default();
-            copy["table_id"] == serde_json::json!(files.table)
-        };
-        if store.content(&copy).await?.is_some_and(|text| of_table(&text)) {
-            store.remove(&copy).await?;
-        }
-        store.remove_empty_folders(&folder);
-        Ok(paths.len())
-    }
-}
-
-/// Whose files, and where.
-pub(super) struct ColdFiles {
-    pub table: TableId,
-    pub name: TableName,
-    pub storage: StorageId,
-    pub owner: Owner,
-}
-
-impl ColdFiles {
-    pub(super) fn of(table: &TableMeta, owner: &Owner) -> Self {
-        Self { table: table.id, name: table.name.clone(), storage: table.storage.clone(), owner: owner.clone() }
     }
 }

@@ -11,8 +11,8 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AccessLevel, ColumnMeta, Durability, TableMeta};
-use crate::model::{Compression, DataType, FlushPolicy, Value};
+use super::{AccessLevel, ColumnMeta, Durability, TableMeta, TableOptions};
+use crate::model::{DataType, Value};
 
 /// Versions of one table: bounds its record, each version of which takes some hundred bytes.
 pub const VERSIONS_MAX: u32 = 1_000;
@@ -72,12 +72,7 @@ pub enum SchemaChange {
         position: usize,
         column: ColumnMeta,
     },
-    SetOptions {
-        access: AccessLevel,
-        durability: Option<Durability>,
-        flush: FlushPolicy,
-        compression: Compression,
-    },
+    SetOptions(Box<TableOptions>),
 }
 
 /// A table's definition as it was from `since` on.
@@ -166,10 +161,17 @@ impl TableMeta {
                 };
                 Undo::Restore(before)
             }
-            SchemaChange::SetOptions { access, durability, flush, compression } => {
+            SchemaChange::SetOptions(options) => {
+                let TableOptions { access, durability, flush, compression, storage, .. } = *options;
                 (table.access, table.durability) = (access, durability);
                 // Nothing tells rows of one policy from those of another: no version remembers it.
                 (table.flush, table.compression) = (flush, compression);
+                table.deleted_retention_hours = options.deleted_retention_hours;
+                table.use_user_storage = options.use_user_storage;
+                if storage != self.storage {
+                    table.unnamed_storage.get_or_insert_with(|| self.storage.clone());
+                    table.storage = storage;
+                }
                 Undo::Options(self.access, self.durability)
             }
         };

@@ -7,7 +7,7 @@
 use datafusion::sql::sqlparser::ast;
 
 use super::default::{column_default, fits};
-use super::{COLUMNS_MAX, Options, define_column, new_name, types};
+use super::{COLUMNS_MAX, define_column, new_name, types, with_options};
 use crate::error::{Error, Result};
 use crate::model::schema::history::VERSIONS_MAX;
 use crate::model::schema::{DELETED_COLUMN, SEQ_COLUMN};
@@ -69,7 +69,7 @@ pub fn alter_table(ctx: &BindContext<'_>, table: &TableMeta, operation: &AlterOp
             (tightened.then(|| before.name.to_string()), !only_default)
         }
         SchemaChange::AddColumn { .. } | SchemaChange::DropColumn { .. } => (None, true),
-        SchemaChange::SetOptions { .. } => (None, false),
+        SchemaChange::SetOptions(_) => (None, false),
     };
     let table = table.altered(change, ctx.now_us);
     Ok(Alteration::Altered(Box::new(AlteredTable { table, what, without_nulls, columns_changed })))
@@ -196,33 +196,37 @@ fn set_options(table: &TableMeta, given: &[(String, String)]) -> Result<Step> {
             "The TYPE of a table cannot be altered: its rows belong to other owners".to_owned(),
         ));
     }
-    let (access, durability, storage) = (table.access, table.durability, table.storage.clone());
-    let before = Options { access, durability, flush: table.flush, compression: table.compression, storage };
-    let Options { access, durability, flush, compression, storage } = before.clone().with(given, table.kind)?;
-    if storage != before.storage {
-        return Err(Error::Unsupported(format!(
-            "STORAGE_ID of a table cannot be altered yet: its files would have to be moved. {} stays in '{}'",
-            table.name, before.storage
-        )));
-    }
+    let before = table.options();
+    let after = with_options(before.clone(), given, table.kind)?;
     let mut what = Vec::new();
-    if access != before.access {
-        what.push(format!("ACCESS_LEVEL is {} now", access.as_str()));
+    if after.access != before.access {
+        what.push(format!("ACCESS_LEVEL is {} now", after.access.as_str()));
     }
-    if let Some(durability) = durability.filter(|_| durability != before.durability) {
+    if let Some(durability) = after.durability.filter(|_| after.durability != before.durability) {
         what.push(format!("DURABILITY is {durability} now"));
     }
-    if flush != before.flush {
-        what.push(format!("FLUSH_POLICY is {flush} now"));
+    if after.flush != before.flush {
+        what.push(format!("FLUSH_POLICY is {} now", after.flush));
     }
-    if compression != before.compression {
-        what.push(format!("COMPRESSION is {compression} now"));
+    if after.compression != before.compression {
+        what.push(format!("COMPRESSION is {} now", after.compression));
+    }
+    if after.storage != before.storage {
+        what.push(format!("STORAGE_ID is {} now", after.storage));
+    }
+    if after.use_user_storage != before.use_user_storage {
+        what.push(format!("USE_USER_STORAGE is {} now", after.use_user_storage));
+    }
+    if let Some(hours) =
+        after.deleted_retention_hours.filter(|_| after.deleted_retention_hours != before.deleted_retention_hours)
+    {
+        what.push(format!("DELETED_RETENTION_HOURS is {hours} now"));
     }
     if what.is_empty() {
         let given: Vec<String> = given.iter().map(|(name, value)| format!("{name} is {value}")).collect();
         return Ok(Step::Unchanged(format!("{} already", given.join(", "))));
     }
-    Ok(Step::Change(SchemaChange::SetOptions { access, durability, flush, compression }, what.join(", ")))
+    Ok(Step::Change(SchemaChange::SetOptions(Box::new(after)), what.join(", ")))
 }
 
 fn named<'t>(table: &'t TableMeta, name: &str) -> Option<&'t ColumnMeta> {

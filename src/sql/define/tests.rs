@@ -1,7 +1,7 @@
 //! Tables of CREATE TABLE statements: what table each makes, and why each wrong one is refused.
 
 use super::*;
-use crate::model::{Compression, NamespaceName, UserId};
+use crate::model::{Compression, Durability, NamespaceName, UserId};
 use crate::sql::parse::parse;
 use crate::sql::statement::Statement;
 
@@ -183,6 +183,8 @@ fn options_are_honoured_or_refused() {
     assert_eq!((table.flush.to_string().as_str(), table.compression), ("rows:9,interval:60", Compression::Snappy));
     let table = define_with("USER", "USE_USER_STORAGE = false").unwrap();
     assert_eq!((table.access, table.durability), (AccessLevel::Private, None));
+    let table = define_with("USER", "USE_USER_STORAGE = TRUE, DELETED_RETENTION_HOURS = 0").unwrap();
+    assert_eq!((table.use_user_storage, table.deleted_retention_hours), (true, Some(0)));
     let table = define_with("USER", "STORAGE_ID = 'Archive'").unwrap();
     assert_eq!(table.storage.as_str(), "archive");
     let refused = [
@@ -191,10 +193,11 @@ fn options_are_honoured_or_refused() {
         ("SHARED", "DURABILITY = 'eventual'", "'eventual' is not a durability level"),
         ("SHARED", "STORAGE_ID = 'a-b'", "Invalid storage name 'a-b'"),
         ("SHARED", "USE_USER_STORAGE = true", "Table option 'USE_USER_STORAGE' is for USER tables"),
-        ("USER", "USE_USER_STORAGE = true", "Table option 'USE_USER_STORAGE' is not supported yet"),
+        ("USER", "USE_USER_STORAGE = maybe", "Table option 'USE_USER_STORAGE' is true or false, not 'maybe'"),
         ("USER", "FLUSH_POLICY = 'rows:0'", "'rows:0' is no flush policy: write 'rows:N'"),
         ("USER", "COMPRESSION = 'lzma'", "'lzma' is not a compression"),
-        ("USER", "DELETED_RETENTION_HOURS = 5", "Table option 'DELETED_RETENTION_HOURS' is not supported yet"),
+        ("USER", "DELETED_RETENTION_HOURS = -5", "is a number of hours from 0 to 876600, not '-5'"),
+        ("SHARED", "DELETED_RETENTION_HOURS = 876601", "is a number of hours from 0 to 876600, not '876601'"),
         ("USER", "TTL_SECONDS = 5", "Table option 'TTL_SECONDS' is for STREAM tables"),
         ("USER", "Colour = 'red'", "Unknown table option 'COLOUR'"),
     ];

@@ -25,7 +25,7 @@ fn selected(world: &World, query: &Arc<dyn LiveQuery>) -> Result<RecordBatch> {
     let table = query.table().clone();
     let owner = table.owner_for(&UserId::parse("alice").unwrap());
     let mut rows = if query.all_owners() {
-        let mut rows = BatchBuilder::all_owners(table.clone(), None);
+        let mut rows = BatchBuilder::all_owners(table.clone(), Arc::default(), None);
         for (owner, row) in testing::feed(&view, &table, Seq::ZERO..=Seq::MAX, Order::Ascending) {
             if !row.deleted || query.sees_tombstones() {
                 rows.push(&owner, &row)?;

@@ -110,6 +110,12 @@ impl StatementParser<'_> {
             let level = self.name_or_string("an access level")?;
             return Ok(AlterOperation::SetOptions(vec![("ACCESS_LEVEL".to_owned(), level)]));
         }
+        // One option alone needs no parentheses.
+        if self.parser.peek_nth_token_ref(1).token == Token::Eq {
+            let name = self.identifier("an option's name")?.to_ascii_uppercase();
+            self.expect(&Token::Eq)?;
+            return Ok(AlterOperation::SetOptions(vec![(name, self.option_value()?)]));
+        }
         if !self.accept_word("TBLPROPERTIES") && !self.at(&Token::LParen) {
             return Err(self.expected("TBLPROPERTIES or ACCESS LEVEL"));
         }
@@ -190,6 +196,8 @@ mod tests {
                 " false t: set [(\"ACCESS_LEVEL\", \"PUBLIC\"), (\"DURABILITY\", \"sync\")]",
             ),
             ("ALTER TABLE t SET (DURABILITY = 'sync')", " false t: set [(\"DURABILITY\", \"sync\")]"),
+            ("ALTER TABLE t SET storage_id = 'eu'", " false t: set [(\"STORAGE_ID\", \"eu\")]"),
+            ("ALTER TABLE t SET DELETED_RETENTION_HOURS = 24", " false t: set [(\"DELETED_RETENTION_HOURS\", \"24\")]"),
             ("ALTER TABLE t SET ACCESS LEVEL private", " false t: set [(\"ACCESS_LEVEL\", \"private\")]"),
         ];
         for (sql, expected) in cases {
@@ -211,6 +219,8 @@ mod tests {
             ("ALTER TABLE t ALTER COLUMN a RESET", "Expected: SET NOT NULL, DROP NOT NULL, SET DEFAULT"),
             ("ALTER TABLE t SET TBLPROPERTIES ()", "SET names no option"),
             ("ALTER TABLE t SET TBLPROPERTIES (a = 1, A = 2)", "Table option 'A' is given twice"),
+            ("ALTER TABLE t SET STORAGE_ID = 'a', COMPRESSION = 'zstd'", "takes one operation"),
+            ("ALTER TABLE t SET STORAGE_ID =", "Expected: a string, a number or a word"),
             ("ALTER TABLE t SET FREE", "Expected: TBLPROPERTIES or ACCESS LEVEL, found: FREE"),
             ("ALTER TABLE t OWNER TO bob", "rights come from roles"),
             ("ALTER TABLE t SET SCHEMA x", "SET SCHEMA is not supported"),

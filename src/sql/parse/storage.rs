@@ -145,13 +145,14 @@ impl StatementParser<'_> {
         self.source.expected_near_secret(what, self.parser.peek_token_ref())
     }
 
-    fn skip_equals(&mut self) {
+    pub(super) fn skip_equals(&mut self) {
         if self.at(&Token::Eq) {
             self.parser.advance_token();
         }
     }
 
-    fn storage_id(&mut self) -> Result<StorageId> {
+    pub(super) fn storage_id(&mut self) -> Result<StorageId> {
+        self.skip_equals();
         StorageId::parse(&self.name_or_string("a storage's name")?)
     }
 }

@@ -125,11 +125,11 @@ fn users() {
     check(&[
         (
             "CREATE USER 'alice' WITH PASSWORD 'it''s' ROLE dba EMAIL 'a@b.c'",
-            r#"CreateUser { name: UserId("alice"), secret: Password(***), role: Dba, email: Some("a@b.c") }"#,
+            r#"CreateUser { name: UserId("alice"), secret: Password(***), role: Dba, email: Some("a@b.c"), storage: UserStorage { mode: None, storage: None } }"#,
         ),
         (
             "CREATE USER Bob WITH INTERNAL ROLE 'developer'",
-            r#"CreateUser { name: UserId("Bob"), secret: Internal, role: Service, email: None }"#,
+            r#"CreateUser { name: UserId("Bob"), secret: Internal, role: Service, email: None, storage: UserStorage { mode: None, storage: None } }"#,
         ),
         (
             "ALTER USER me SET PASSWORD 'new' CURRENT 'old'",

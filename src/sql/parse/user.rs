@@ -4,7 +4,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::{Nesting, StatementParser};
 use crate::error::{Error, Result};
-use crate::model::{Role, UserId};
+use crate::model::{Role, StorageMode, UserId, UserStorage};
 use crate::sql::statement::{ExecuteTarget, Statement, UserChange, UserSecret};
 
 impl StatementParser<'_> {
@@ -28,7 +28,14 @@ impl StatementParser<'_> {
             true => Some(self.string("an e-mail address in single quotes")?),
             false => None,
         };
-        Ok(Statement::CreateUser { name, secret, role, email })
+        let mut storage = UserStorage::default();
+        if self.accept_word("STORAGE_MODE") {
+            storage.mode = Some(self.storage_mode()?);
+        }
+        if self.accept_word("STORAGE_ID") {
+            storage.storage = Some(self.storage_id()?);
+        }
+        Ok(Statement::CreateUser { name, secret, role, email, storage })
     }
 
     /// From the word USER on.
@@ -52,8 +59,12 @@ impl StatementParser<'_> {
             UserChange::SetRole(self.role()?)
         } else if self.accept_word("EMAIL") {
             UserChange::SetEmail(self.string("an e-mail address in single quotes")?)
+        } else if self.accept_word("STORAGE_MODE") {
+            UserChange::SetStorage(UserStorage { mode: Some(self.storage_mode()?), storage: None })
+        } else if self.accept_word("STORAGE_ID") {
+            UserChange::SetStorage(UserStorage { mode: None, storage: Some(self.storage_id()?) })
         } else {
-            return Err(self.expected("PASSWORD, ROLE or EMAIL"));
+            return Err(self.expected("PASSWORD, ROLE, EMAIL, STORAGE_MODE or STORAGE_ID"));
         };
         Ok(Statement::AlterUser { name, change })
     }
@@ -85,6 +96,12 @@ impl StatementParser<'_> {
     /// As written: ids keep their case, unlike names of tables.
     fn user_id(&mut self) -> Result<UserId> {
         UserId::parse(&self.name_or_string("a user's name")?)
+    }
+
+    fn storage_mode(&mut self) -> Result<StorageMode> {
+        self.skip_equals();
+        let mode = self.name_or_string("a storage mode")?;
+        mode.parse().map_err(|unknown: crate::model::UnknownStorageMode| Error::InvalidSql(unknown.to_string()))
     }
 
     fn role(&mut self) -> Result<Role> {

@@ -256,7 +256,9 @@ impl ScanRows {
         let projection = Some(source.projection.as_slice());
         let builder = match source.scope {
             RowScope::Partition(_) => BatchBuilder::new(source.meta.clone(), projection),
-            RowScope::AllOwners => BatchBuilder::all_owners(source.meta.clone(), projection),
+            RowScope::AllOwners => {
+                BatchBuilder::all_owners(source.meta.clone(), source.view.homes().clone(), projection)
+            }
         };
         Self {
             source: source.clone(),

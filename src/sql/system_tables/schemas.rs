@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::common::ScalarValue;
 
 use super::{Column, boolean, int, micros, null, table_options, text, time, words};
-use crate::model::{SchemaVersion, TableKind, TableMeta};
+use crate::model::{SchemaVersion, TableKind, TableMeta, TableOptions};
 
 pub(super) struct SchemaRow {
     table: Arc<TableMeta>,
@@ -13,6 +13,12 @@ pub(super) struct SchemaRow {
 }
 
 impl SchemaRow {
+    /// Those that a version remembers, as they were; the others as the table has them now.
+    fn options(&self) -> TableOptions {
+        let SchemaVersion { access, durability, .. } = self.version;
+        TableOptions { access, durability, ..self.table.options() }
+    }
+
     /// The columns as JSON, in order.
     fn columns(&self) -> String {
         let SchemaVersion { columns, primary_key, .. } = &self.version;
@@ -48,12 +54,14 @@ pub(super) const SCHEMAS: &[Column<SchemaRow>] = &[
     text("columns", |r| r.columns().into()),
     null(text("table_comment", |_| words(None::<String>))),
     time("updated_at", |r| micros(r.version.since)),
-    null(text("options", |r| words(Some(table_options(r.table.kind, r.version.access, r.version.durability))))),
+    null(text("options", |r| words(Some(table_options(&r.options(), r.table.kind))))),
     null(text("access_level", |r| {
         let shared = r.table.kind == TableKind::Shared;
         words(shared.then(|| r.version.access.as_str()))
     })),
     boolean("is_latest", |r| (r.version.version == r.table.schema_version).into()),
     null(text("storage_id", |r| words(Some(r.table.storage.as_str())))),
-    null(boolean("use_user_storage", |r| ScalarValue::Boolean((r.table.kind == TableKind::User).then_some(false)))),
+    null(boolean("use_user_storage", |r| {
+        ScalarValue::Boolean((r.table.kind == TableKind::User).then_some(r.table.use_user_storage))
+    })),
 ];

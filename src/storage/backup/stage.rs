@@ -172,7 +172,7 @@ impl<'a> StagedBackup<'a> {
                 let Some(manifest) = view.manifest(&PartitionKey { table: table.id, owner })? else { continue };
                 for segment in manifest.segments() {
                     let meta = &segment.meta;
-                    if files.get(&(&table.storage, meta.path.as_str())) != Some(&(meta.bytes, meta.checksum)) {
+                    if files.get(&(meta.storage(&table), meta.path.as_str())) != Some(&(meta.bytes, meta.checksum)) {
                         return Err(self.fault(format!("it lacks the segment {} of {}", meta.path, table.name)));
                     }
                 }

@@ -138,9 +138,12 @@ impl BackupMoment {
                 continue;
             }
             let Some(manifest) = self.view.manifest(&PartitionKey { table: table.id, owner })? else { continue };
-            let segment =
-                |entry: &Arc<SegmentEntry>| BackedSegment { storage: table.storage.clone(), entry: entry.clone() };
-            found.extend(manifest.segments().iter().map(segment));
+            found.extend(
+                manifest
+                    .segments()
+                    .iter()
+                    .map(|entry| BackedSegment { storage: entry.meta.storage(table).clone(), entry: entry.clone() }),
+            );
         }
         Ok(found)
     }

@@ -127,6 +127,93 @@ fn a_folder_of_format_1_is_read_and_says_todays_from_then_on() {
     assert!((1..=3).all(|id| f.live("a", id).is_some()));
 }
 
+/// A head of two numbers and stats of three, as format 3 wrote them: no tombstone was noted.
+#[test]
+fn a_folder_of_format_3_gets_its_tombstones_noted() {
+    let mut f = fixture();
+    f.commit("a", vec![f.change(1, "one", None, false), f.change(2, "two", None, false)]);
+    let mut deleted = Vec::new();
+    for id in [1, 2] {
+        let old = f.live("a", id).unwrap();
+        deleted.push(f.commit("a", vec![f.change(id, "gone", Some(old), true)]).first);
+    }
+    let (key, spaces) = (f.key("a"), f.store.keyspaces());
+    let stats = [2u64.to_be_bytes(), 30u64.to_be_bytes(), 5i64.to_be_bytes()].concat();
+    spaces.stats.insert(keys::partition_prefix(&key), stats).unwrap();
+    // The first one is flushed by now, and its copy still there.
+    let head = [deleted[0].get().to_be_bytes(), 7u64.to_be_bytes()].concat();
+    spaces.manifest.insert(keys::manifest(&key, Seq::ZERO), head).unwrap();
+    spaces.records.insert(keys::record(RecordKind::Store, "format"), 3u32.to_be_bytes()).unwrap();
+    let Fixture { _folder: folder, store, log, .. } = f;
+    drop((store, log));
+    let (store, _) = Store::open(folder.path(), 1 << 20).unwrap();
+    let expected = HotStats {
+        rows: 2,
+        bytes: 30,
+        oldest: Seq::new(5).unwrap(),
+        oldest_tombstone: deleted[1],
+        cold_tombstone: Seq::ZERO,
+    };
+    assert_eq!(store.hot_stats(&key).unwrap(), expected);
+    let view = store.read_view();
+    assert_eq!(view.replayable_from(&key).unwrap(), Seq::ZERO);
+    let manifest = view.manifest(&key).unwrap().unwrap();
+    assert_eq!((manifest.flushed_up_to, manifest.generation), (deleted[0], 7));
+}
+
+#[test]
+fn what_has_expired_is_gone_and_told_in_one() {
+    let mut f = fixture();
+    let mut tombstones = Vec::new();
+    for owner in ["a", "b"] {
+        f.commit(owner, (1..=4).map(|id| f.change(id, "row", None, false)).collect());
+        for id in 1..=3 {
+            let old = f.live(owner, id).unwrap();
+            tombstones.push((owner, f.commit(owner, vec![f.change(id, "row", Some(old), true)]).first));
+        }
+    }
+    let of =
+        |owner: &str| -> Vec<Seq> { tombstones.iter().filter(|(o, _)| *o == owner).map(|(_, seq)| *seq).collect() };
+    let before = f.store.read_view();
+    let found = before.expired_tombstones(&f.key("a"), 2, |_| true).unwrap();
+    assert_eq!((found.seqs.as_slice(), found.next), (&of("a")[..2], of("a")[2]));
+    let found = before.expired_tombstones(&f.key("a"), 9, |seq| seq < of("a")[1]).unwrap();
+    assert_eq!((found.seqs.as_slice(), found.next), (&of("a")[..1], of("a")[1]));
+    let expire = |f: &Fixture, owner: &str, seqs: &[Seq]| {
+        let manifest = before.manifest(&f.key(owner)).unwrap().unwrap_or_default();
+        let last = *seqs.last().unwrap();
+        CommitEntry::Cold(Box::new(ColdCommit {
+            key: f.key(owner),
+            manifest: Arc::new(manifest.changed(Seq::ZERO, &[], &[]).unwrap().expired_up_to(last)),
+            added: Vec::new(),
+            removed: Vec::new(),
+            moved: Vec::new(),
+            deleted: Vec::new(),
+            expired: seqs.to_vec(),
+            expired_up_to: Some(last),
+            flushes: false,
+            stats: HotStats::default(),
+        }))
+    };
+    // In one batch, the greater one first: the feed's word is that of both.
+    let entries = [expire(&f, "b", &of("b")[..1]), expire(&f, "a", &of("a"))];
+    f.log.append(&entries, Durability::Buffered).unwrap();
+    let view = f.store.read_view();
+    let words = |f: &Fixture, view: &ReadView| {
+        let of = |owner: &str| view.replayable_from(&f.key(owner)).unwrap();
+        (of("a"), of("b"), view.feed_replayable_from(f.table.id).unwrap())
+    };
+    assert_eq!(words(&f, &before), (Seq::ZERO, Seq::ZERO, Seq::ZERO));
+    assert_eq!(words(&f, &view), (of("a")[2], of("b")[0], of("b")[0]));
+    assert!(f.rows(&view).iter().all(|row| !row.deleted) && f.live("a", 4).is_some());
+    assert_eq!(f.rows(&before).len(), 4, "a view does not move");
+    assert_eq!(view.head(&f.key("a")).unwrap(), of("a")[2], "the last change is where it was");
+    assert!(f.store.flushed_partitions(f.table.id).unwrap().is_empty(), "nothing was flushed");
+    let lower = [expire(&f, "a", &of("a")[..1])];
+    f.log.append(&lower, Durability::Buffered).unwrap();
+    assert_eq!(words(&f, &f.store.read_view()).2, of("b")[0], "no later one takes it back");
+}
+
 #[test]
 fn a_second_opening_is_refused() {
     let f = fixture();

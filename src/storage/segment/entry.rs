@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use super::checksum::{BlockSums, Checksum};
 use super::key_filter::KeyFilter;
 use super::stats::ColumnStats;
-use crate::model::{PkBytes, Seq, TableId};
+use crate::model::{PkBytes, Seq, StorageId, TableId, TableMeta};
 
 /// A segment's number, unique within its table and never used again: rows of `deletions` name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -23,6 +23,9 @@ pub struct SegmentId(pub u64);
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SegmentMeta {
     pub id: SegmentId,
+    /// `None` in entries of format 3: see [`SegmentMeta::storage`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageId>,
     /// Relative to the storage's base.
     pub path: String,
     pub first_seq: Seq,
@@ -35,7 +38,7 @@ pub struct SegmentMeta {
     pub schema_version: u32,
     /// Milliseconds since the Unix epoch.
     pub created_at: i64,
-    /// Rows that `deletions` names: how much a compaction would save.
+    /// Rows that `deletions` names: how much a compaction would save. 0 in the keyspace: counted for whoever is shown it.
     pub deleted_rows: u32,
     pub tombstones: u32,
     /// Decides when the segment's tombstones may go.
@@ -59,6 +62,18 @@ fn read_key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PkBytes, D::Er
     BASE64.decode(text).map(|bytes| PkBytes(Bytes::from(bytes))).map_err(serde::de::Error::custom)
 }
 
+impl SegmentMeta {
+    /// Where its file lies.
+    pub fn storage<'a>(&'a self, table: &'a TableMeta) -> &'a StorageId {
+        self.storage.as_ref().unwrap_or_else(|| table.storage_of_unnamed())
+    }
+
+    /// The file's name, without its folder.
+    pub fn file(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or(&self.path)
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct SegmentEntry {
     pub meta: SegmentMeta,
@@ -80,11 +95,6 @@ impl SegmentEntry {
     /// About how much memory it takes.
     pub(crate) fn size(&self) -> usize {
         1_024 + self.filter.size() + 8 * self.blocks.len()
-    }
-
-    /// Live rows: neither tombstones nor deleted.
-    pub fn live_rows(&self) -> u32 {
-        self.meta.rows.saturating_sub(self.meta.tombstones).saturating_sub(self.meta.deleted_rows)
     }
 
     /// The form in the `manifest` keyspace: length of the meta, meta (JSON), length of the filter, filter, block checksums;

@@ -172,6 +172,7 @@ impl Fixture {
         SegmentSpec {
             table: self.table.clone(),
             owner: alice(),
+            storage: self.table.storage.clone(),
             folder: "t/t/alice".to_owned(),
             compression: Compression::Zstd,
             target,

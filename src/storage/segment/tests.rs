@@ -305,7 +305,7 @@ fn the_file_says_what_it_is() {
         assert!(meta.as_object_mut().unwrap().remove(differs_by_codec).is_some());
     }
     let expected = serde_json::json!({
-        "id": 1, "path": "t/t/alice/1-0000000000000001.parquet", "first_seq": 1, "last_seq": 100, "rows": 100,
+        "id": 1, "storage": "local", "path": "t/t/alice/1-0000000000000001.parquet", "first_seq": 1, "last_seq": 100, "rows": 100,
         "schema_version": 1, "created_at": 1_700_000_000_000i64, "deleted_rows": 0, "tombstones": 0,
         "key_min": "gAAAAAAAAAE=", "key_max": "gAAAAAAAAGQ=",
         "stats": {

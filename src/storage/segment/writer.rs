@@ -20,7 +20,7 @@ use super::key_filter::KeyFilterBuilder;
 use super::properties::{Label, PAGE_ROWS, ROW_GROUP_ROWS, file_schema, writer_properties};
 use super::stats::column_stats;
 use crate::error::{Error, Result};
-use crate::model::{Compression, DataType, Owner, PkBytes, Seq, StoredRow, TableMeta};
+use crate::model::{Compression, DataType, Owner, PkBytes, Seq, StorageId, StoredRow, TableMeta};
 use crate::storage::cold_store::{ColdStore, Draft, unavailable};
 use crate::storage::row_codec::BatchBuilder;
 
@@ -49,6 +49,7 @@ impl Default for SegmentTarget {
 pub struct SegmentSpec {
     pub table: Arc<TableMeta>,
     pub owner: Owner,
+    pub storage: StorageId,
     /// Relative to the storage's base.
     pub folder: String,
     pub compression: Compression,
@@ -255,6 +256,7 @@ impl OpenSegment {
         let key = |bytes: Vec<u8>| PkBytes(Bytes::from(bytes));
         let meta = SegmentMeta {
             id: self.id,
+            storage: Some(spec.storage.clone()),
             path,
             first_seq,
             last_seq,

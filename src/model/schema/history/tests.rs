@@ -23,6 +23,9 @@ fn table() -> TableMeta {
         flush: Default::default(),
         compression: Default::default(),
         storage: crate::model::StorageId::local(),
+        use_user_storage: false,
+        deleted_retention_hours: None,
+        unnamed_storage: None,
         schema_version: 1,
         created_at: 5,
         updated_at: 5,
@@ -47,12 +50,7 @@ fn altered() -> TableMeta {
     table = table.altered(change(&table, 1, |n| n.data_type = DataType::BigInt), 30);
     table = table.altered(change(&table, 1, |n| n.nullable = false), 40);
     table = table.altered(
-        SchemaChange::SetOptions {
-            access: AccessLevel::Public,
-            durability: None,
-            flush: Default::default(),
-            compression: Default::default(),
-        },
+        SchemaChange::SetOptions(Box::new(TableOptions { access: AccessLevel::Public, ..table.options() })),
         50,
     );
     table.altered(SchemaChange::DropColumn { position: 2 }, 60)

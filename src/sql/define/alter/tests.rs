@@ -90,6 +90,10 @@ fn each_operation_makes_one_version() {
             "ACCESS_LEVEL is DBA now, DURABILITY is buffered now queries go on",
         ),
         ("ALTER TABLE pairs SET TBLPROPERTIES (STORAGE_ID = 'local')", "= STORAGE_ID is local already"),
+        ("ALTER TABLE pairs SET STORAGE_ID = 'archive'", "STORAGE_ID is archive now queries go on"),
+        ("ALTER TABLE msgs SET USE_USER_STORAGE = true", "USE_USER_STORAGE is true now queries go on"),
+        ("ALTER TABLE msgs SET DELETED_RETENTION_HOURS = 5", "DELETED_RETENTION_HOURS is 5 now queries go on"),
+        ("ALTER TABLE msgs SET USE_USER_STORAGE = false", "= USE_USER_STORAGE is false already"),
     ];
     for (sql, expected) in cases {
         assert_eq!(shown(sql), expected, "{sql}");
@@ -161,7 +165,7 @@ fn what_cannot_be_is_refused() {
         ("ALTER TABLE pairs SET TBLPROPERTIES (TYPE = 'USER')", "The TYPE of a table cannot be altered"),
         ("ALTER TABLE pairs SET TBLPROPERTIES (COLOUR = 'red')", "Unknown table option 'COLOUR'"),
         ("ALTER TABLE pairs SET TBLPROPERTIES (FLUSH_POLICY = 'rows:x')", "'rows:x' is no flush policy"),
-        ("ALTER TABLE pairs SET TBLPROPERTIES (STORAGE_ID = 'archive')", "chat.pairs stays in 'local'"),
+        ("ALTER TABLE pairs SET TBLPROPERTIES (USE_USER_STORAGE = true)", "'USE_USER_STORAGE' is for USER tables"),
     ];
     for (sql, expected) in cases {
         let error = alter(sql).map(|_| ()).unwrap_err().to_string();
