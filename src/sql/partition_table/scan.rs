@@ -368,10 +368,12 @@ impl ScanRows {
                 let tombstones = reader.entry().meta.tombstones > 0 && !self.source.bounds.tombstones;
                 let ScanSource { meta, projection, filters, .. } = &self.source;
                 let sharpens = std::mem::take(&mut self.first_segment) && filters.iter().any(ScanFilter::sharpens);
-                let filters = filters.iter().map(|filter| filter.predicate(projection));
+                let pages = filters.iter().flat_map(|filter| filter.pages(projection, meta.columns.len()));
+                let predicates = filters.iter().filter_map(|filter| filter.predicate(projection));
                 let scan = SegmentScan {
                     projection: Some(projection.clone()),
-                    predicates: tombstones.then(|| not_deleted(meta)).into_iter().chain(filters).collect(),
+                    predicates: tombstones.then(|| not_deleted(meta)).into_iter().chain(predicates).collect(),
+                    pages: pages.collect(),
                     sharpens,
                     limit: (self.left < usize::MAX).then_some(self.left),
                     batch_rows: BATCH_ROWS,

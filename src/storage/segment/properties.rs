@@ -29,8 +29,10 @@ pub(super) const PAGE_ROWS: usize = 2_048;
 pub(super) const ROW_GROUP_ROWS: usize = 131_072;
 /// Encoded bytes of a row group: what a writer holds in memory.
 const ROW_GROUP_BYTES: usize = 64 << 20;
+/// Bytes of a data page, of columns with long values: 2,048 of those would take a read of one row half a millisecond.
+const PAGE_BYTES: usize = 48 << 10;
 /// How often the writer looks whether a page is full.
-const WRITE_BATCH: usize = 1_024;
+const WRITE_BATCH: usize = 128;
 
 /// The file's columns: the table's, with their ids, then `_seq`, `_deleted`, `_created`.
 pub(super) fn file_schema(table: &TableMeta) -> SchemaRef {
@@ -66,6 +68,7 @@ pub(super) fn writer_properties(spec: &SegmentSpec, sample: &RecordBatch, rows: 
         .set_statistics_truncate_length(Some(BOUND_MAX))
         .set_column_index_truncate_length(Some(BOUND_MAX))
         .set_data_page_row_count_limit(target.page_rows)
+        .set_data_page_size_limit(PAGE_BYTES)
         .set_write_batch_size(target.page_rows.min(WRITE_BATCH))
         .set_max_row_group_row_count(Some(target.row_group_rows))
         .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))

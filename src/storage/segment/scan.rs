@@ -15,6 +15,7 @@ use parquet::arrow::async_reader::ParquetRecordBatchStream;
 
 use super::footer::Footer;
 use super::input::SegmentInput;
+use super::page_pruning::{self, PageFilter};
 use super::projection::{Projection, RowPredicate};
 use super::properties::PAGE_ROWS;
 use super::reader::{Opening, SegmentReader};
@@ -30,6 +31,9 @@ const FIRST_STRETCH: u32 = 4 * PAGE_ROWS as u32;
 /// The longest one of a descending scan: what it holds in memory to turn around.
 const LONGEST_BACKWARDS: u32 = 16 * PAGE_ROWS as u32;
 
+/// The longest one of a scan whose predicates sharpen: they are asked of its pages when it begins.
+const LONGEST_SHARPENING: u32 = 64 * PAGE_ROWS as u32;
+
 #[derive(Debug, Clone)]
 pub struct SegmentScan {
     /// Positions in `TableMeta::arrow_schema`, in output order; `None` is all of them.
@@ -39,6 +43,8 @@ pub struct SegmentScan {
     pub deleted: Arc<[u32]>,
     /// All of them must be true.
     pub predicates: Vec<RowPredicate>,
+    /// Pages that they leave out are not read.
+    pub pages: Vec<PageFilter>,
     /// Predicates ask for more the more was read: so little is read at first.
     pub sharpens: bool,
     pub limit: Option<usize>,
@@ -56,6 +62,7 @@ impl Default for SegmentScan {
             range: Seq::ZERO..=Seq::MAX,
             deleted: Arc::default(),
             predicates: Vec::new(),
+            pages: Vec::new(),
             sharpens: false,
             limit: None,
             order: Order::Ascending,
@@ -67,9 +74,14 @@ impl Default for SegmentScan {
 }
 
 impl SegmentScan {
+    /// Of the range, but for what is deleted.
+    fn reads_all(&self) -> bool {
+        self.predicates.is_empty() && self.pages.is_empty()
+    }
+
     fn only_counts(&self) -> bool {
         let nothing = self.projection.as_ref().is_some_and(Vec::is_empty);
-        nothing && self.predicates.is_empty() && !self.with_created && !self.with_positions
+        nothing && self.reads_all() && !self.with_created && !self.with_positions
     }
 }
 
@@ -96,7 +108,7 @@ pub(super) async fn run(reader: &SegmentReader, scan: SegmentScan) -> Result<Box
     let start = if from <= meta.first_seq { 0 } else { reader.first_from(&footer, from).await? };
     let end = if to >= meta.last_seq { meta.rows } else { reader.first_from(&footer, to.after()).await? };
     let mut rows = start..end.max(start);
-    if let (Some(limit), true) = (scan.limit, scan.predicates.is_empty()) {
+    if let (Some(limit), true) = (scan.limit, scan.reads_all()) {
         rows = trim(rows, &scan.deleted, limit, scan.order);
     }
     if scan.only_counts() {
@@ -193,6 +205,7 @@ impl Running {
 
     fn open(&self, stretch: Range<u32>) -> Result<Option<ParquetRecordBatchStream<SegmentInput>>> {
         let ranges = kept(stretch, &self.scan.deleted);
+        let ranges = page_pruning::pruned(&self.reader.table, &self.footer, &self.scan.pages, ranges);
         if ranges.is_empty() {
             return Ok(None);
         }
@@ -264,9 +277,10 @@ struct Stretches {
 
 impl Stretches {
     fn new(rest: Range<u32>, scan: &SegmentScan) -> Self {
-        let ends_early = (scan.limit.is_some() && !scan.predicates.is_empty()) || scan.sharpens;
+        let ends_early = scan.limit.is_some() && !scan.predicates.is_empty();
         let (length, longest) = match scan.order {
             Order::Descending => (FIRST_STRETCH, LONGEST_BACKWARDS),
+            Order::Ascending if scan.sharpens => (FIRST_STRETCH, LONGEST_SHARPENING),
             Order::Ascending if ends_early => (FIRST_STRETCH, u32::MAX),
             Order::Ascending => (u32::MAX, u32::MAX),
         };
