@@ -78,6 +78,7 @@ pub enum StartError {
 /// # Errors
 /// Why it did not start, or what ended it.
 pub fn run(config: Config, args: &ServeArgs) -> Result<(), StartError> {
+    idle_memory::keep_c_memory();
     logging::start(&config.logging);
     actix_web::rt::System::new().block_on(serve(config, args))
 }

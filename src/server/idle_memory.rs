@@ -2,7 +2,8 @@
 //!
 //! Owns the one call into the allocator, and the one about the program's own pages. A password hash takes 19 MiB for a few
 //! milliseconds; the allocator gives such pages back only when it is called again, which in an idle server nobody does.
-//! Of the program's code a start touches tens of megabytes, most of it once.
+//! Of the program's code a start touches tens of megabytes, most of it once. Code in C (zstd) has an allocator of its own, which
+//! by default maps and unmaps whatever is larger than 128 KiB: a read of one cold row would spend a third of its time so.
 
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ pub(super) async fn give_back() {
             worked = true;
         } else if std::mem::take(&mut worked) {
             collect();
+            trim_c();
             unmap_code();
         }
         used_before = processor_time();
@@ -53,6 +55,26 @@ fn discard(from: usize, length: usize) {
     // SAFETY: the range is a mapping of this program's file that the kernel has just told, executable and not writable, so
     // its pages are those of the file, and the kernel reads them again when they are next used.
     let _ = unsafe { libc::madvise(address, length, libc::MADV_DONTNEED) };
+}
+
+/// What C code frees is kept for what it asks for next, up to some megabytes. Before there are threads.
+pub(super) fn keep_c_memory() {
+    #[cfg(target_env = "gnu")]
+    #[expect(unsafe_code, reason = "there is no safe call for it")]
+    // SAFETY: sets two numbers of the C library's allocator.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 8 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 16 << 20);
+    }
+}
+
+fn trim_c() {
+    #[cfg(target_env = "gnu")]
+    #[expect(unsafe_code, reason = "there is no safe call for it")]
+    // SAFETY: may be called at any time on any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// Of all threads of this process since its start.

@@ -10,14 +10,14 @@ use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use parquet::basic::{Compression as Codec, Encoding, ZstdLevel};
 use parquet::file::metadata::{KeyValue, SortingColumn};
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion};
 use parquet::schema::types::ColumnPath;
 use serde::{Deserialize, Serialize};
 
 use super::checksum::Checksum;
 use super::stats::BOUND_MAX;
 use super::writer::SegmentSpec;
-use crate::model::schema::SEQ_COLUMN;
+use crate::model::schema::{DELETED_COLUMN, SEQ_COLUMN};
 use crate::model::{ColumnMeta, Compression, DataType, Owner, Seq, TableId, TableMeta, ValueRef};
 use crate::storage::row_codec::ArrowCells;
 
@@ -30,9 +30,9 @@ pub(super) const ROW_GROUP_ROWS: usize = 131_072;
 /// Encoded bytes of a row group: what a writer holds in memory.
 const ROW_GROUP_BYTES: usize = 64 << 20;
 /// Bytes of a data page, of columns with long values: 2,048 of those would take a read of one row half a millisecond.
-const PAGE_BYTES: usize = 48 << 10;
+const PAGE_BYTES: usize = 16 << 10;
 /// How often the writer looks whether a page is full.
-const WRITE_BATCH: usize = 128;
+const WRITE_BATCH: usize = 32;
 
 /// The file's columns: the table's, with their ids, then `_seq`, `_deleted`, `_created`.
 pub(super) fn file_schema(table: &TableMeta) -> SchemaRef {
@@ -76,8 +76,9 @@ pub(super) fn writer_properties(spec: &SegmentSpec, sample: &RecordBatch, rows: 
         .set_dictionary_enabled(false);
     // Positions increase: their differences take a third of the bytes.
     for name in [SEQ_COLUMN, CREATED_COLUMN] {
-        properties = properties.set_column_encoding(ColumnPath::from(name), Encoding::DELTA_BINARY_PACKED);
+        properties = packed(properties, ColumnPath::from(name));
     }
+    properties = properties.set_column_compression(ColumnPath::from(DELETED_COLUMN), Codec::UNCOMPRESSED);
     for (i, column) in table.columns.iter().enumerate() {
         let path = || ColumnPath::from(column.name.as_str());
         if table.is_key(i) {
@@ -85,11 +86,29 @@ pub(super) fn writer_properties(spec: &SegmentSpec, sample: &RecordBatch, rows: 
                 .set_column_bloom_filter_enabled(path(), true)
                 .set_column_bloom_filter_fpp(path(), 0.01)
                 .set_column_bloom_filter_max_ndv(path(), rows.clamp(1, target.row_group_rows) as u64);
-        } else if repeats_itself(column, sample, i) {
+        }
+        if !table.is_key(i) && repeats_itself(column, sample, i) {
             properties = properties.set_column_dictionary_enabled(path(), true);
+        } else if is_whole(column.data_type) {
+            properties = packed(properties, path());
         }
     }
     properties.build()
+}
+
+/// Whole numbers as packed differences, which are about as small as what a compressor makes of them. And a reader of few rows
+/// pays for each compressed column that it opens more than for the rows.
+fn packed(properties: WriterPropertiesBuilder, column: ColumnPath) -> WriterPropertiesBuilder {
+    let properties = properties.set_column_encoding(column.clone(), Encoding::DELTA_BINARY_PACKED);
+    properties.set_column_compression(column, Codec::UNCOMPRESSED)
+}
+
+fn is_whole(ty: DataType) -> bool {
+    match ty {
+        DataType::SmallInt | DataType::Int | DataType::BigInt => true,
+        DataType::Date | DataType::Time | DataType::Timestamp | DataType::DateTime => true,
+        _ => false,
+    }
 }
 
 /// Is a dictionary worth it? It makes a column of few values small, and any other larger, slower to write and slower to look
