@@ -96,13 +96,15 @@ fn passing(condition: &dyn PhysicalExpr, batch: &RecordBatch) -> BooleanArray {
     passing.unwrap_or_else(|_| BooleanArray::from(vec![true; batch.num_rows()]))
 }
 
+/// A condition as it was, and what it asks of pages.
+type Asked = (Arc<dyn PhysicalExpr>, Option<Arc<PruningPredicate>>);
+
 /// A condition, as far as one column decides it, asked of pages.
 struct PageQuestion {
     condition: Arc<dyn PhysicalExpr>,
     schema: SchemaRef,
     column: String,
-    /// The condition as it was, and what it asks of pages.
-    asked: Mutex<Option<(Arc<dyn PhysicalExpr>, Option<Arc<PruningPredicate>>)>>,
+    asked: Mutex<Option<Asked>>,
 }
 
 impl PageQuestion {

@@ -1,6 +1,6 @@
 //! Bytes of a segment, checked block by block, some of them kept in memory.
 //!
-//! Owns the cache of footers and of blocks that were read for few rows, and the words for a file that is not what it should
+//! Owns the cache of footers, of blocks that were read for few rows and of keys that were looked through, and the words for a file that is not what it should
 //! be. A block is read as a whole and handed on only when its checksum is the manifest entry's.
 //! Never hands out a byte of a file that is not the entry's.
 
@@ -21,6 +21,7 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataR
 use super::checksum::BLOCK;
 use super::entry::{SegmentEntry, SegmentId};
 use super::footer::Footer;
+use super::lookup::KeyPositions;
 use crate::error::{Error, Result};
 use crate::model::{Owner, TableId};
 use crate::storage::cold_store::{object_path, unavailable};
@@ -29,12 +30,16 @@ use crate::storage::cold_store::{object_path, unavailable};
 const CACHED_RUN: u64 = 8;
 
 type BlockKey = (TableId, SegmentId, u64);
+/// Rows of a segment, from one position up to another.
+type RowsKey = (TableId, SegmentId, u32, u32);
 
 /// What was read of segments, of all storages together. Segments never change and their numbers are used once, so nothing in
 /// it can be outdated.
 pub struct SegmentCache {
     footers: Cache<(TableId, SegmentId), Arc<Footer>>,
     blocks: Cache<BlockKey, Bytes>,
+    /// Keys that were decoded to look one up.
+    pub(super) keys: Cache<RowsKey, Arc<KeyPositions>>,
     footers_read: AtomicU64,
     reads: AtomicU64,
     bytes_read: AtomicU64,
@@ -57,13 +62,16 @@ pub struct SegmentReads {
 }
 
 impl SegmentCache {
-    pub fn new(footer_bytes: u64, block_bytes: u64) -> Arc<Self> {
+    /// `data_bytes`: of blocks and of decoded keys, half of it each.
+    pub fn new(footer_bytes: u64, data_bytes: u64) -> Arc<Self> {
         let weight = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
         let footers = Cache::builder().weigher(move |_, footer: &Arc<Footer>| weight(footer.size()));
         let blocks = Cache::builder().weigher(move |_, block: &Bytes| weight(block.len() + 64));
+        let keys = Cache::builder().weigher(move |_, keys: &Arc<KeyPositions>| weight(keys.size()));
         Arc::new(Self {
+            keys: keys.max_capacity(data_bytes / 2).build(),
             footers: footers.max_capacity(footer_bytes).build(),
-            blocks: blocks.max_capacity(block_bytes).build(),
+            blocks: blocks.max_capacity(data_bytes / 2).build(),
             footers_read: AtomicU64::new(0),
             reads: AtomicU64::new(0),
             bytes_read: AtomicU64::new(0),

@@ -4,18 +4,21 @@
 //! the row groups' bloom filters, the key columns of the pages that are left, and then the pages of the rows that were found.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, BooleanArray};
+use bytes::Bytes;
 use futures_util::TryStreamExt;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use parquet::bloom_filter::Sbbf;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::footer::Footer;
 use super::key_columns::KeyColumns;
 use super::projection::Projection;
 use super::reader::{Opening, SegmentReader, stored_rows};
-use super::scan::{SegmentBatch, kept};
+use super::scan::SegmentBatch;
 use crate::error::{Error, Result};
 use crate::model::{DataType, PkBytes, StoredRow, Value};
 use crate::storage::keys;
@@ -43,10 +46,17 @@ impl SegmentReader {
             return Ok(Vec::new());
         }
         let footer = self.footer().await?;
-        let candidates = self.candidates(&footer, &wanted).await?;
-        let ranges: Vec<Range<u32>> = candidates.into_iter().flat_map(|range| kept(range, deleted)).collect();
-        let matches = self.matches(&footer, &wanted, &ranges).await?;
-        self.fetch(&footer, matches).await
+        let mut positions = Vec::new();
+        for rows in self.candidates(&footer, &wanted).await? {
+            let keys = self.keys_of(&footer, rows).await?;
+            positions.extend(wanted.iter().flat_map(|key| keys.positions(key)));
+        }
+        positions.retain(|position| deleted.binary_search(position).is_err());
+        positions.sort_unstable();
+        let mut found = self.fetch(&footer, &positions).await?;
+        // Keys of one hash are told apart here.
+        found.retain(|row| wanted.binary_search(&&row.key).is_ok());
+        Ok(found)
     }
 
     /// The stretches of rows that may have one of the keys.
@@ -87,25 +97,20 @@ impl SegmentReader {
         Ok(wanted.iter().any(|key| first(key).is_none_or(|value| bloom_check(&filter, ty, &value))))
     }
 
-    /// Positions of the live rows in `ranges` with one of the keys, and the key.
-    async fn matches(
-        &self,
-        footer: &Footer,
-        wanted: &[&PkBytes],
-        ranges: &[Range<u32>],
-    ) -> Result<Vec<(u32, PkBytes)>> {
-        let mut matches = Vec::new();
-        if ranges.is_empty() {
-            return Ok(matches);
+    /// Where the keys of these rows are, but for tombstones.
+    async fn keys_of(&self, footer: &Footer, rows: Range<u32>) -> Result<Arc<KeyPositions>> {
+        let at = (self.input.table, self.entry().meta.id, rows.start, rows.end);
+        if let Some(known) = self.input.cache.keys.get(&at) {
+            return Ok(known);
         }
         let key = &self.table.primary_key;
         let mut columns = key.clone();
         columns.push(self.table.columns.len() + 1);
         let projection = Projection::new(&self.table, footer, &columns, false)?;
-        let opening = Opening { with_positions: true, ..Opening::of(projection.mask.clone()) };
-        let mut batches = self.open(footer, opening, ranges)?;
+        let mut batches = self.open(footer, Opening::of(projection.mask.clone()), std::slice::from_ref(&rows))?;
+        let mut hashes = Vec::with_capacity(rows.len());
+        let mut position = rows.start;
         while let Some(read) = batches.try_next().await.map_err(|e| self.input.fault(e))? {
-            let positions = read.column(projection.width).as_primitive::<arrow::datatypes::Int64Type>();
             let batch = projection.adapt(&read)?;
             let tombstones: &BooleanArray = batch.column(key.len()).as_boolean();
             let array_of = |column: usize| {
@@ -114,40 +119,69 @@ impl SegmentReader {
             };
             let mut keys = KeyColumns::new(&self.table, array_of)?;
             for row in 0..batch.num_rows() {
-                if let Ok(found) = wanted.binary_search_by(|key| key.0[..].cmp(keys.encode(row)))
-                    && !tombstones.value(row)
-                {
-                    matches.push((positions.value(row) as u32, wanted[found].clone()));
+                if !tombstones.value(row) {
+                    hashes.push((xxh3_64(keys.encode(row)), position));
                 }
+                position += 1;
             }
         }
-        Ok(matches)
+        let keys = Arc::new(KeyPositions::new(hashes));
+        self.input.cache.keys.insert(at, keys.clone());
+        Ok(keys)
     }
 
-    /// The whole rows at these positions.
-    async fn fetch(&self, footer: &Footer, matches: Vec<(u32, PkBytes)>) -> Result<Vec<FoundRow>> {
-        let mut found = Vec::with_capacity(matches.len());
-        if matches.is_empty() {
+    /// The whole rows at these positions, which are ascending.
+    async fn fetch(&self, footer: &Footer, positions: &[u32]) -> Result<Vec<FoundRow>> {
+        let mut found = Vec::with_capacity(positions.len());
+        if positions.is_empty() {
             return Ok(found);
         }
         let all: Vec<usize> = (0..self.table.columns.len() + 2).collect();
         let projection = Projection::new(&self.table, footer, &all, true)?;
-        let ranges: Vec<Range<u32>> = matches.iter().map(|(position, _)| *position..position + 1).collect();
+        let ranges: Vec<Range<u32>> = positions.iter().map(|position| *position..position + 1).collect();
         let mut batches = self.open(footer, Opening::of(projection.mask.clone()), &ranges)?;
-        let mut matches = matches.into_iter();
         while let Some(read) = batches.try_next().await.map_err(|e| self.input.fault(e))? {
             let created = projection.created.map(|place| read.column(place).as_primitive().clone());
-            let (positions, keys): (Vec<u32>, Vec<PkBytes>) = matches.by_ref().take(read.num_rows()).unzip();
-            let batch = SegmentBatch { batch: projection.adapt(&read)?, created, positions: Some(positions) };
-            for ((position, row), key) in stored_rows(&self.table, self.entry().meta.id, &batch)?.into_iter().zip(keys)
+            let own = positions[found.len()..].iter().take(read.num_rows()).copied().collect();
+            let batch = SegmentBatch { batch: projection.adapt(&read)?, created, positions: Some(own) };
+            let mut keys = KeyColumns::new(&self.table, |column| batch.batch.column(column).as_ref())?;
+            for (i, (position, row)) in stored_rows(&self.table, self.entry().meta.id, &batch)?.into_iter().enumerate()
             {
+                let key = PkBytes(Bytes::copy_from_slice(keys.encode(i)));
                 found.push(FoundRow { key, position, row });
             }
         }
-        match matches.next() {
+        match positions.get(found.len()) {
             None => Ok(found),
-            Some((position, _)) => Err(Error::internal(format!("row {position} was found and could not be read"))),
+            Some(position) => Err(Error::internal(format!("row {position} was found and could not be read"))),
         }
+    }
+}
+
+/// Keys of some rows of a segment, by their hash: where each is.
+pub(super) struct KeyPositions {
+    /// Ascending.
+    hashes: Box<[u64]>,
+    positions: Box<[u32]>,
+}
+
+impl KeyPositions {
+    fn new(mut pairs: Vec<(u64, u32)>) -> Self {
+        pairs.sort_unstable();
+        Self { hashes: pairs.iter().map(|pair| pair.0).collect(), positions: pairs.iter().map(|pair| pair.1).collect() }
+    }
+
+    /// Rows that may have the key.
+    fn positions(&self, key: &PkBytes) -> &[u32] {
+        let hash = xxh3_64(&key.0);
+        let start = self.hashes.partition_point(|other| *other < hash);
+        let same = self.hashes[start..].iter().take_while(|other| **other == hash).count();
+        &self.positions[start..start + same]
+    }
+
+    /// Bytes in memory.
+    pub(super) fn size(&self) -> usize {
+        self.hashes.len() * 12 + 96
     }
 }
 

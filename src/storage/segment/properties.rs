@@ -104,11 +104,8 @@ fn packed(properties: WriterPropertiesBuilder, column: ColumnPath) -> WriterProp
 }
 
 fn is_whole(ty: DataType) -> bool {
-    match ty {
-        DataType::SmallInt | DataType::Int | DataType::BigInt => true,
-        DataType::Date | DataType::Time | DataType::Timestamp | DataType::DateTime => true,
-        _ => false,
-    }
+    use DataType::{BigInt, Date, DateTime, Int, SmallInt, Time, Timestamp};
+    matches!(ty, SmallInt | Int | BigInt | Date | Time | Timestamp | DateTime)
 }
 
 /// Is a dictionary worth it? It makes a column of few values small, and any other larger, slower to write and slower to look
