@@ -266,6 +266,36 @@ fn no_answer_changes_when_pages_are_left_out() {
     }
 }
 
+/// Keys that increase are checked against the manifest alone, and so is a key that no segment can have.
+#[test]
+fn increasing_keys_open_no_file() {
+    let server = Server::start(BY_HAND);
+    let mut admin = server.set_up();
+    admin.sql("CREATE NAMESPACE c; CREATE TABLE c.t (id BIGINT PRIMARY KEY, v TEXT)");
+    for part in 0..5 {
+        let (from, to) = (part * 1_000 + 1, part * 1_000 + 1_000);
+        admin.sql(&format!("INSERT INTO c.t SELECT value, 'cold' FROM generate_series({from}, {to})"));
+        assert!(flush(&server, "c.t").starts_with("completed"));
+    }
+    let mut opened = |admin: &mut Client| -> i64 {
+        let rows = admin.rows("SELECT metric_value FROM system.stats WHERE metric_name = 'segment_files_opened'");
+        text(&rows[0][0]).parse().unwrap()
+    };
+    let before = opened(&mut admin);
+    admin.sql("INSERT INTO c.t SELECT value, 'new' FROM generate_series(5001, 6000)");
+    for id in 6_001..6_050 {
+        admin.sql(&format!("INSERT INTO c.t VALUES ({id}, 'new')"));
+    }
+    assert_eq!(admin.rows("SELECT v FROM c.t WHERE id = 70000"), json!([]));
+    assert_eq!(opened(&mut admin), before, "no file is opened for keys beyond all that there are");
+    assert_eq!(admin.refused("INSERT INTO c.t VALUES (2500, 'again')").sqlstate, "23505");
+    assert_eq!(opened(&mut admin), before + 1, "one file is opened for a key that one may have");
+    let mut more = opened(&mut admin);
+    assert_eq!(admin.rows("SELECT v FROM c.t WHERE id = 4321"), json!([["cold"]]));
+    more = opened(&mut admin) - more;
+    assert!(more <= 1, "a read by key opened {more} files");
+}
+
 /// Takes `change` frames until `count` rows were inserted or changed: their `_seq` and id.
 fn changes(socket: &mut Socket, count: usize) -> Vec<(u64, String)> {
     let mut seen = Vec::new();

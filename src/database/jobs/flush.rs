@@ -20,8 +20,8 @@ use crate::model::{Durability, HotStats, Owner, PartitionKey, Seq, StorageId, Ta
 use crate::storage::segment::{DraftSegment, SegmentEntry, SegmentId, SegmentSpec, SegmentTarget, SegmentWriter};
 use crate::storage::{CommitEntry, Order, ReadView};
 
-/// Hot keys removed in one commit: about a millisecond of the committer's time. As long as it took, others are let pass.
-const STEP: usize = 500;
+/// Hot keys removed in one commit: less than half a millisecond of the committer's time. As long as it took, others are let pass.
+const STEP: usize = 200;
 /// Keys that are removed take some 200 bytes of memory each until the store has written them out: it is asked to after so
 /// many.
 const REMOVED_IN_MEMORY: usize = 64 * 1024;
