@@ -277,7 +277,7 @@ fn increasing_keys_open_no_file() {
         admin.sql(&format!("INSERT INTO c.t SELECT value, 'cold' FROM generate_series({from}, {to})"));
         assert!(flush(&server, "c.t").starts_with("completed"));
     }
-    let mut opened = |admin: &mut Client| -> i64 {
+    let opened = |admin: &mut Client| -> i64 {
         let rows = admin.rows("SELECT metric_value FROM system.stats WHERE metric_name = 'segment_files_opened'");
         text(&rows[0][0]).parse().unwrap()
     };

@@ -79,7 +79,12 @@ impl Bodies {
             // As it is by now: it may be altered between two of its partitions.
             let Some(table) = self.catalog.current().tables().find(|table| table.id == id).cloned() else { break };
             let flushed = async {
-                self.flush_partition(&table, &owner, &mut tally, control).await?;
+                // Whoever asks for all that there is has it, behind a flush that the server began by itself.
+                let change = match from_bytes {
+                    Some(0) => self.begin_patiently(&table, &owner, control).await?,
+                    _ => self.router.begin_cold_change(&table, &owner).await?,
+                };
+                self.flush_partition((&table, &owner), change, &mut tally, control).await?;
                 self.compact_partition(&table, &owner, false, &mut Tally::default(), control).await
             };
             match flushed.await {
@@ -115,12 +120,11 @@ impl Bodies {
 
     async fn flush_partition(
         &self,
-        table: &Arc<TableMeta>,
-        owner: &Owner,
+        (table, owner): (&Arc<TableMeta>, &Owner),
+        change: ColdChange,
         tally: &mut Tally,
         control: &JobControl,
     ) -> Result<()> {
-        let change = self.router.begin_cold_change(table, owner).await?;
         // Behind the beginning: an erasure that starts from here on finds it, and refuses its commit.
         if self.is_leaving(owner) {
             return Ok(());

@@ -242,7 +242,12 @@ impl Bodies {
     }
 
     /// Begins a change of the partition as soon as no other is under way.
-    async fn begin_patiently(&self, table: &Arc<TableMeta>, owner: &Owner, control: &JobControl) -> Result<ColdChange> {
+    pub(super) async fn begin_patiently(
+        &self,
+        table: &Arc<TableMeta>,
+        owner: &Owner,
+        control: &JobControl,
+    ) -> Result<ColdChange> {
         let began = Instant::now();
         loop {
             match self.router.begin_cold_change(table, owner).await {
