@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -189,6 +190,18 @@ fn no_answer_changes_when_rows_become_cold() {
             assert_holds(&mut server.log_in(user), table, model);
         }
         assert!(flush(&server, "c.mail").starts_with("Storage flush skipped"), "nothing is hot");
+        if round == 3 {
+            let (backup, new) = (folder.path().join("backup"), folder.path().join("new"));
+            let made = work(&server, &format!("BACKUP DATABASE TO '{}'", backup.display()));
+            assert!(made.starts_with("completed"), "{made}");
+            let mut restore = Command::new(env!("CARGO_BIN_EXE_inboxdb"));
+            let restored = restore.arg("restore").arg("--from").arg(&backup).arg("--data").arg(&new).output().unwrap();
+            assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+            let other = ask(&Server::start_over(&new, BY_HAND_SHARED));
+            for (place, queries) in asked.iter().enumerate() {
+                assert_same("restored", queries, &hot[place], &other[place]);
+            }
+        }
     }
     let mut admin = server.log_in("admin");
     let segments = admin.rows("SELECT scope, manifest_json FROM system.manifest ORDER BY cache_key");
