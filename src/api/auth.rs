@@ -9,13 +9,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use actix_web::cookie::time::Duration as CookieLife;
 use actix_web::cookie::{Cookie, SameSite};
 use actix_web::http::{StatusCode, header};
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::DateTime;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::client::ClientIp;
-use super::{get, post};
+use super::{get, post, problem};
 use crate::auth::{Authenticator, LoggedIn, PASSWORD_READ_LIMIT, RefreshFault, Secret, SetupRequest, UserRecord};
 use crate::error::{Error, ErrorCode, Result};
 use crate::model::Role;
@@ -302,18 +302,7 @@ fn error_body(status: StatusCode, slug: impl Into<Cow<'static, str>>, message: S
         error: Cow<'static, str>,
         message: String,
     }
-    let mut response = HttpResponseBuilder::new(status);
-    match status {
-        StatusCode::UNAUTHORIZED => {
-            // Not `Basic`, which would make a browser ask its user in the middle of a page's script.
-            response.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"inboxdb\""));
-        }
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-            response.insert_header((header::RETRY_AFTER, "1"));
-        }
-        _ => {}
-    }
-    response.json(Problem { error: slug.into(), message })
+    problem::builder_of(status).json(Problem { error: slug.into(), message })
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 
 use actix_web::body::SizedStream;
-use actix_web::http::{StatusCode, header};
+use actix_web::http::header;
 use actix_web::web::{Bytes, Data, Path};
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::{Stream, stream};
@@ -67,16 +67,5 @@ fn refused(error: &Error) -> HttpResponse {
     }
     problem::log(error);
     let code = error.code();
-    let status = StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = HttpResponse::build(status);
-    match status {
-        StatusCode::UNAUTHORIZED => {
-            response.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"inboxdb\""));
-        }
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-            response.insert_header((header::RETRY_AFTER, "1"));
-        }
-        _ => {}
-    }
-    response.json(Body { error: error.to_string(), code: code.wire() })
+    problem::builder(code).json(Body { error: error.to_string(), code: code.wire() })
 }

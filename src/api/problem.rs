@@ -94,8 +94,13 @@ pub(crate) fn plain(status: StatusCode, error: &'static str, message: String) ->
     HttpResponse::build(status).json(Body { error, message })
 }
 
-fn builder(code: ErrorCode) -> HttpResponseBuilder {
-    let status = StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+/// An answer with a code's status, and the headers that go with it.
+pub(crate) fn builder(code: ErrorCode) -> HttpResponseBuilder {
+    builder_of(StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
+}
+
+/// An answer with a status, and the headers that go with it.
+pub(crate) fn builder_of(status: StatusCode) -> HttpResponseBuilder {
     let mut builder = HttpResponse::build(status);
     if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         builder.insert_header((header::RETRY_AFTER, "1"));

@@ -102,7 +102,7 @@ impl ReadView {
         let segments: Vec<_> = manifest.segments().iter().rev().filter(may_hold).cloned().collect();
         let mut lookup = ColdLookup::new(pks);
         for segment in &segments {
-            lookup.ask(self.cold.reader(table, owner, segment)?, self.deleted(table.id, segment.meta.id)?);
+            lookup.ask(self.segment(table, owner, segment)?, self.deleted(table.id, segment.meta.id)?);
         }
         Ok(if lookup.is_empty() { Found::Absent } else { Found::Cold(lookup) })
     }
@@ -256,7 +256,7 @@ impl ReadView {
             for segment in manifest.in_range(&range) {
                 let deleted = self.deleted(table.id, segment.meta.id)?;
                 let scan = SegmentScan { range: range.clone(), deleted, order, ..SegmentScan::default() };
-                parts.push_back(RowsPart::Cold(self.cold.reader(table, owner, segment)?, scan));
+                parts.push_back(RowsPart::Cold(self.segment(table, owner, segment)?, scan));
             }
         }
         // Below, hot keys may still be there: copies, on their way out.

@@ -40,24 +40,18 @@ impl ReadView {
         range: RangeInclusive<Seq>,
         share: Share,
     ) -> Result<RangeInclusive<Seq>> {
-        let Some(manifest) = self.manifest(&PartitionKey { table: table.id, owner: owner.clone() })? else {
-            return Ok(if share.number == 0 { range } else { Seq::MAX..=Seq::ZERO });
-        };
+        let manifest = self.manifest(&PartitionKey { table: table.id, owner: owner.clone() })?.unwrap_or_default();
         let rows = rows_in(&manifest, &range);
-        let mut bounds = range.clone();
+        let before = |shares: usize| rows * shares as u64 / share.of as u64;
+        let (mut start, mut end) = (*range.start(), *range.end());
         if share.number > 0 {
-            let start = self.cut(table, owner, &manifest, &range, rows * share.number as u64 / share.of as u64).await?;
-            bounds = start.max(*range.start())..=*range.end();
+            start = start.max(self.cut(table, owner, &manifest, &range, before(share.number)).await?);
         }
         if share.number + 1 < share.of {
-            let next = rows * (share.number as u64 + 1) / share.of as u64;
-            let end = self.cut(table, owner, &manifest, &range, next).await?.max(*range.start());
-            if end == Seq::ZERO {
-                return Ok(Seq::MAX..=Seq::ZERO);
-            }
-            bounds = *bounds.start()..=end.before();
+            let next = self.cut(table, owner, &manifest, &range, before(share.number + 1)).await?;
+            end = next.max(*range.start()).before();
         }
-        Ok(bounds)
+        Ok(start..=end)
     }
 
     /// Where the page begins that holds the `row`th of the range's cold rows.
