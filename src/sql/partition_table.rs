@@ -6,6 +6,8 @@
 //! Invariants: LQ-3 (a scan reads the partition it was made for and no other), S7 (rows come in `_seq` order).
 
 mod bounds;
+mod count_rows;
+mod group_by_text;
 mod scan;
 mod scan_filter;
 mod split;
@@ -122,6 +124,7 @@ impl TableProvider for PartitionTable {
             bounds,
             share: None,
             filters: Vec::new(),
+            dictionaries: Vec::new(),
         };
         Ok(Arc::new(PartitionScan::new(source, &self.schema, Order::Ascending, limit)?))
     }

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use fjall::{OwnedWriteBatch as WriteBatch, PersistMode};
+use fjall::{Keyspace, OwnedWriteBatch as WriteBatch, PersistMode};
 
 use super::erase::ErasedKeys;
 use super::flushed::{self, FlushedKeys};
@@ -151,7 +151,7 @@ impl FjallLog {
         for segment in &cold.removed {
             batch.remove(&spaces.manifest, keys::manifest(key, segment.meta.first_seq));
             for mark in spaces.deletions.prefix(keys::deletions_prefix(key.table, segment.meta.id.0)) {
-                batch.remove(&spaces.deletions, mark.key().map_err(storage_error)?);
+                remove_read(batch, &spaces.deletions, &mark.key().map_err(storage_error)?);
             }
         }
         // Behind the removals: a merged segment begins where the first of those that it replaces began.
@@ -208,12 +208,12 @@ impl FjallLog {
             for guard in spaces.pk.range(first.clone()..=last.clone()) {
                 let (pk, entry) = guard.into_inner().map_err(storage_error)?;
                 if row_block::parse_pk_value(&entry)?.0 <= flushed.up_to && !written.contains(&pk[..]) {
-                    batch.remove(&spaces.pk, pk);
+                    remove_read(batch, &spaces.pk, &pk);
                 }
             }
         }
         for row in &flushed.rows {
-            batch.remove(&spaces.rows, row.clone());
+            remove_read(batch, &spaces.rows, row);
         }
         if flushed.is_last {
             let record = keys::record(RecordKind::Flushed, &flushed::record_name(key));
@@ -234,10 +234,16 @@ impl FjallLog {
         ];
         for (keyspace, keys) in spaces {
             for key in keys {
-                batch.remove(keyspace, key.clone());
+                remove_read(batch, keyspace, key);
             }
         }
     }
+}
+
+/// Removes a key that was read from the store: as a copy, for what was read is a part of its block, and the store would hold the
+/// whole block until it has written the removal out.
+fn remove_read(batch: &mut WriteBatch, keyspace: &Keyspace, key: &[u8]) {
+    batch.remove(keyspace, key);
 }
 
 fn put_change(batch: &mut WriteBatch, spaces: &Keyspaces, key: &PartitionKey, (seq, change): (Seq, &Change)) {

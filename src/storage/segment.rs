@@ -31,6 +31,7 @@ mod tests;
 pub use checksum::{BlockSums, Checksum};
 pub use copying::CopyTarget;
 pub use entry::{SegmentEntry, SegmentId, SegmentMeta, parse_file_name};
+pub use footer::dictionary_of_texts;
 pub use input::SegmentCache;
 pub use key_filter::KeyFilter;
 pub use lookup::FoundRow;

@@ -3,6 +3,8 @@
 //!
 //! Invariants: SG-1, SG-2, SG-3, LQ-1 across the seam, LQ-3.
 
+mod reading;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
@@ -212,101 +214,6 @@ fn no_answer_changes_when_rows_become_cold() {
     assert_eq!(manifest["segments"][0]["deleted_rows"], 0);
     assert_eq!(files(&data).len(), 3, "merged files are gone");
     assert_eq!(admin.rows("SHOW MANIFEST").as_array().unwrap().len(), 3);
-}
-
-/// Of many rows, pages are left out, texts are read last and the work is shared: and no answer changes by it.
-#[test]
-fn no_answer_changes_when_pages_are_left_out() {
-    let server = Server::start(BY_HAND_SHARED);
-    let mut admin = server.set_up();
-    admin.sql("CREATE NAMESPACE c; CREATE TABLE c.t (id BIGINT PRIMARY KEY, n INT, f DOUBLE, t TEXT, at TIMESTAMP)");
-    for part in 0..6 {
-        let (from, to) = (part * 5_000 + 1, part * 5_000 + 5_000);
-        admin.sql(&format!(
-            "INSERT INTO c.t SELECT value, CASE WHEN value % 50 = 0 THEN NULL ELSE value * 7919 % 9973 END, \
-             value / 8.0, \
-             'text ' || (value * 31 % 1000) || repeat('.', value % 40), to_timestamp_micros(1700000000000000 + value * 1000000) \
-             FROM generate_series({from}, {to})"
-        ));
-    }
-    let mut queries: Vec<String> = Vec::new();
-    for order in [
-        "n DESC, id",
-        "n ASC, id DESC",
-        "n DESC NULLS LAST, id",
-        "n NULLS FIRST, id",
-        "t, id DESC",
-        "f DESC, id",
-        "at DESC",
-    ] {
-        queries.push(format!("SELECT id, n, t FROM c.t ORDER BY {order} LIMIT 25"));
-        queries.push(format!("SELECT id, t, f FROM c.t WHERE id % 7 <> 3 ORDER BY {order} LIMIT 12 OFFSET 5"));
-        queries.push(format!("SELECT id FROM (SELECT id, n, t, f, at FROM c.t LIMIT 9000) s ORDER BY {order} LIMIT 9"));
-    }
-    for condition in [
-        "n > 9900",
-        "n BETWEEN 100 AND 120 OR n = 7000",
-        "n IS NULL AND id < 20000",
-        "n <> 5 AND n < 30",
-        "t LIKE 'text 99%'",
-        "t >= 'text 9' AND n < 500",
-        "f > 3740.0",
-        "NOT (f < 3700.0)",
-        "at >= TIMESTAMP '2023-11-15 06:00:00'",
-        "id IN (1, 9999, 29999) OR n = 1",
-        "n + id > 39000",
-        "10 / (n + 1) > 1 AND n > 1 AND n < 120",
-    ] {
-        queries.push(format!("SELECT * FROM c.t WHERE {condition} ORDER BY id LIMIT 40"));
-        queries.push(format!("SELECT count(*), sum(n), max(t), min(at), avg(n) FROM c.t WHERE {condition}"));
-        queries.push(format!("SELECT n % 10, count(*), count(DISTINCT t) FROM c.t WHERE {condition} GROUP BY n % 10"));
-    }
-    let changes = "DELETE FROM c.t WHERE id % 1111 = 0; UPDATE c.t SET n = 9999 WHERE id IN (3, 15000, 29990)";
-    let all = |admin: &mut Client| -> Vec<Value> {
-        queries
-            .iter()
-            .map(|sql| admin.try_sql(&json!({ "sql": sql })).map_or_else(|e| json!(e.code), |r| json!(r)))
-            .collect()
-    };
-    for round in 0..2 {
-        let hot = all(&mut admin);
-        assert!(flush(&server, "c.t").starts_with("completed"));
-        let cold = all(&mut admin);
-        for ((sql, hot), cold) in queries.iter().zip(&hot).zip(&cold) {
-            assert_eq!(hot, cold, "round {round}: {sql}");
-        }
-        admin.sql(changes);
-    }
-}
-
-/// Keys that increase are checked against the manifest alone, and so is a key that no segment can have.
-#[test]
-fn increasing_keys_open_no_file() {
-    let server = Server::start(BY_HAND);
-    let mut admin = server.set_up();
-    admin.sql("CREATE NAMESPACE c; CREATE TABLE c.t (id BIGINT PRIMARY KEY, v TEXT)");
-    for part in 0..5 {
-        let (from, to) = (part * 1_000 + 1, part * 1_000 + 1_000);
-        admin.sql(&format!("INSERT INTO c.t SELECT value, 'cold' FROM generate_series({from}, {to})"));
-        assert!(flush(&server, "c.t").starts_with("completed"));
-    }
-    let opened = |admin: &mut Client| -> i64 {
-        let rows = admin.rows("SELECT metric_value FROM system.stats WHERE metric_name = 'segment_files_opened'");
-        text(&rows[0][0]).parse().unwrap()
-    };
-    let before = opened(&mut admin);
-    admin.sql("INSERT INTO c.t SELECT value, 'new' FROM generate_series(5001, 6000)");
-    for id in 6_001..6_050 {
-        admin.sql(&format!("INSERT INTO c.t VALUES ({id}, 'new')"));
-    }
-    assert_eq!(admin.rows("SELECT v FROM c.t WHERE id = 70000"), json!([]));
-    assert_eq!(opened(&mut admin), before, "no file is opened for keys beyond all that there are");
-    assert_eq!(admin.refused("INSERT INTO c.t VALUES (2500, 'again')").sqlstate, "23505");
-    assert_eq!(opened(&mut admin), before + 1, "one file is opened for a key that one may have");
-    let mut more = opened(&mut admin);
-    assert_eq!(admin.rows("SELECT v FROM c.t WHERE id = 4321"), json!([["cold"]]));
-    more = opened(&mut admin) - more;
-    assert!(more <= 1, "a read by key opened {more} files");
 }
 
 /// Takes `change` frames until `count` rows were inserted or changed: their `_seq` and id.

@@ -7,9 +7,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{AsArray, DictionaryArray, Int32Array, RecordBatch};
 use arrow::compute::SortOptions;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result};
@@ -30,8 +30,8 @@ use super::scan_filter::ScanFilter;
 use super::{RowScope, ScanBounds};
 use crate::error::{self, Error};
 use crate::model::schema::SEQ_COLUMN;
-use crate::model::{Owner, StoredRow, TableMeta};
-use crate::storage::segment::{RowPredicate, SegmentBatch, SegmentMeta, SegmentScan};
+use crate::model::{DataType, Owner, StoredRow, TableMeta};
+use crate::storage::segment::{RowPredicate, SegmentBatch, SegmentMeta, SegmentScan, dictionary_of_texts};
 use crate::storage::{BatchBuilder, FeedScan, Found, Order, ReadView, RowsPart, Share};
 
 const BATCH_ROWS: usize = 8192;
@@ -53,6 +53,8 @@ pub(super) struct ScanSource {
     pub share: Option<Share>,
     /// What segments are asked before all columns are read.
     pub filters: Vec<ScanFilter>,
+    /// Columns of texts that are given as `Dictionary(Int32, Utf8)`: their positions in the output, and ids.
+    pub dictionaries: Vec<(usize, u32)>,
 }
 
 pub(super) struct PartitionScan {
@@ -98,6 +100,22 @@ impl PartitionScan {
         }
     }
 
+    /// The same rows with a column of texts as `Dictionary(Int32, Utf8)`, whose values may come several times; `None` where the
+    /// texts are asked for before that.
+    pub(super) fn with_dictionary(&self, output: usize) -> Option<Self> {
+        let ScanSource { meta, projection, filters, .. } = &self.source;
+        let column = meta.columns.get(projection[output])?;
+        if column.data_type != DataType::Text || filters.iter().any(|filter| filter.asks_for(output)) {
+            return None;
+        }
+        let mut fields: Vec<FieldRef> = self.schema.fields().iter().cloned().collect();
+        fields[output] = Arc::new(fields[output].as_ref().clone().with_data_type(dictionary_of_texts()));
+        let schema = Schema::new_with_metadata(fields, self.schema.metadata().clone());
+        let mut source = self.source.clone();
+        source.dictionaries.push((output, column.id));
+        Some(Self::with_schema(source, Arc::new(schema), self.order, self.limit))
+    }
+
     fn with_schema(source: ScanSource, schema: SchemaRef, order: Order, limit: Option<usize>) -> Self {
         let mut equivalences = EquivalenceProperties::new(schema.clone());
         if let Ok(position) = schema.index_of(SEQ_COLUMN) {
@@ -124,7 +142,7 @@ impl fmt::Debug for PartitionScan {
 
 impl DisplayAs for PartitionScan {
     fn fmt_as(&self, _form: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ScanSource { meta, scope, bounds, share, filters, .. } = &self.source;
+        let ScanSource { meta, scope, bounds, share, filters, dictionaries, .. } = &self.source;
         write!(f, "PartitionScan: table={}", meta.name)?;
         match scope {
             RowScope::Partition(owner) => write!(f, ", owner={owner}")?,
@@ -142,6 +160,9 @@ impl DisplayAs for PartitionScan {
         }
         if !filters.is_empty() {
             write!(f, ", filters={}", filters.len())?;
+        }
+        if !dictionaries.is_empty() {
+            write!(f, ", dictionaries={}", dictionaries.len())?;
         }
         self.limit.map_or(Ok(()), |limit| write!(f, ", limit={limit}"))
     }
@@ -181,10 +202,20 @@ impl ExecutionPlan for PartitionScan {
 
     fn execute(&self, _partition: usize, _context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let rows = ScanRows::new(&self.source, self.order, self.limit);
-        let batches = futures_util::stream::try_unfold(rows, |mut rows| async move {
-            let batch = rows.next_batch().await.map_err(|error| DataFusionError::External(Box::new(error)))?;
-            tokio::task::yield_now().await;
-            Ok(batch.map(|batch| (batch, rows)))
+        let schema = self.schema.clone();
+        let batches = futures_util::stream::try_unfold(rows, move |mut rows| {
+            let schema = schema.clone();
+            async move {
+                let batch = rows.next_batch().await.map_err(|error| DataFusionError::External(Box::new(error)))?;
+                tokio::task::yield_now().await;
+                let batch = match batch {
+                    Some(batch) if !rows.source.dictionaries.is_empty() => {
+                        Some(with_dictionaries(&batch, &rows.source.dictionaries, schema)?)
+                    }
+                    batch => batch,
+                };
+                Ok(batch.map(|batch| (batch, rows)))
+            }
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches)))
     }
@@ -366,12 +397,13 @@ impl ScanRows {
             Some(RowsPart::Cold(reader, _)) if !self.may_hold(&reader.entry().meta) => Ok((None, Rows::Parts(parts))),
             Some(RowsPart::Cold(reader, scan)) => {
                 let tombstones = reader.entry().meta.tombstones > 0 && !self.source.bounds.tombstones;
-                let ScanSource { meta, projection, filters, .. } = &self.source;
+                let ScanSource { meta, projection, filters, dictionaries, .. } = &self.source;
                 let sharpens = std::mem::take(&mut self.first_segment) && filters.iter().any(ScanFilter::sharpens);
                 let pages = filters.iter().flat_map(|filter| filter.pages(projection, meta.columns.len()));
                 let predicates = filters.iter().filter_map(|filter| filter.predicate(projection));
                 let scan = SegmentScan {
                     projection: Some(projection.clone()),
+                    dictionaries: dictionaries.clone(),
                     predicates: tombstones.then(|| not_deleted(meta)).into_iter().chain(predicates).collect(),
                     pages: pages.collect(),
                     sharpens,
@@ -404,6 +436,18 @@ impl ScanRows {
         }
         Ok(Rows::Feed(feed, owner, ready))
     }
+}
+
+/// Columns that are texts still become dictionaries that have each row's text at the row's own place.
+fn with_dictionaries(batch: &RecordBatch, columns: &[(usize, u32)], schema: SchemaRef) -> Result<RecordBatch> {
+    let mut arrays = batch.columns().to_vec();
+    for (output, _) in columns {
+        if let Some(texts) = arrays[*output].as_string_opt::<i32>() {
+            let keys = Int32Array::from_iter_values((0..batch.num_rows()).map(|row| row as i32));
+            arrays[*output] = Arc::new(DictionaryArray::try_new(keys, Arc::new(texts.clone()))?);
+        }
+    }
+    Ok(RecordBatch::try_new(schema, arrays)?)
 }
 
 /// Of a segment's rows, those that are no tombstones.

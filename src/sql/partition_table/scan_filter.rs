@@ -51,6 +51,11 @@ impl ScanFilter {
         Some(Self { columns, condition, schema, spares })
     }
 
+    /// Of this column of the scan's output?
+    pub(super) fn asks_for(&self, output: usize) -> bool {
+        self.columns.contains(&output)
+    }
+
     /// Does it ask for more while the query goes on?
     pub(super) fn sharpens(&self) -> bool {
         sharpens(&self.condition)

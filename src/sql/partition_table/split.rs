@@ -13,7 +13,8 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, Tr
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
-use datafusion::physical_expr::expressions::CastExpr;
+use datafusion::physical_expr::expressions::{CastExpr, Column};
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
@@ -27,6 +28,8 @@ use datafusion::physical_plan::stream::{RecordBatchReceiverStream, RecordBatchSt
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures_util::StreamExt;
 
+use super::count_rows::{CountRows, only_counts_rows};
+use super::group_by_text::{GroupByText, Sums};
 use super::scan::PartitionScan;
 use crate::storage::Share;
 
@@ -43,9 +46,6 @@ pub(crate) struct SplitScans {
 
 impl PhysicalOptimizerRule for SplitScans {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        if self.threads < 2 {
-            return Ok(plan);
-        }
         plan.transform_down(|node| match self.split(&node)? {
             // What is below is cut already.
             Some(split) => Ok(Transformed::new(split, true, TreeNodeRecursion::Jump)),
@@ -68,7 +68,13 @@ impl SplitScans {
         if let Some(aggregate) = node.downcast_ref::<AggregateExec>()
             && may_be_split(aggregate)
         {
-            return self.split_aggregate(aggregate);
+            let split = self.split_aggregate(aggregate)?;
+            let counts = split.is_none() && only_counts_rows(aggregate);
+            return Ok(if counts {
+                Some(Arc::new(CountRows::new(aggregate.input().clone(), aggregate.schema())))
+            } else {
+                split
+            });
         }
         if let Some(sort) = node.downcast_ref::<SortExec>()
             && sort.fetch().is_some()
@@ -82,20 +88,8 @@ impl SplitScans {
     /// Groups of each share, then the groups of all: both in the order in which rows first name them.
     fn split_aggregate(&self, whole: &AggregateExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         let Some(inputs) = self.shares(whole.input())? else { return Ok(None) };
+        let parts = inputs.into_iter().map(|input| groups_of_share(whole, input)).collect::<Result<Vec<_>>>()?;
         let (aggregates, filters) = (whole.aggr_expr().to_vec(), whole.filter_expr().to_vec());
-        let mut parts: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(inputs.len());
-        for input in inputs {
-            let (groups, schema) = (whole.group_expr().clone(), whole.input_schema());
-            let mode = AggregateMode::Partial;
-            parts.push(Arc::new(AggregateExec::try_new(
-                mode,
-                groups,
-                aggregates.clone(),
-                filters.clone(),
-                input,
-                schema,
-            )?));
-        }
         let merged = Arc::new(InOrder::new(parts));
         let (mode, groups) = (AggregateMode::Final, whole.group_expr().as_final());
         let merged = AggregateExec::try_new(mode, groups, aggregates, filters, merged, whole.input_schema())?;
@@ -121,6 +115,51 @@ impl SplitScans {
         }
         (0..of).map(|number| with_share(plan, Share { number, of })).collect::<Result<Vec<_>>>().map(Some)
     }
+}
+
+fn groups_of_share(whole: &AggregateExec, input: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let (groups, schema) = (whole.group_expr().clone(), whole.input_schema());
+    let (functions, filters) = (whole.aggr_expr().to_vec(), whole.filter_expr().to_vec());
+    let mode = AggregateMode::Partial;
+    let partial = AggregateExec::try_new(mode, groups, functions.clone(), filters.clone(), input.clone(), schema)?;
+    if only_counts_rows(whole) {
+        return Ok(Arc::new(CountRows::new(input, partial.schema())));
+    }
+    let Some(column) = grouping_text(whole) else { return Ok(Arc::new(partial)) };
+    let Some(input) = with_dictionary(&input, column)? else { return Ok(Arc::new(partial)) };
+    let sums = Sums { functions, filters, schema: partial.schema() };
+    Ok(Arc::new(GroupByText::new(input, column, Arc::new(sums))))
+}
+
+/// The position in the input of the one column that it groups by, if that is one of texts that nothing else is asked of.
+fn grouping_text(aggregate: &AggregateExec) -> Option<usize> {
+    let [(group, _)] = aggregate.group_expr().expr() else { return None };
+    let column = group.downcast_ref::<Column>()?.index();
+    let text = *aggregate.input_schema().field(column).data_type() == DataType::Utf8;
+    let arguments = aggregate.aggr_expr().iter().flat_map(|function| function.expressions());
+    let mut asked = arguments.chain(aggregate.filter_expr().iter().flatten().cloned());
+    let alone = !asked.any(|of| asks_for(&of, column)) && !aggregate.group_expr().has_grouping_set();
+    let known = aggregate.aggr_expr().iter().all(|function| function.groups_accumulator_supported());
+    (text && alone && known).then_some(column)
+}
+
+fn asks_for(expression: &Arc<dyn PhysicalExpr>, column: usize) -> bool {
+    collect_columns(expression).iter().any(|asked| asked.index() == column)
+}
+
+/// `plan` with a dictionary in place of these texts; `None` where something below asks for them.
+fn with_dictionary(plan: &Arc<dyn ExecutionPlan>, column: usize) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    if let Some(scan) = plan.downcast_ref::<PartitionScan>() {
+        return Ok(scan.with_dictionary(column).map(|scan| Arc::new(scan) as Arc<dyn ExecutionPlan>));
+    }
+    let Some(filter) = plan.downcast_ref::<FilterExec>() else { return Ok(None) };
+    let below = filter.projection().as_deref().map_or(column, |projection| projection[column]);
+    if asks_for(filter.predicate(), below) {
+        return Ok(None);
+    }
+    let Some(input) = with_dictionary(filter.input(), below)? else { return Ok(None) };
+    let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+    plan.clone().replace_children(vec![input], options).map(Some)
 }
 
 fn scan_below(plan: &Arc<dyn ExecutionPlan>) -> Option<&PartitionScan> {

@@ -5,10 +5,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType as ArrowType, Field};
+use arrow::datatypes::{DataType as ArrowType, Field, Schema};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::{PARQUET_FIELD_ID_META_KEY, RowNumber};
-use parquet::file::metadata::ParquetMetaData;
+use parquet::basic::Encoding;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
 
 use super::entry::SegmentMeta;
@@ -86,6 +88,22 @@ impl Footer {
         self.plain.metadata()
     }
 
+    /// [`Footer::plain`] with these columns of texts as keys into dictionaries. `columns`: positions in the file.
+    pub(super) fn with_dictionaries(&self, columns: &[usize]) -> Result<ArrowReaderMetadata, ParquetError> {
+        let fields = self.plain.schema().fields().iter().enumerate().map(|(position, field)| {
+            let field = field.as_ref().clone();
+            if columns.contains(&position) { field.with_data_type(dictionary_of_texts()) } else { field }
+        });
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        ArrowReaderMetadata::try_new(self.file().clone(), ArrowReaderOptions::new().with_schema(schema))
+    }
+
+    /// Are all values of this column of the file keys into dictionaries of texts?
+    pub(super) fn is_dictionary_of_texts(&self, column: usize) -> bool {
+        let texts = *self.plain.schema().field(column).data_type() == ArrowType::Utf8;
+        texts && self.file().row_groups().iter().all(|group| only_keys(group.column(column)))
+    }
+
     /// The file's position of a column of the table.
     pub fn column(&self, id: u32) -> Option<usize> {
         self.column_ids.iter().position(|other| *other == id)
@@ -123,6 +141,18 @@ impl Footer {
     pub fn size(&self) -> usize {
         self.file().memory_size() + self.seq_pages.starts.len() * 20 + self.columns() * 200
     }
+}
+
+/// What a column of texts is read as where it is to come as a dictionary.
+pub fn dictionary_of_texts() -> ArrowType {
+    ArrowType::Dictionary(Box::new(ArrowType::Int32), Box::new(ArrowType::Utf8))
+}
+
+/// A writer gives a dictionary up when it grows too large, and writes plain values from then on.
+fn only_keys(chunk: &ColumnChunkMetaData) -> bool {
+    let dictionaries = [Encoding::PLAIN_DICTIONARY, Encoding::RLE_DICTIONARY];
+    let encodings = chunk.page_encoding_stats_mask();
+    encodings.is_some_and(|of_pages| dictionaries.iter().any(|encoding| of_pages.is_only(*encoding)))
 }
 
 impl SeqPages {

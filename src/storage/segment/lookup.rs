@@ -107,7 +107,8 @@ impl SegmentReader {
         let mut columns = key.clone();
         columns.push(self.table.columns.len() + 1);
         let projection = Projection::new(&self.table, footer, &columns, false)?;
-        let mut batches = self.open(footer, Opening::of(projection.mask.clone()), std::slice::from_ref(&rows))?;
+        let mut batches =
+            self.open(footer, Opening::of(projection.mask.clone(), footer), std::slice::from_ref(&rows))?;
         let mut hashes = Vec::with_capacity(rows.len());
         let mut position = rows.start;
         while let Some(read) = batches.try_next().await.map_err(|e| self.input.fault(e))? {
@@ -139,7 +140,7 @@ impl SegmentReader {
         let all: Vec<usize> = (0..self.table.columns.len() + 2).collect();
         let projection = Projection::new(&self.table, footer, &all, true)?;
         let ranges: Vec<Range<u32>> = positions.iter().map(|position| *position..position + 1).collect();
-        let mut batches = self.open(footer, Opening::of(projection.mask.clone()), &ranges)?;
+        let mut batches = self.open(footer, Opening::of(projection.mask.clone(), footer), &ranges)?;
         while let Some(read) = batches.try_next().await.map_err(|e| self.input.fault(e))? {
             let created = projection.created.map(|place| read.column(place).as_primitive().clone());
             let own = positions[found.len()..].iter().take(read.num_rows()).copied().collect();

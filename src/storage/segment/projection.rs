@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType as ArrowType, SchemaRef};
+use arrow::datatypes::{DataType as ArrowType, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowPredicate, ArrowPredicateFn};
 
-use super::footer::Footer;
+use super::footer::{Footer, dictionary_of_texts};
 use crate::error::{Error, Result};
 use crate::model::{ColumnDefault, ColumnMeta, DataType, TableMeta, Value};
 use crate::storage::row_codec::repeat;
@@ -89,6 +89,25 @@ impl Projection {
         let mask = ProjectionMask::roots(footer.file().file_metadata().schema_descr(), read.iter().copied());
         let created = created.then(|| place(footer.created_column()));
         Ok(Self { mask, schema, sources, created, width: read.len() })
+    }
+
+    /// Of the columns that are asked for, by their positions in the output and their ids, those that the file has as
+    /// dictionaries of texts will come as such. Their positions in the file.
+    pub fn keep_dictionaries(&mut self, footer: &Footer, asked: &[(usize, u32)]) -> Vec<usize> {
+        let mut fields: Vec<FieldRef> = self.schema.fields().iter().cloned().collect();
+        let mut kept = Vec::with_capacity(asked.len());
+        for (output, id) in asked {
+            let as_it_is = matches!(self.sources[*output], Source::Read(_));
+            let column = footer.column(*id).filter(|column| as_it_is && footer.is_dictionary_of_texts(*column));
+            if let Some(column) = column {
+                fields[*output] = Arc::new(fields[*output].as_ref().clone().with_data_type(dictionary_of_texts()));
+                kept.push(column);
+            }
+        }
+        if !kept.is_empty() {
+            self.schema = Arc::new(Schema::new(fields));
+        }
+        kept
     }
 
     /// What was read, as columns of today.

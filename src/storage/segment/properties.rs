@@ -31,6 +31,8 @@ pub(super) const ROW_GROUP_ROWS: usize = 131_072;
 const ROW_GROUP_BYTES: usize = 64 << 20;
 /// Bytes of a data page, of columns with long values: 2,048 of those would take a read of one row half a millisecond.
 const PAGE_BYTES: usize = 16 << 10;
+/// Keys into a dictionary of so few values take a few bits: a compressor gains little and costs a reader most of its time.
+const FEW_VALUES: usize = 32;
 /// How often the writer looks whether a page is full.
 const WRITE_BATCH: usize = 32;
 
@@ -87,8 +89,12 @@ pub(super) fn writer_properties(spec: &SegmentSpec, sample: &RecordBatch, rows: 
                 .set_column_bloom_filter_fpp(path(), 0.01)
                 .set_column_bloom_filter_max_ndv(path(), rows.clamp(1, target.row_group_rows) as u64);
         }
-        if !table.is_key(i) && repeats_itself(column, sample, i) {
+        let dictionary = if table.is_key(i) { None } else { values_of_dictionary(column, sample, i) };
+        if let Some(values) = dictionary {
             properties = properties.set_column_dictionary_enabled(path(), true);
+            if values <= FEW_VALUES {
+                properties = properties.set_column_compression(path(), Codec::UNCOMPRESSED);
+            }
         } else if is_whole(column.data_type) {
             properties = packed(properties, path());
         }
@@ -108,18 +114,18 @@ fn is_whole(ty: DataType) -> bool {
     matches!(ty, SmallInt | Int | BigInt | Date | Time | Timestamp | DateTime)
 }
 
-/// Is a dictionary worth it? It makes a column of few values small, and any other larger, slower to write and slower to look
-/// into.
+/// How many values a dictionary has to begin with, if it is worth it. It makes a column of few values small, and any other
+/// larger, slower to write and slower to look into.
 ///
 /// Types whose values are mostly unique are not asked; of the others the first values decide: at most one in eight may be
 /// new.
-fn repeats_itself(column: &ColumnMeta, sample: &RecordBatch, position: usize) -> bool {
+fn values_of_dictionary(column: &ColumnMeta, sample: &RecordBatch, position: usize) -> Option<usize> {
     let may = matches!(
         column.data_type,
         DataType::SmallInt | DataType::Int | DataType::BigInt | DataType::Date | DataType::Text
     );
     let cells = ArrowCells::new(column.data_type, sample.column(position).as_ref());
-    let (true, Some(cells)) = (may, cells) else { return false };
+    let (true, Some(cells)) = (may, cells) else { return None };
     let mut seen: HashSet<Cell<'_>> = HashSet::new();
     let mut values = 0;
     for row in 0..sample.num_rows().min(1_024) {
@@ -127,11 +133,11 @@ fn repeats_itself(column: &ColumnMeta, sample: &RecordBatch, position: usize) ->
             ValueRef::Int(v) => seen.insert(Cell::Int(v)),
             ValueRef::Text(v) if v.len() <= BOUND_MAX => seen.insert(Cell::Text(v)),
             ValueRef::Null => continue,
-            _ => return false,
+            _ => return None,
         };
         values += 1;
     }
-    seen.len() * 8 <= values
+    (seen.len() * 8 <= values).then_some(seen.len())
 }
 
 #[derive(PartialEq, Eq, Hash)]

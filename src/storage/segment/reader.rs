@@ -11,7 +11,7 @@ use arrow::datatypes::Int64Type;
 use futures_util::TryStreamExt;
 use futures_util::stream::{BoxStream, StreamExt};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowPredicate, RowFilter, RowSelection};
+use parquet::arrow::arrow_reader::{ArrowPredicate, ArrowReaderMetadata, RowFilter, RowSelection};
 use parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 
 use super::entry::{SegmentEntry, SegmentId};
@@ -94,7 +94,7 @@ impl SegmentReader {
         let end = pages.starts.get(page + 1).copied().unwrap_or(self.entry().meta.rows);
         let mask = ProjectionMask::roots(footer.file().file_metadata().schema_descr(), [footer.seq_column()]);
         let mut position = *start;
-        let mut batches = self.open(footer, Opening::of(mask), std::slice::from_ref(&(*start..end)))?;
+        let mut batches = self.open(footer, Opening::of(mask, footer), std::slice::from_ref(&(*start..end)))?;
         while let Some(batch) = batches.try_next().await.map_err(|e| self.input.fault(e))? {
             let seqs: &Int64Array = batch.column(0).as_primitive::<Int64Type>();
             let below = seqs.values().partition_point(|other| *other < seq.get());
@@ -113,9 +113,8 @@ impl SegmentReader {
         opening: Opening,
         ranges: &[Range<u32>],
     ) -> Result<ParquetRecordBatchStream<SegmentInput>> {
-        let metadata = if opening.with_positions { &footer.numbered } else { &footer.plain };
         let (groups, rows, chosen) = in_row_groups(&footer.row_groups(), ranges);
-        let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.input.clone(), metadata.clone())
+        let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.input.clone(), opening.metadata)
             .with_projection(opening.mask)
             .with_batch_size(opening.batch_rows)
             .with_row_groups(groups);
@@ -135,15 +134,17 @@ impl SegmentReader {
 /// How [`SegmentReader::open`] reads.
 pub(super) struct Opening {
     pub mask: ProjectionMask,
-    pub with_positions: bool,
+    /// One of the file's: what its columns are read as.
+    pub metadata: ArrowReaderMetadata,
     pub batch_rows: usize,
     pub predicates: Vec<Box<dyn ArrowPredicate>>,
     pub limit: Option<usize>,
 }
 
 impl Opening {
-    pub fn of(mask: ProjectionMask) -> Self {
-        Self { mask, with_positions: false, batch_rows: scan::BATCH_ROWS, predicates: Vec::new(), limit: None }
+    pub fn of(mask: ProjectionMask, footer: &Footer) -> Self {
+        let metadata = footer.plain.clone();
+        Self { mask, metadata, batch_rows: scan::BATCH_ROWS, predicates: Vec::new(), limit: None }
     }
 }
 

@@ -11,6 +11,7 @@ use arrow::compute::{take, take_record_batch};
 use arrow::datatypes::{Int64Type, Schema};
 use futures_util::TryStreamExt;
 use futures_util::stream::{self, BoxStream, StreamExt};
+use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::arrow::async_reader::ParquetRecordBatchStream;
 
 use super::footer::Footer;
@@ -52,6 +53,9 @@ pub struct SegmentScan {
     pub batch_rows: usize,
     pub with_created: bool,
     pub with_positions: bool,
+    /// Columns of texts, by their positions in the projection and their ids, that come as `Dictionary(Int32, Utf8)` where the file
+    /// has them as such, and as texts where it has not. No predicate may ask for them.
+    pub dictionaries: Vec<(usize, u32)>,
 }
 
 /// All rows.
@@ -69,6 +73,7 @@ impl Default for SegmentScan {
             batch_rows: BATCH_ROWS,
             with_created: false,
             with_positions: false,
+            dictionaries: Vec::new(),
         }
     }
 }
@@ -122,7 +127,14 @@ pub(super) async fn run(reader: &SegmentReader, scan: SegmentScan) -> Result<Box
             &all
         }
     };
-    let projection = Projection::new(&reader.table, &footer, wanted, scan.with_created)?;
+    let mut projection = Projection::new(&reader.table, &footer, wanted, scan.with_created)?;
+    let dictionaries = projection.keep_dictionaries(&footer, &scan.dictionaries);
+    let metadata = match (dictionaries.as_slice(), scan.with_positions) {
+        ([], false) => footer.plain.clone(),
+        ([], true) => footer.numbered.clone(),
+        (columns, false) => footer.with_dictionaries(columns).map_err(|e| reader.input.fault(e))?,
+        (_, true) => return Err(Error::internal("dictionaries do not come with positions")),
+    };
     let mut filters = Vec::with_capacity(scan.predicates.len());
     for predicate in &scan.predicates {
         filters.push(Projection::new(&reader.table, &footer, &predicate.columns, false)?);
@@ -132,6 +144,7 @@ pub(super) async fn run(reader: &SegmentReader, scan: SegmentScan) -> Result<Box
     let running = Running {
         reader: reader.clone(),
         footer,
+        metadata,
         scan,
         projection,
         filters,
@@ -156,6 +169,7 @@ fn counted(rows: Range<u32>, scan: &SegmentScan) -> Result<BoxStream<'static, Re
 struct Running {
     reader: SegmentReader,
     footer: Arc<Footer>,
+    metadata: ArrowReaderMetadata,
     scan: SegmentScan,
     projection: Projection,
     /// One for each predicate.
@@ -212,7 +226,7 @@ impl Running {
         let filters = self.filters.iter().cloned().zip(&self.scan.predicates);
         let opening = Opening {
             mask: self.projection.mask.clone(),
-            with_positions: self.scan.with_positions,
+            metadata: self.metadata.clone(),
             batch_rows: self.scan.batch_rows.max(1),
             predicates: filters.map(|(projection, predicate)| projection.predicate(predicate)).collect(),
             limit: self.left.filter(|_| self.scan.order == Order::Ascending),

@@ -50,7 +50,8 @@ impl SegmentReader {
         let mut rows = RowSums::new(footer.columns());
         let mut last = None;
         let all = 0..self.entry().meta.rows;
-        let mut batches = self.open(&footer, Opening::of(ProjectionMask::all()), std::slice::from_ref(&all))?;
+        let mut batches =
+            self.open(&footer, Opening::of(ProjectionMask::all(), &footer), std::slice::from_ref(&all))?;
         while let Some(batch) = batches.try_next().await.map_err(|e| self.input.fault(e))? {
             if !rows.update(&batch) {
                 return Err(self.input.damaged("it has a column of a type that no table has"));
