@@ -21,9 +21,9 @@ use crate::model::{ChangeKind, Seq};
 #[derive(Debug, Clone)]
 pub struct ChangeBatch {
     seqs: Vec<Seq>,
-    kinds: Vec<ChangeKind>,
-    new: RecordBatch,
-    old: Option<RecordBatch>,
+    pub(super) kinds: Vec<ChangeKind>,
+    pub(super) new: RecordBatch,
+    pub(super) old: Option<RecordBatch>,
 }
 
 impl ChangeBatch {
@@ -43,6 +43,32 @@ impl ChangeBatch {
             return Err(Error::internal("a change batch out of order"));
         }
         Ok(Self { seqs, kinds, new, old })
+    }
+
+    /// Of the changes, those at these places, which ascend.
+    ///
+    /// # Errors
+    /// `INTERNAL` where there is no such place.
+    pub(super) fn only(&self, places: &[usize]) -> Result<Self> {
+        let mut old_rows = Vec::new();
+        let (mut kinds, mut seqs) = (Vec::with_capacity(places.len()), Vec::with_capacity(places.len()));
+        let (mut replaced, mut wanted) = (0, places.iter().peekable());
+        for (place, kind) in self.kinds.iter().enumerate() {
+            let is_wanted = wanted.next_if(|next| **next == place).is_some();
+            if is_wanted {
+                kinds.push(*kind);
+                seqs.push(self.seqs[place]);
+            }
+            if *kind != ChangeKind::Insert {
+                if is_wanted {
+                    old_rows.push(position(replaced));
+                }
+                replaced += 1;
+            }
+        }
+        let rows: Vec<u32> = places.iter().map(|place| position(*place)).collect();
+        let old = self.old.as_ref().filter(|_| !old_rows.is_empty()).map(|old| take(old, &old_rows)).transpose()?;
+        Ok(Self { seqs, kinds, new: take(&self.new, &rows)?, old })
     }
 
     /// Position of the last change.

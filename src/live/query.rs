@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
 
+use super::equality::Equality;
 use crate::error::Result;
 use crate::model::TableMeta;
 use crate::model::result::ResultSchema;
@@ -35,6 +36,11 @@ pub trait LiveQuery: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// `EXECUTION` where an expression can not be computed on one of the rows.
     fn project(&self, rows: &RecordBatch) -> Result<RecordBatch>;
+
+    /// A column that must have one value for a row to match, if the filter says so: it is asked of no other rows then.
+    fn equality(&self) -> Option<&Equality> {
+        None
+    }
 
     /// Equal for queries that give equal results on the same rows: such queries are evaluated once for all subscribers.
     fn identity(&self) -> &str;

@@ -4,11 +4,12 @@
 //! Never waits for a subscriber: one that can not take its events is detached, and its session closes itself.
 //! Invariant: a subscriber whose query can not be evaluated is told so, never left in silence.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::change_batch::{ChangeBatch, events};
 use super::encoding::{Format, Formats};
+use super::equality::{EqualityIndex, Identity};
 use super::outbox::{Delivery, Outbox, Overflow, SubscriptionKey};
 use super::{LiveEvent, LiveQuery};
 use crate::error::{Error, Result};
@@ -24,8 +25,11 @@ pub struct Subscriber {
 /// The subscribers of one partition, by query. Empty, it owns no memory.
 #[derive(Debug, Default)]
 pub struct QueryRegistry {
-    queries: HashMap<String, Entry>,
-    identities: HashMap<SubscriptionKey, String>,
+    queries: HashMap<Identity, Entry>,
+    /// Those that every change is asked of, and the others by what their filters ask for.
+    of_all_changes: HashSet<Identity>,
+    by_equality: EqualityIndex,
+    identities: HashMap<SubscriptionKey, Identity>,
 }
 
 #[derive(Debug)]
@@ -38,10 +42,19 @@ impl QueryRegistry {
     /// From the next [`QueryRegistry::deliver`] on, `subscriber` is told what changes are to `query`.
     pub fn attach(&mut self, query: Arc<dyn LiveQuery>, subscriber: Subscriber) {
         self.detach(subscriber.key);
-        let identity = query.identity().to_owned();
+        let identity: Identity = query.identity().into();
         self.identities.insert(subscriber.key, identity.clone());
-        let entry = self.queries.entry(identity).or_insert_with(|| Entry { query, subscribers: Vec::new() });
-        entry.subscribers.push(subscriber);
+        if let Some(entry) = self.queries.get_mut(&identity) {
+            entry.subscribers.push(subscriber);
+            return;
+        }
+        match query.equality() {
+            Some(equality) => self.by_equality.insert(equality, identity.clone()),
+            None => {
+                self.of_all_changes.insert(identity.clone());
+            }
+        }
+        self.queries.insert(identity, Entry { query, subscribers: vec![subscriber] });
     }
 
     /// After this, `key` gets nothing. Unknown keys are ignored: an overflow may have detached it before.
@@ -49,8 +62,18 @@ impl QueryRegistry {
         let Some(identity) = self.identities.remove(&key) else { return };
         let Some(entry) = self.queries.get_mut(&identity) else { return };
         entry.subscribers.retain(|subscriber| subscriber.key != key);
-        if entry.subscribers.is_empty() {
-            self.queries.remove(&identity);
+        if !entry.subscribers.is_empty() {
+            return;
+        }
+        match entry.query.equality() {
+            Some(equality) => self.by_equality.remove(equality, &identity),
+            None => {
+                self.of_all_changes.remove(&identity);
+            }
+        }
+        self.queries.remove(&identity);
+        if self.queries.is_empty() {
+            *self = Self::default();
         }
     }
 
@@ -66,12 +89,23 @@ impl QueryRegistry {
     /// outbox was full, or their query could not be evaluated. Their sessions know already.
     pub fn deliver(&mut self, batch: &ChangeBatch) -> Vec<SubscriptionKey> {
         let mut lost = Vec::new();
-        for entry in self.queries.values() {
-            match entry.events(batch) {
-                Ok(events) if events.is_empty() => {}
-                Ok(events) => lost.extend(entry.push(&events)),
-                Err(error) => lost.extend(entry.end(&error)),
+        let concerned = match self.by_equality.concerned(batch) {
+            Ok(concerned) => concerned,
+            Err(error) => {
+                lost.extend(self.identities.keys());
+                self.end_all(&error);
+                return lost;
             }
+        };
+        for entry in self.of_all_changes.iter().filter_map(|query| self.queries.get(query)) {
+            lost.extend(entry.deliver(batch));
+        }
+        for (query, changes) in concerned {
+            let Some(entry) = self.queries.get(query) else { continue };
+            lost.extend(match batch.only(&changes) {
+                Ok(part) => entry.deliver(&part),
+                Err(error) => entry.end(&error),
+            });
         }
         for key in &lost {
             self.detach(*key);
@@ -97,6 +131,15 @@ impl Entry {
         events(&*self.query, batch, formats)
     }
 
+    /// Those that are detached by it.
+    fn deliver(&self, batch: &ChangeBatch) -> Vec<SubscriptionKey> {
+        match self.events(batch) {
+            Ok(events) if events.is_empty() => Vec::new(),
+            Ok(events) => self.push(&events),
+            Err(error) => self.end(&error),
+        }
+    }
+
     fn push(&self, events: &[Arc<LiveEvent>]) -> Vec<SubscriptionKey> {
         let overflowed = |s: &&Subscriber| s.outbox.push(s.key, events) == Err(Overflow);
         self.subscribers.iter().filter(overflowed).map(|s| s.key).collect()
@@ -113,6 +156,8 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
+
+    use proptest::prelude::*;
 
     use super::*;
     use crate::live::outbox::{OutboxLimits, Taken};
@@ -227,6 +272,68 @@ mod tests {
         registry.deliver(&insert(6, 11));
         assert!(session.told().is_empty());
         assert!(registry.is_empty());
+    }
+
+    proptest! {
+        /// Queries that are found by their equality hear what they would hear if they were asked of every change.
+        #[test]
+        fn an_index_changes_nothing_that_is_told(
+            changes in prop::collection::vec((0..3u8, prop::option::of(0..4i32), prop::option::of(0..4i32)), 1..30),
+            batch_rows in 1..9usize,
+        ) {
+            let told = |query: fn(i32) -> ScoreQuery| {
+                let session = Session::new(10_000);
+                let mut registry = QueryRegistry::default();
+                for score in 0..3 {
+                    registry.attach(Arc::new(query(score)), session.subscriber(score.unsigned_abs().into(), Format::Json));
+                }
+                registry.attach(at_least(2), session.subscriber(9, Format::Json));
+                for (number, part) in changes.chunks(batch_rows).enumerate() {
+                    assert!(registry.deliver(&batch_of(part, number * batch_rows)).is_empty());
+                }
+                registry.detach(SubscriptionKey(1));
+                assert!(registry.deliver(&insert(1, 1_000)).is_empty());
+                let mut told = session.told();
+                told.sort();
+                told
+            };
+            prop_assert_eq!(told(ScoreQuery::exactly), told(|score| ScoreQuery::exactly(score).of_all_changes()));
+        }
+    }
+
+    /// Kinds by number, each with the scores after and before it.
+    fn batch_of(changes: &[(u8, Option<i32>, Option<i32>)], first: usize) -> ChangeBatch {
+        let (mut kinds, mut new, mut old) = (Vec::new(), Vec::new(), Vec::new());
+        for (at, (kind, score, before)) in changes.iter().enumerate() {
+            let seq = 10 + (first + at) as i64;
+            let before = note(seq, 1, *before, seq - 1);
+            match kind {
+                0 => new.push(note(seq, 1, *score, seq)),
+                1 => new.push(note(seq, 1, *score, seq)),
+                _ => new.push(crate::live::testing::Note { seq, ..before }.deleted()),
+            }
+            kinds.push([ChangeKind::Insert, ChangeKind::Update, ChangeKind::Delete][usize::from(*kind)]);
+            old.extend((*kind > 0).then_some(before));
+        }
+        ChangeBatch::new(kinds, rows(&new), (!old.is_empty()).then(|| rows(&old))).unwrap()
+    }
+
+    #[test]
+    fn an_empty_index_is_left_behind_by_none() {
+        let session = Session::new(10);
+        let mut registry = QueryRegistry::default();
+        for score in 0..5i32 {
+            let subscriber = session.subscriber(score.unsigned_abs().into(), Format::Json);
+            registry.attach(Arc::new(ScoreQuery::exactly(score)), subscriber);
+        }
+        registry.deliver(&insert(3, 11));
+        assert_eq!(session.told(), ["3:11"]);
+        for score in 0..5 {
+            registry.detach(SubscriptionKey(score));
+        }
+        assert!(registry.is_empty());
+        assert_eq!(registry.deliver(&insert(3, 12)), []);
+        assert!(session.told().is_empty());
     }
 
     #[test]

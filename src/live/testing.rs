@@ -8,7 +8,7 @@ use arrow::datatypes::{Int32Type, SchemaRef};
 
 use super::encoding::{MapWriter, Tail, Wire};
 use super::pages::{LiveReader, ScanOrder};
-use super::{EventKind, Format, Formats, LiveEvent, LiveQuery, StoredRows, WireFrame};
+use super::{Equality, EqualityValue, EventKind, Format, Formats, LiveEvent, LiveQuery, StoredRows, WireFrame};
 use crate::error::{Error, Result};
 use crate::model::result::ResultSchema;
 use crate::model::{
@@ -108,6 +108,9 @@ pub(crate) struct ScoreQuery {
     all_owners: bool,
     tombstones: bool,
     deleted: Option<bool>,
+    /// `score = at_least` in place of `>=`.
+    exactly: bool,
+    equality: Option<Equality>,
     identity: String,
 }
 
@@ -128,8 +131,22 @@ impl ScoreQuery {
             all_owners: false,
             tombstones: false,
             deleted: None,
+            exactly: false,
+            equality: None,
             identity,
         }
+    }
+
+    /// `SELECT * FROM notes WHERE score = score`, which is asked of no other rows.
+    pub(crate) fn exactly(score: i32) -> Self {
+        let equality = Equality { column: "score".to_owned(), value: EqualityValue::Int(score.into()) };
+        let identity = format!("= {score}");
+        Self { exactly: true, equality: Some(equality), identity, ..Self::all(Some(score)) }
+    }
+
+    /// The same, asked of all rows.
+    pub(crate) fn of_all_changes(self) -> Self {
+        Self { equality: None, ..self }
     }
 
     /// `SELECT *`
@@ -178,7 +195,8 @@ impl LiveQuery for ScoreQuery {
         }
         let deleted = rows.column(4).as_boolean();
         let matches = scores.iter().zip(deleted).map(|(score, deleted)| {
-            let scores = self.at_least.map_or(Some(true), |at_least| score.map(|score| score >= at_least));
+            let passes = |score, least| if self.exactly { score == least } else { score >= least };
+            let scores = self.at_least.map_or(Some(true), |least| score.map(|score| passes(score, least)));
             scores.map(|scores| scores && self.deleted.is_none_or(|wanted| deleted == Some(wanted)))
         });
         Ok(matches.collect())
@@ -186,6 +204,10 @@ impl LiveQuery for ScoreQuery {
 
     fn project(&self, rows: &RecordBatch) -> Result<RecordBatch> {
         rows.project(&self.positions).map_err(Error::internal)
+    }
+
+    fn equality(&self) -> Option<&Equality> {
+        self.equality.as_ref()
     }
 
     fn identity(&self) -> &str {

@@ -13,12 +13,13 @@ use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::prep_null_mask_filter;
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef};
-use datafusion::common::DFSchemaRef;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchemaRef, ScalarValue};
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator, Volatility};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::sql::sqlparser::ast;
@@ -28,8 +29,9 @@ use super::functions::CALLER_FUNCTIONS;
 use super::partition_table::PartitionTable;
 use crate::error::{Error, Result};
 use crate::live::query::LiveQuery;
-use crate::model::schema::SEQ_COLUMN;
-use crate::model::{ResultSchema, TableKind, TableMeta};
+use crate::live::{Equality, EqualityValue};
+use crate::model::schema::{SEQ_COLUMN, USER_ID_COLUMN};
+use crate::model::{DataType, ResultSchema, TableKind, TableMeta};
 
 /// Compiles `statement`, which `engine::prepare` has prepared.
 ///
@@ -56,7 +58,9 @@ pub(crate) fn compile(
         names_caller |= check_expr(expr)?;
     }
     let compiler = Compiler { state, rows: parts.rows };
-    let predicate = parts.predicate.map(|predicate| compiler.physical(predicate)).transpose()?;
+    let filter = parts.predicate.map(|predicate| compiler.simplified(predicate)).transpose()?;
+    let equality = filter.as_ref().and_then(|filter| equality(filter, &parts.table));
+    let predicate = filter.map(|filter| compiler.compiled(&filter)).transpose()?;
     let projection = Projection::new(&compiler, &parts, &rows)?;
     let mut identity = statement.to_string();
     if names_caller {
@@ -70,6 +74,7 @@ pub(crate) fn compile(
         sees_tombstones: parts.sees_tombstones,
         schema,
         predicate,
+        equality,
         projection,
         identity,
     }))
@@ -83,6 +88,7 @@ struct CompiledQuery {
     schema: ResultSchema,
     key: Vec<Option<usize>>,
     predicate: Option<Arc<dyn PhysicalExpr>>,
+    equality: Option<Equality>,
     projection: Projection,
     identity: String,
 }
@@ -132,6 +138,10 @@ impl LiveQuery for CompiledQuery {
             .collect::<datafusion::common::Result<Vec<_>>>()
             .map_err(from_datafusion)?;
         RecordBatch::try_new(schema.clone(), columns).map_err(|error| from_datafusion(error.into()))
+    }
+
+    fn equality(&self) -> Option<&Equality> {
+        self.equality.as_ref()
     }
 
     fn identity(&self) -> &str {
@@ -221,17 +231,40 @@ struct Compiler<'a> {
 impl Compiler<'_> {
     /// Simplified as the optimiser of SELECT does it, then compiled.
     fn physical(&self, expr: &Expr) -> Result<Arc<dyn PhysicalExpr>> {
+        self.compiled(&self.simplified(expr)?)
+    }
+
+    fn simplified(&self, expr: &Expr) -> Result<Expr> {
         let context = SimplifyContext::builder()
             .with_schema(self.rows.clone())
             .with_config_options(self.state.config_options().clone())
             .with_query_execution_start_time(self.state.execution_props().query_execution_start_time)
             .build();
-        let expr = expr.clone().unalias_nested().data;
-        ExprSimplifier::new(context)
-            .simplify(expr)
-            .and_then(|expr| self.state.create_physical_expr(expr, self.rows))
-            .map_err(from_datafusion)
+        ExprSimplifier::new(context).simplify(expr.clone().unalias_nested().data).map_err(from_datafusion)
     }
+
+    fn compiled(&self, expr: &Expr) -> Result<Arc<dyn PhysicalExpr>> {
+        self.state.create_physical_expr(expr.clone(), self.rows).map_err(from_datafusion)
+    }
+}
+
+/// A column of the table, or the owner, that `filter` compares with a value of the column's own type: one of the parts that must
+/// all be true.
+fn equality(filter: &Expr, table: &TableMeta) -> Option<Equality> {
+    split_conjunction(filter).into_iter().find_map(|part| {
+        let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = part else { return None };
+        let (Expr::Column(column), Expr::Literal(literal, _)) = (&**left, &**right) else { return None };
+        let own = table.columns.iter().find(|own| own.name.as_str() == column.name).map(|own| own.data_type);
+        let data_type = own.or_else(|| (column.name == USER_ID_COLUMN).then_some(DataType::Text))?;
+        let value = match (data_type, literal) {
+            (DataType::SmallInt, ScalarValue::Int16(Some(value))) => EqualityValue::Int(i64::from(*value)),
+            (DataType::Int, ScalarValue::Int32(Some(value))) => EqualityValue::Int(i64::from(*value)),
+            (DataType::BigInt, ScalarValue::Int64(Some(value))) => EqualityValue::Int(*value),
+            (DataType::Text, ScalarValue::Utf8(Some(value))) => EqualityValue::Text(value.as_str().into()),
+            _ => return None,
+        };
+        Some(Equality { column: column.name.clone(), value })
+    })
 }
 
 /// Refuses what can change without the row changing. Tells whether `expr` names its caller.

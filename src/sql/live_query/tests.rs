@@ -239,11 +239,46 @@ fn a_live_query_selects_what_select_selects() {
                 let answer = answer.map_err(|error| TestCaseError::fail(format!("{sql}: {error}")))?;
                 let query = alices(&world, &sql).await;
                 let live = selected(&world, &query).unwrap();
-                prop_assert_eq!(json(&[live]), answer, "{}", sql);
+                prop_assert_eq!(json(&[live.clone()]), answer, "{}", sql);
+                if let Some(equality) = query.equality() {
+                    for (row, shown) in (0..live.num_rows()).map(|row| (row, live.slice(row, 1))) {
+                        let shown = json(&[shown.project(&[shown.schema().index_of(&equality.column).unwrap()]).unwrap()]);
+                        let value = match &equality.value {
+                            EqualityValue::Int(value) => value.to_string(),
+                            EqualityValue::Text(value) => value.to_string(),
+                        };
+                        prop_assert_eq!(shown.trim_matches(['[', ']', '"']), value, "{} {}", sql, row);
+                    }
+                }
             }
             Ok(())
         })?;
     });
+}
+
+#[tokio::test]
+async fn a_filter_tells_what_it_can_be_found_by() {
+    let world = World::new();
+    let of = async |predicate: &str| {
+        let query = alices(&world, &format!("SELECT id FROM demo.notes x WHERE {predicate}")).await;
+        query.equality().map(|equality| format!("{} {:?}", equality.column, equality.value))
+    };
+    for (predicate, expected) in [
+        ("id = 3", Some("id Int(3)")),
+        ("x.n = 1 + 1", Some("n Int(2)")),
+        ("'ab' = body", Some(r#"body Text("ab")"#)),
+        ("n > 2 AND (body = 'b' AND flag)", Some(r#"body Text("b")"#)),
+        ("id = '3'", Some("id Int(3)")),
+        ("body = CURRENT_USER", Some(r#"body Text("alice")"#)),
+        ("id = 3 OR n = 1", None),
+        ("NOT id = 3", None),
+        ("upper(body) = 'AB'", None),
+        ("score = 1", None),
+        ("id = n", None),
+        ("id > 3", None),
+    ] {
+        assert_eq!(of(predicate).await.as_deref(), expected, "{predicate}");
+    }
 }
 
 #[tokio::test]
