@@ -13,6 +13,7 @@ mod export;
 mod files;
 mod flush;
 mod moving;
+mod pace;
 mod retention;
 
 pub(super) use compact::{MergeWish, next_merge_of};

@@ -1,7 +1,8 @@
 //! Storages in a bucket: made, used and lost over the protocol of S3, and their credentials in nobody's sight.
 //!
-//! The bucket's server is [`bucket`], in this process. `INBOXDB_TEST_S3=http://127.0.0.1:9000` runs what does not need to look
-//! inside of it against another one, which has a bucket `inboxdb-test` and takes the keys of these tests.
+//! The bucket's server is [`bucket`], in this process; with `INBOXDB_TEST_S3=http://127.0.0.1:9000` it is another one, which has an
+//! empty bucket `inboxdb-test` and takes the keys of these tests: `tests/s3.sh` starts one that a package provides. What needs a
+//! server that breaks has the one in this process.
 
 mod bucket;
 
@@ -15,7 +16,7 @@ use inboxdb::database::request::{Outcome, SqlRequest};
 use inboxdb::database::{Database, DatabaseOptions};
 use inboxdb::model::{CellEncoders, Principal, UserId};
 use inboxdb::time::Clock;
-use object_store::ObjectStoreExt as _;
+use object_store::{ObjectStore as _, ObjectStoreExt as _};
 use serde_json::{Value, json};
 
 use bucket::{ACCESS_KEY, BUCKET, Bucket};
@@ -86,6 +87,34 @@ fn create(endpoint: &str, access_key: &str) -> String {
     )
 }
 
+/// Where the bucket is: its endpoint, and the server in this process, if it is that one.
+fn bucket() -> (String, Option<Bucket>) {
+    match std::env::var("INBOXDB_TEST_S3") {
+        Ok(endpoint) => (endpoint, None),
+        Err(_) => {
+            let bucket = Bucket::start();
+            (bucket.endpoint.clone(), Some(bucket))
+        }
+    }
+}
+
+/// All objects' names, as the protocol tells them. The storages of these tests have a prefix each.
+async fn names(endpoint: &str, prefix: &str) -> Vec<String> {
+    let client = object_store::aws::AmazonS3Builder::new()
+        .with_endpoint(endpoint)
+        .with_allow_http(true)
+        .with_region("eu-central-1")
+        .with_bucket_name(BUCKET)
+        .with_access_key_id(ACCESS_KEY)
+        .with_secret_access_key(SECRET)
+        .build()
+        .unwrap();
+    let found: Vec<_> = client.list(Some(&prefix.into())).try_collect().await.unwrap();
+    let mut names: Vec<String> = found.into_iter().map(|object| object.location.to_string()).collect();
+    names.sort();
+    names
+}
+
 /// The columns of STORAGE CHECK that do not differ from time to time.
 fn found(checked: &Value) -> Value {
     json!(checked[0].as_array().unwrap()[..6])
@@ -99,13 +128,12 @@ fn no_secret_in(text: &str) {
 fn a_bucket_is_a_storage_like_any_other() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
-    let bucket = Bucket::start();
-    let endpoint = std::env::var("INBOXDB_TEST_S3").unwrap_or_else(|_| bucket.endpoint.clone());
+    let (endpoint, _bucket) = bucket();
     let healthy = json!(["remote", "healthy", true, true, true, true]);
     actix::System::new().block_on(async {
         let world = World::open(&data).await;
         world.ok(&create(&endpoint, ACCESS_KEY)).await;
-        assert_eq!(bucket.names(), [""; 0], "the probe leaves nothing");
+        assert_eq!(names(&endpoint, "a/b").await, [""; 0], "the probe leaves nothing");
         assert_eq!(found(&world.ok("STORAGE CHECK remote EXTENDED").await), healthy);
         world
             .ok("CREATE NAMESPACE n; CREATE USER TABLE n.mail (id BIGINT PRIMARY KEY) WITH (STORAGE_ID = 'remote')")
@@ -115,7 +143,8 @@ fn a_bucket_is_a_storage_like_any_other() {
         world.ok("INSERT INTO n.mail SELECT value FROM generate_series(1, 3000)").await;
         world.ok("STORAGE FLUSH TABLE n.mail").await;
         world.until("SELECT count(*) FROM system.jobs WHERE status = 'completed'", json!([["1"]])).await;
-        assert_eq!(bucket.names().len(), 2, "a segment and manifest.json: {:?}", bucket.names());
+        let stored = names(&endpoint, "a/b").await;
+        assert_eq!(stored.len(), 2, "a segment and manifest.json: {stored:?}");
         world.ok("DELETE FROM n.mail WHERE id = 8").await;
         assert_eq!(world.ok("SELECT count(*), sum(id) FROM n.mail").await, json!([["2999", "4501492"]]));
         assert_eq!(world.ok("SELECT id FROM n.mail WHERE id = 2999").await, json!([["2999"]]));
@@ -140,8 +169,52 @@ fn a_bucket_is_a_storage_like_any_other() {
         assert_eq!(world.ok("SELECT count(*), sum(id) FROM n.mail").await, json!([["2999", "4501492"]]));
         world.ok("DROP TABLE n.mail").await;
         world.until("SELECT status FROM system.jobs WHERE job_type = 'cleanup'", json!([["completed"]])).await;
-        assert_eq!(bucket.names(), [""; 0], "the table's files are gone");
+        assert_eq!(names(&endpoint, "a/b").await, [""; 0], "the table's files are gone");
         world.ok("DROP STORAGE remote").await;
+        world.close().await;
+    });
+}
+
+/// Rows go into a bucket by a move, are backed up out of it, and come back into it where it has lost them.
+#[test]
+fn a_bucket_is_moved_into_and_backed_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, backup) = (folder.path().join("data"), folder.path().join("backup"));
+    let (endpoint, _bucket) = bucket();
+    let create = create(&endpoint, ACCESS_KEY).replace("/a/b", "/moved");
+    let jobs = "SELECT count(*) FROM system.jobs WHERE status NOT IN ('completed', 'skipped')";
+    let (counted, there) = ("SELECT count(*), sum(id), max(v) FROM n.t", json!([["1999", "2000993", "v 999"]]));
+    actix::System::new().block_on(async {
+        let world = World::open(&data).await;
+        world.ok(&create).await;
+        world.ok("CREATE NAMESPACE n; CREATE TABLE n.t (id BIGINT PRIMARY KEY, v TEXT)").await;
+        world.ok("INSERT INTO n.t SELECT value, 'v ' || value FROM generate_series(1, 2000)").await;
+        world.ok("STORAGE FLUSH TABLE n.t").await;
+        world.until(jobs, json!([["0"]])).await;
+        world.ok("DELETE FROM n.t WHERE id = 7").await;
+        world.ok("ALTER TABLE n.t SET STORAGE_ID = 'remote'").await;
+        world.until(jobs, json!([["0"]])).await;
+        let moved = names(&endpoint, "moved").await;
+        assert_eq!(moved.iter().filter(|name| name.ends_with(".parquet")).count(), 1, "{moved:?}");
+        assert_eq!(world.ok(counted).await, there);
+
+        world.ok(&format!("BACKUP DATABASE TO '{}'", backup.display())).await;
+        world.until(jobs, json!([["0"]])).await;
+        world.ok("DROP TABLE n.t").await;
+        world.until(jobs, json!([["0"]])).await;
+        assert_eq!(names(&endpoint, "moved").await, [""; 0], "the table's files are gone");
+        world.close().await;
+    });
+    let restored = folder.path().join("restored");
+    let mut restore = std::process::Command::new(env!("CARGO_BIN_EXE_inboxdb"));
+    let output = restore.arg("restore").arg("--from").arg(&backup).arg("--data").arg(&restored).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    actix::System::new().block_on(async {
+        let world = World::open(&restored).await;
+        assert_eq!(world.ok(counted).await, there);
+        assert_eq!(world.ok("SELECT v FROM n.t WHERE id = 1234").await, json!([["v 1234"]]));
+        world.ok("DROP TABLE n.t").await;
+        world.until(jobs, json!([["0"]])).await;
         world.close().await;
     });
 }

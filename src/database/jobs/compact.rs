@@ -12,6 +12,7 @@ use futures_util::TryStreamExt;
 use super::Bodies;
 use super::files::Place;
 use super::flush::{CHECK_EVERY, Tally, Written};
+use super::pace::Pace;
 use crate::actors::ColdSwap;
 use crate::actors::jobs::{JobControl, JobDone};
 use crate::error::{Error, Result};
@@ -20,6 +21,9 @@ use crate::jobs::{Retention, SegmentSize, next_merge};
 use crate::model::{Owner, PartitionKey, TableId, TableMeta};
 use crate::storage::ReadView;
 use crate::storage::segment::{SegmentEntry, SegmentMeta, SegmentScan, SegmentWriter};
+
+/// Rows that are read at once: little work between two pauses.
+const BATCH_ROWS: usize = 1_024;
 
 impl Bodies {
     /// Whatever can be merged or cleaned.
@@ -113,7 +117,7 @@ impl Bodies {
         for segment in segments {
             let deleted = view.deleted(place.table.id, segment.meta.id)?;
             let reader = self.store.cold().reader(&place.table, &place.owner, segment)?;
-            scans.push((reader, SegmentScan { deleted, ..SegmentScan::default() }));
+            scans.push((reader, SegmentScan { deleted, batch_rows: BATCH_ROWS, ..SegmentScan::default() }));
         }
         let store = self.store.cold().store(&place.storage)?;
         let mut next_id = self.segment_ids();
@@ -122,11 +126,13 @@ impl Bodies {
             let runtime = tokio::runtime::Handle::current();
             let mut writer = SegmentWriter::new(&store, spec, &mut next_id);
             let (mut seqs, mut expired_up_to, mut seen) = (Vec::new(), None, 0usize);
+            let mut pace = Pace::begin();
             for (reader, scan) in scans {
                 let mut batches = runtime.block_on(reader.rows(scan))?;
                 while let Some(rows) = runtime.block_on(batches.try_next())? {
                     for (_, row) in rows {
                         seen += 1;
+                        pace.row();
                         if seen.is_multiple_of(CHECK_EVERY) {
                             cancelled.check()?;
                         }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::Bodies;
 use super::files::Place;
+use super::pace::Pace;
 use crate::actors::jobs::{JobControl, JobDone};
 use crate::actors::{ColdChange, ColdSwap};
 use crate::error::{Error, Result};
@@ -218,11 +219,12 @@ impl Bodies {
         let write = move || {
             let key = PartitionKey { table: spec.table.id, owner: spec.owner.clone() };
             let mut writer = SegmentWriter::new(&store, spec, &mut next_id);
-            let mut seqs = Vec::new();
+            let (mut seqs, mut pace) = (Vec::new(), Pace::begin());
             for row in view.hot_scan(&key, range.0, range.0.after()..=range.1, Order::Ascending) {
                 let row = row?;
                 writer.push(&row)?;
                 seqs.push(row.seq);
+                pace.row();
                 if seqs.len().is_multiple_of(CHECK_EVERY) {
                     cancelled.check()?;
                 }
