@@ -28,8 +28,10 @@ mod inbox;
 pub mod jobs;
 mod partition;
 pub mod router;
+mod routes;
 mod syncer;
 mod table;
+pub mod topic_signals;
 
 pub use committer::{Committer, CommitterHandle};
 pub use fatal::Fatal;
@@ -37,3 +39,4 @@ pub use gate::ClosedGate;
 pub use jobs::Jobs;
 pub use partition::cold::{ColdChange, ColdSwap};
 pub use router::Router;
+pub use topic_signals::TopicSignals;

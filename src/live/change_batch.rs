@@ -45,6 +45,20 @@ impl ChangeBatch {
         Ok(Self { seqs, kinds, new, old })
     }
 
+    pub fn kinds(&self) -> &[ChangeKind] {
+        &self.kinds
+    }
+
+    /// One row per change.
+    pub fn rows(&self) -> &RecordBatch {
+        &self.new
+    }
+
+    /// The versions that updates and deletes replace, in their order.
+    pub fn replaced(&self) -> Option<&RecordBatch> {
+        self.old.as_ref()
+    }
+
     /// Position of the last change.
     pub fn last(&self) -> Option<Seq> {
         self.seqs.last().copied()

@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::model::{HotStats, Owner, PartitionKey, PkBytes, TableId, UserId};
 
 /// The layout that this program writes: see docs/on-disk-format.md.
-pub const FORMAT_VERSION: u32 = 4;
+pub const FORMAT_VERSION: u32 = 5;
 
 /// Under the data folder: the fjall database.
 const HOT_FOLDER: &str = "hot";
@@ -42,15 +42,16 @@ pub(super) struct Keyspaces {
     pub manifest: Keyspace,
     pub deletions: Keyspace,
     pub stats: Keyspace,
+    pub topics: Keyspace,
 }
 
 impl Keyspaces {
-    const NAMES: [&str; 7] = ["rows", "pk", "feed", "records", "manifest", "deletions", "stats"];
+    const NAMES: [&str; 8] = ["rows", "pk", "feed", "records", "manifest", "deletions", "stats", "topics"];
 
-    pub fn named(&self) -> [(&'static str, &Keyspace); 7] {
-        let Self { rows, pk, feed, records, manifest, deletions, stats } = self;
-        let [a, b, c, d, e, f, g] = Self::NAMES;
-        [(a, rows), (b, pk), (c, feed), (d, records), (e, manifest), (f, deletions), (g, stats)]
+    pub fn named(&self) -> [(&'static str, &Keyspace); 8] {
+        let Self { rows, pk, feed, records, manifest, deletions, stats, topics } = self;
+        let [a, b, c, d, e, f, g, h] = Self::NAMES;
+        [(a, rows), (b, pk), (c, feed), (d, records), (e, manifest), (f, deletions), (g, stats), (h, topics)]
     }
 }
 
@@ -118,7 +119,7 @@ impl Store {
         let store = Self::open_engine(data, cache_bytes, false)?;
         if let Some(from) = store.older_format(data)? {
             // Every older format is one that this program reads as it is; what it writes from now on is newer.
-            if from > 0 {
+            if (1..4).contains(&from) {
                 store.note_what_older_formats_did_not(from, data)?;
             }
             if from > 0 {
@@ -178,6 +179,7 @@ impl Store {
             manifest: keyspace("manifest", 4 << 20)?,
             deletions: keyspace("deletions", 4 << 20)?,
             stats: keyspace("stats", 4 << 20)?,
+            topics: keyspace("topics", 16 << 20)?,
         });
         let cold = Cold::new(cache_bytes);
         let mark_path = data.join("commits.mark");
