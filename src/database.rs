@@ -36,7 +36,9 @@ use crate::actors::{Committer, Fatal, Jobs, Router, TopicSignals};
 use crate::auth::AuthConfig;
 use crate::auth::Authenticator;
 use crate::auth::Policy;
-use crate::config::{ExportsConfig, FlushConfig, JobsConfig, RemoteTimeouts, RetentionConfig, TopicsConfig, UserManagementConfig};
+use crate::config::{
+    ExportsConfig, FlushConfig, JobsConfig, RemoteTimeouts, RetentionConfig, TopicsConfig, UserManagementConfig,
+};
 use crate::error::{Error, Result};
 use crate::live::LiveDirectory;
 use crate::model::{Durability, Seq};

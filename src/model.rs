@@ -37,7 +37,7 @@ pub use schema::{
 pub use seq::{Seq, SeqGenerator, SeqRange};
 pub use storage::{StorageCredentials, StorageKind, StorageMeta, StorageMode, UnknownStorageMode, UserStorage};
 pub use topic::{
-    DeadLetter, EntryOrigin, GroupId, GroupKey, GroupRun, GroupState, PayloadMode, TopicEntry, TopicHead, TopicId,
-    TopicMeta, TopicPartition, TopicRoute,
+    ConsumeFrom, DeadLetter, EntryOrigin, GroupId, GroupKey, GroupRun, GroupState, PayloadMode, TopicEntry, TopicHead,
+    TopicId, TopicMeta, TopicPartition, TopicRoute,
 };
 pub use value::{Value, ValueRef};

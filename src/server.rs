@@ -143,7 +143,18 @@ fn settle_secret(config: &mut Config, addresses: &[SocketAddr]) -> Result<(), St
 
 fn database_options(config: &Config) -> DatabaseOptions {
     let Config {
-        storage, durability, limits, auth, datafusion, flush, retention, topics, jobs, exports, user_management, ..
+        storage,
+        durability,
+        limits,
+        auth,
+        datafusion,
+        flush,
+        retention,
+        topics,
+        jobs,
+        exports,
+        user_management,
+        ..
     } = config;
     DatabaseOptions {
         data: storage.data_path.clone(),

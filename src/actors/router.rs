@@ -325,8 +325,9 @@ impl Router {
         let (committer, clock, fatal) = (committer.clone(), clock.clone(), fatal.clone());
         let lookups = (self.parts.store.user_storages().clone(), self.routes_of(meta.id));
         let arbiter = self.host_of(meta.id);
-        let addr =
-            TableActor::start_in_arbiter(&arbiter, move |_| TableActor::new(sequencer, committer, clock, lookups, fatal));
+        let addr = TableActor::start_in_arbiter(&arbiter, move |_| {
+            TableActor::new(sequencer, committer, clock, lookups, fatal)
+        });
         let table = LiveTable { addr, arbiter, gate: Gate::new(meta.clone()) };
         tables.insert(meta.id, TableEntry::Live(table.clone()));
         Ok(table)

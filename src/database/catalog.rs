@@ -7,8 +7,8 @@ mod moves;
 mod storages;
 mod topics;
 
-pub(super) use topics::{DroppedTopic, dropped_topics, forgotten_topic};
 pub(super) use moves::{OwedMove, forget_moves, owe_move, owed_moves};
+pub(super) use topics::{DroppedTopic, dropped_topics, forgotten_topic};
 
 use std::sync::{Arc, PoisonError, RwLock};
 

@@ -76,8 +76,7 @@ impl Database {
             };
         }
         let id = alteration.next_topic_id();
-        let (mut made, wish) =
-            topic::define_topic(create, name.clone(), id, self.topics.defaults(), scope.now_us)?;
+        let (mut made, wish) = topic::define_topic(create, name.clone(), id, self.topics.defaults(), scope.now_us)?;
         let mut put = Vec::new();
         if let Some(wish) = wish {
             put.extend(self.set_dead_letter(&mut alteration, &mut made, wish, scope.now_us)?);
@@ -103,7 +102,8 @@ impl Database {
         let catalog = self.catalog.current();
         let serves = |other: &&Arc<TopicMeta>| other.dead_letter.as_ref().is_some_and(|dead| dead.topic_id == topic.id);
         if let Some(other) = catalog.topics.values().find(serves) {
-            let text = format!("Topic '{}' is the dead-letter topic of '{}' and can not have its own", topic.name, other.name);
+            let text =
+                format!("Topic '{}' is the dead-letter topic of '{}' and can not have its own", topic.name, other.name);
             return Err(Error::InvalidSql(text));
         }
         let (id, made) = match catalog.topics.get(&name) {
@@ -151,7 +151,9 @@ impl Database {
         }
         let mut routes = self.router.routes_of(table.id).routes().to_vec();
         if routes.len() >= ROUTES_PER_TABLE_MAX {
-            return Err(Error::InvalidSql(format!("Table {table_name} has {ROUTES_PER_TABLE_MAX} routes, and may not have more")));
+            return Err(Error::InvalidSql(format!(
+                "Table {table_name} has {ROUTES_PER_TABLE_MAX} routes, and may not have more"
+            )));
         }
         let AddSource { condition, payload, .. } = source;
         let route = TopicRoute {
@@ -246,8 +248,7 @@ impl Database {
         if !is_there.await? {
             return Err(Error::NotFound(format!("Topic '{name}' has no group '{group}'")));
         }
-        let change =
-            TopicChange::RemoveGroup { topic: topic.id, partitions: topic.partitions, group: group.clone() };
+        let change = TopicChange::RemoveGroup { topic: topic.id, partitions: topic.partitions, group: group.clone() };
         // What was under way for the group was handed over before, so the removal is behind it.
         let dropping = self.topics.groups.begin_drop(topic.id, group);
         self.topics.committer.commit(CommitEntry::Topics(vec![change])).await?;
@@ -303,6 +304,7 @@ impl Database {
 
     /// The topic went with its namespace: tables of others have no routes into it any more.
     pub(super) async fn drop_routes_into(&self, topic: &TopicMeta) {
+        let _alteration = self.catalog.begin_alteration().await;
         for route in &topic.routes {
             let catalog = self.catalog.current();
             let found = catalog.find(route.table.namespace().as_str(), route.table.table());
@@ -391,7 +393,8 @@ impl Database {
                 };
                 routes.push(compiled.map_err(|error| {
                     let (name, op) = (&topic.name, words(route.op));
-                    let text = format!("{} is a source ON {op} of topic '{name}', which would not go on: {error}", table.name);
+                    let text =
+                        format!("{} is a source ON {op} of topic '{name}', which would not go on: {error}", table.name);
                     Error::InvalidSql(text)
                 })?);
             }

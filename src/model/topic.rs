@@ -76,6 +76,16 @@ pub struct GroupKey {
     pub group: GroupId,
 }
 
+/// Where a new group begins, and whoever reads without one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ConsumeFrom {
+    /// With what comes next.
+    #[default]
+    Latest,
+    Earliest,
+    Offset(u64),
+}
+
 /// What an entry's payload says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

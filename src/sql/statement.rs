@@ -10,7 +10,7 @@ use crate::model::{NamespaceName, Role, StorageId, TableKind, UserId, UserStorag
 
 pub use literal_rows::{Literal, LiteralCell, LiteralRows};
 pub use storage::{AlterStorage, CreateStorage, SecretText, StorageSettings};
-pub use topic::{AckTopic, AddSource, ConsumeFrom, ConsumeTopic, CreateTopic, TopicOperation};
+pub use topic::{AckTopic, AddSource, ConsumeTopic, CreateTopic, TopicOperation};
 
 mod literal_rows;
 mod storage;

@@ -18,8 +18,8 @@ use super::manifest::{self, PartitionManifest};
 use super::records::{self, RecordKind, RecordWrite};
 use super::row_block;
 use super::segment::{SegmentEntry, SegmentId};
-use super::topic_log::{TopicChange, TopicHeads};
 use super::store::{COMMITS_RECORD, Keyspaces, Recovered, Store, storage_error};
+use super::topic_log::{TopicChange, TopicHeads};
 use crate::error::Result;
 use crate::model::{Change, CommittedChanges, Durability, HotStats, PartitionKey, RowPlace, Seq, TableId};
 

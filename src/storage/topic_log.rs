@@ -39,13 +39,27 @@ pub enum TopicChange {
     Append(Vec<TopicAppend>),
     PutGroup(GroupKey, GroupState),
     /// From all partitions of a topic.
-    RemoveGroup { topic: TopicId, partitions: u32, group: GroupId },
+    RemoveGroup {
+        topic: TopicId,
+        partitions: u32,
+        group: GroupId,
+    },
     /// Removes entries: offset and bytes of each. `first`: what is below is gone from now on.
-    Remove { at: TopicPartition, entries: Vec<(u64, u64)>, first: u64 },
+    Remove {
+        at: TopicPartition,
+        entries: Vec<(u64, u64)>,
+        first: u64,
+    },
     /// All entries are gone from now on; their keys go later.
-    Clear { at: TopicPartition },
+    Clear {
+        at: TopicPartition,
+    },
     /// Removes keys of a dropped topic. `last`: there are no more.
-    Forget { topic: TopicId, keys: Vec<UserKey>, last: bool },
+    Forget {
+        topic: TopicId,
+        keys: Vec<UserKey>,
+        last: bool,
+    },
 }
 
 impl TopicChange {
@@ -304,7 +318,8 @@ mod tests {
     fn the_bytes_are_as_documented() {
         assert_eq!(
             entry_value(&entry(Some("al"), None)).unwrap(),
-            [&[1, 1, 1][..], &1_777_000_000_000_i64.to_be_bytes(), &[2, b'a', b'l', 1, b'7'], br#"{"id":"7"}"#].concat()
+            [&[1, 1, 1][..], &1_777_000_000_000_i64.to_be_bytes(), &[2, b'a', b'l', 1, b'7'], br#"{"id":"7"}"#]
+                .concat()
         );
         let runs = vec![GroupRun { len: 2, deliveries: 3, buried: false }];
         let state = GroupState { cursor: 200, runs, updated_at: 9, ..GroupState::default() };

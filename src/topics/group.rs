@@ -152,8 +152,7 @@ impl GroupCore {
     /// What may be delivered now, ascending. `next`: where the log ends.
     pub fn wanted(&self, now_ms: i64, next: u64, rules: &GroupRules) -> Vec<Range<u64>> {
         let may = |run: &Run| run.is_visible(now_ms) && rules.max_deliveries.is_none_or(|max| run.deliveries < max);
-        let mut wanted: Vec<Range<u64>> =
-            self.ranges().filter(|(_, run)| may(run)).map(|(range, _)| range).collect();
+        let mut wanted: Vec<Range<u64>> = self.ranges().filter(|(_, run)| may(run)).map(|(range, _)| range).collect();
         let room = rules.max_in_flight.saturating_sub(self.in_flight());
         let end = self.end();
         let new = end..next.min(end.saturating_add(room)).max(end);
@@ -172,11 +171,8 @@ impl GroupCore {
             if range.start >= end {
                 self.runs.push(Run { end: range.end, deliveries: 0, state: RunState::Hidden(i64::MIN) });
             }
-            let claimed = |run: Run| Run {
-                deliveries: run.deliveries.saturating_add(1),
-                state: RunState::Hidden(until),
-                ..run
-            };
+            let claimed =
+                |run: Run| Run { deliveries: run.deliveries.saturating_add(1), state: RunState::Hidden(until), ..run };
             self.change(&range, claimed);
         }
     }

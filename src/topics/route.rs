@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use arrow::array::{Array as _, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
-use serde::ser::{SerializeMap, Serializer};
 use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
 use tracing::warn;
 
 use crate::error::{Error, Result};
@@ -316,6 +316,9 @@ mod tests {
         table.primary_key = vec![0, 1];
         let routes = TableRoutes::new(vec![route(ChangeKind::Insert, PayloadMode::Key, None)]);
         let routed = evaluate(&routes, &table, &batch()).unwrap();
-        assert_eq!((routed[0].key.as_str(), &routed[0].payload[..]), (r#"["1","b1"]"#, &br#"{"id":"1","body":"b1"}"#[..]));
+        assert_eq!(
+            (routed[0].key.as_str(), &routed[0].payload[..]),
+            (r#"["1","b1"]"#, &br#"{"id":"1","body":"b1"}"#[..])
+        );
     }
 }

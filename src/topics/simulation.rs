@@ -12,11 +12,19 @@ enum Step {
     /// The log grows.
     Append(u64),
     /// A member asks for so many.
-    Consume { member: usize, limit: usize },
+    Consume {
+        member: usize,
+        limit: usize,
+    },
     /// A member acknowledges the nth of what it holds.
-    Ack { member: usize, nth: usize },
+    Ack {
+        member: usize,
+        nth: usize,
+    },
     /// A member dies with what it holds.
-    Kill { member: usize },
+    Kill {
+        member: usize,
+    },
     /// Somebody acknowledges whatever.
     AckAny(u64),
     Wait(i64),
@@ -69,7 +77,10 @@ impl World {
         }
         for offset in &offsets {
             assert!(*offset >= core.cursor(), "{offset} is done with, and delivered");
-            assert!(self.hidden.get(offset).is_none_or(|until| *until <= self.now), "{offset} is hidden, and delivered");
+            assert!(
+                self.hidden.get(offset).is_none_or(|until| *until <= self.now),
+                "{offset} is hidden, and delivered"
+            );
             assert!(!self.buried.contains(offset), "{offset} is buried, and delivered");
             self.hidden.insert(*offset, self.now + rules.visibility_ms);
             self.delivered.insert(*offset);

@@ -20,10 +20,9 @@ use crate::auth::AdminAction;
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::model::{
-    Durability, EntryOrigin, GroupId, GroupKey, Owner, PkBytes, Principal, TableName, TopicEntry, TopicHead,
-    TopicMeta, TopicPartition,
+    ConsumeFrom, Durability, EntryOrigin, GroupId, GroupKey, Owner, PkBytes, Principal, TableName, TopicEntry,
+    TopicHead, TopicMeta, TopicPartition,
 };
-use crate::sql::statement::ConsumeFrom;
 use crate::storage::topic_log::{entry_value, partition_of};
 use crate::storage::{CommitEntry, CommitReceipt, ReadView, TopicAppend, TopicChange};
 use crate::topics::{GroupCore, GroupRules};
@@ -159,23 +158,28 @@ impl Database {
         let (store, committer) = (self.store.clone(), self.topics.committer.clone());
         let (groups, now_us) = (self.topics.groups.clone(), self.clock.now_us());
         let acknowledged = self.engine.blocking(move || {
-            groups.with(&key, &topic, || store.read_view(), |slot, _| {
-                let never = |end| Error::NotDelivered {
-                    topic: topic.name.clone(),
-                    group: key.group.clone(),
-                    offset: upto,
-                    end,
-                };
-                let before = slot.core.as_ref().ok_or_else(|| never(0))?;
-                let mut core = before.clone();
-                core.ack(upto).map_err(|fault| never(fault.end))?;
-                let state = core.state(now_us);
-                let change = TopicChange::PutGroup(key.clone(), state);
-                // Also where it was acknowledged before: the answer says that it is durable.
-                let committed = committer.begin(CommitEntry::Topics(vec![change]), Durability::Sync)?;
-                slot.core = Some(core);
-                Ok(committed)
-            })
+            groups.with(
+                &key,
+                &topic,
+                || store.read_view(),
+                |slot, _| {
+                    let never = |end| Error::NotDelivered {
+                        topic: topic.name.clone(),
+                        group: key.group.clone(),
+                        offset: upto,
+                        end,
+                    };
+                    let before = slot.core.as_ref().ok_or_else(|| never(0))?;
+                    let mut core = before.clone();
+                    core.ack(upto).map_err(|fault| never(fault.end))?;
+                    let state = core.state(now_us);
+                    let change = TopicChange::PutGroup(key.clone(), state);
+                    // Also where it was acknowledged before: the answer says that it is durable.
+                    let committed = committer.begin(CommitEntry::Topics(vec![change]), Durability::Sync)?;
+                    slot.core = Some(core);
+                    Ok(committed)
+                },
+            )
         });
         acknowledged.await?.await.unwrap_or(Err(Error::StorageUnavailable))?;
         Ok(upto)
@@ -243,16 +247,22 @@ impl Database {
         let dead = dead.and_then(|dead| self.catalog.current().topics.get(&dead.topic).cloned());
         self.engine
             .blocking(move || {
-                groups.with(&key, &topic, || store.read_view(), |slot, view| {
-                    let turn = Turn { topic: &topic, dead: dead.as_deref(), key: &key, view: &view, terms: &terms };
-                    let (core, changes, mut delivery) = turn.deliver(slot)?;
-                    if !changes.is_empty() {
-                        let durability = if changes.len() > 1 || terms.acks { Durability::Sync } else { Durability::Buffered };
-                        delivery.committed = Some(committer.begin(CommitEntry::Topics(changes), durability)?);
-                        slot.core = Some(core);
-                    }
-                    Ok(delivery)
-                })
+                groups.with(
+                    &key,
+                    &topic,
+                    || store.read_view(),
+                    |slot, view| {
+                        let turn = Turn { topic: &topic, dead: dead.as_deref(), key: &key, view: &view, terms: &terms };
+                        let (core, changes, mut delivery) = turn.deliver(slot)?;
+                        if !changes.is_empty() {
+                            let durability =
+                                if changes.len() > 1 || terms.acks { Durability::Sync } else { Durability::Buffered };
+                            delivery.committed = Some(committer.begin(CommitEntry::Topics(changes), durability)?);
+                            slot.core = Some(core);
+                        }
+                        Ok(delivery)
+                    },
+                )
             })
             .await
     }
@@ -312,7 +322,9 @@ impl Turn<'_> {
         }
         if !groups.contains(&self.key.group) && groups.len() >= self.terms.max_groups {
             let (name, max) = (&self.topic.name, self.terms.max_groups);
-            let text = format!("Topic '{name}' has {max} groups, as topics.max_groups allows; ALTER TOPIC … DROP GROUP removes one");
+            let text = format!(
+                "Topic '{name}' has {max} groups, as topics.max_groups allows; ALTER TOPIC … DROP GROUP removes one"
+            );
             return Err(Error::InvalidInput(text));
         }
         Ok(GroupCore::new(start(self.topic, head, self.terms.from)?))
@@ -337,7 +349,12 @@ impl Turn<'_> {
         Ok(vec![TopicChange::Append(appends)])
     }
 
-    fn dead_letter(&self, dead: &TopicMeta, (offset, deliveries): (u64, u32), entry: TopicEntry) -> Result<TopicAppend> {
+    fn dead_letter(
+        &self,
+        dead: &TopicMeta,
+        (offset, deliveries): (u64, u32),
+        entry: TopicEntry,
+    ) -> Result<TopicAppend> {
         let owner = entry.user.clone().map_or(Owner::Shared, Owner::User);
         let key = PkBytes(Bytes::copy_from_slice(entry.key.as_bytes()));
         let partition = partition_of(&owner, &key, dead.partitions);

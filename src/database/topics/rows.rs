@@ -16,7 +16,11 @@ use crate::sql::statement::{AckTopic, ConsumeTopic};
 impl Database {
     /// With a group, what is answered is acknowledged; without one, nothing is remembered. Of several partitions, one after
     /// the other.
-    pub(in crate::database) async fn consume_rows(&self, scope: &Scope<'_>, consume: &ConsumeTopic) -> Result<RowStream> {
+    pub(in crate::database) async fn consume_rows(
+        &self,
+        scope: &Scope<'_>,
+        consume: &ConsumeTopic,
+    ) -> Result<RowStream> {
         let name = self.table_name(scope, &consume.name)?;
         let topic = self.catalog.current().topic(&name)?.clone();
         let partitions: Vec<TopicPartition> = match consume.partition {
@@ -42,7 +46,12 @@ impl Database {
         let entries = || messages.iter().map(|message| &message.entry);
         rows(vec![
             ("topic_id", DataType::Text, false, texts(messages.iter().map(|_| name.as_str()))),
-            ("partition_id", DataType::Int, false, Arc::new(messages.iter().map(|m| Some(partition(m))).collect::<Int32Array>())),
+            (
+                "partition_id",
+                DataType::Int,
+                false,
+                Arc::new(messages.iter().map(|m| Some(partition(m))).collect::<Int32Array>()),
+            ),
             (
                 "offset",
                 DataType::BigInt,
@@ -62,7 +71,12 @@ impl Database {
                 false,
                 Arc::new(Int64Array::from_iter_values(entries().map(|entry| entry.timestamp_ms))),
             ),
-            ("user_id", DataType::Text, true, optional_texts(entries().map(|e| e.user.as_ref().map(|user| user.as_str())))),
+            (
+                "user_id",
+                DataType::Text,
+                true,
+                optional_texts(entries().map(|e| e.user.as_ref().map(|user| user.as_str()))),
+            ),
             ("op", DataType::Text, false, texts(entries().map(|entry| entry.op.as_str()))),
         ])
     }
@@ -75,7 +89,12 @@ impl Database {
             ("topic", DataType::Text, false, texts(std::iter::once(name.to_string().as_str()))),
             ("group_id", DataType::Text, false, texts(std::iter::once(ack.group.as_str()))),
             ("partition", DataType::Int, false, Arc::new(Int32Array::from_iter_values([partition]))),
-            ("committed_offset", DataType::BigInt, false, Arc::new(Int64Array::from_iter_values([bigint(acknowledged)]))),
+            (
+                "committed_offset",
+                DataType::BigInt,
+                false,
+                Arc::new(Int64Array::from_iter_values([bigint(acknowledged)])),
+            ),
         ])
     }
 }

@@ -52,13 +52,7 @@ pub fn define_topic(
 }
 
 /// A topic without options.
-pub fn plain_topic(
-    name: TableName,
-    id: TopicId,
-    partitions: u32,
-    defaults: TopicDefaults,
-    now_us: i64,
-) -> TopicMeta {
+pub fn plain_topic(name: TableName, id: TopicId, partitions: u32, defaults: TopicDefaults, now_us: i64) -> TopicMeta {
     TopicMeta {
         id,
         name,
@@ -98,9 +92,7 @@ pub fn set_topic_options(topic: &mut TopicMeta, options: &[(String, String)]) ->
     let before = topic.dead_letter.as_ref();
     match (dead_letter, max_deliveries) {
         (None, None) => Ok(None),
-        (Some(_), Some(0)) => {
-            Err(Error::InvalidSql("DEAD_LETTER needs MAX_DELIVERIES from 1 on".to_owned()))
-        }
+        (Some(_), Some(0)) => Err(Error::InvalidSql("DEAD_LETTER needs MAX_DELIVERIES from 1 on".to_owned())),
         (None, Some(0)) => Ok(Some(DeadLetterWish::Off)),
         (named, deliveries) => {
             let own = || TableName::new(topic.name.namespace().clone(), &format!("{}_dead", topic.name.table()));

@@ -4,10 +4,8 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::StatementParser;
 use crate::error::{Error, Result};
-use crate::model::{ChangeKind, GroupId, PayloadMode};
-use crate::sql::statement::{
-    AckTopic, AddSource, ConsumeFrom, ConsumeTopic, CreateTopic, Statement, TableRef, TopicOperation,
-};
+use crate::model::{ChangeKind, ConsumeFrom, GroupId, PayloadMode};
+use crate::sql::statement::{AckTopic, AddSource, ConsumeTopic, CreateTopic, Statement, TableRef, TopicOperation};
 
 /// Messages of a CONSUME without a LIMIT.
 const DEFAULT_LIMIT: u64 = 100;

@@ -1,7 +1,7 @@
 //! Statements about topics.
 
 use super::TableRef;
-use crate::model::{ChangeKind, GroupId, PayloadMode};
+use crate::model::{ChangeKind, ConsumeFrom, GroupId, PayloadMode};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateTopic {
@@ -17,7 +17,10 @@ pub struct CreateTopic {
 pub enum TopicOperation {
     AddSource(AddSource),
     /// `op`: `None` is all of them.
-    DropSource { table: TableRef, op: Option<ChangeKind> },
+    DropSource {
+        table: TableRef,
+        op: Option<ChangeKind>,
+    },
     /// Names in upper case, values without their quotes; at least one.
     SetOptions(Vec<(String, String)>),
     DropGroup(GroupId),
@@ -40,15 +43,6 @@ pub struct ConsumeTopic {
     pub partition: Option<u32>,
     pub from: ConsumeFrom,
     pub limit: u64,
-}
-
-/// Where a new group begins, and whoever reads without one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ConsumeFrom {
-    #[default]
-    Latest,
-    Earliest,
-    Offset(u64),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
