@@ -36,7 +36,7 @@ const FEW: usize = 4;
 pub(super) struct Submission {
     pub entry: CommitEntry,
     /// Durable with the entry, behind it: what topics are told of it.
-    pub with: Option<CommitEntry>,
+    pub topics: Vec<TopicChange>,
     pub durability: Durability,
     pub then: Then,
 }
@@ -114,7 +114,7 @@ impl CommitterHandle {
         durability: Durability,
     ) -> Result<oneshot::Receiver<Result<CommitReceipt>>> {
         let (reply, answer) = oneshot::channel();
-        self.submit(Submission { entry, with: None, durability, then: Then::Reply(reply) })?;
+        self.submit(Submission { entry, topics: Vec::new(), durability, then: Then::Reply(reply) })?;
         Ok(answer)
     }
 }
@@ -221,7 +221,9 @@ impl<L: CommitLog> Loop<L> {
         let mut thens = Vec::with_capacity(batch.len());
         for submission in batch.drain(..) {
             entries.push(submission.entry);
-            entries.extend(submission.with);
+            if !submission.topics.is_empty() {
+                entries.push(CommitEntry::Topics(submission.topics));
+            }
             thens.push(submission.then);
         }
         let outcome =

@@ -7,7 +7,7 @@ use super::feed::change_batch;
 use crate::error::Result;
 use crate::model::{CommittedChanges, Owner, TopicEntry, TopicPartition};
 use crate::storage::topic_log::{entry_value, partition_of};
-use crate::storage::{CommitEntry, TopicAppend, TopicChange, UserStorages};
+use crate::storage::{TopicAppend, TopicChange, UserStorages};
 use crate::topics::{TableRoutes, route};
 
 /// What topics get of these changes.
@@ -18,9 +18,9 @@ pub(super) fn entries_for(
     routes: &TableRoutes,
     committed: &CommittedChanges,
     homes: &UserStorages,
-) -> Result<Option<CommitEntry>> {
+) -> Result<Vec<TopicChange>> {
     if routes.is_empty() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let user = match &committed.owner {
         Owner::User(user) => Some(user),
@@ -42,5 +42,5 @@ pub(super) fn entries_for(
         Ok(TopicAppend { at: TopicPartition { topic: routed.topic, partition }, value: entry_value(&entry)? })
     };
     let appends = routed.into_iter().map(append).collect::<Result<Vec<TopicAppend>>>()?;
-    Ok((!appends.is_empty()).then(|| CommitEntry::Topics(vec![TopicChange::Append(appends)])))
+    Ok(if appends.is_empty() { Vec::new() } else { vec![TopicChange::Append(appends)] })
 }

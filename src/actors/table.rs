@@ -97,8 +97,8 @@ impl Handler<Commit> for TableActor {
         let Commit { partition, ticket, table, owner, changes, durability, stats, rows, reply } = msg;
         let assigned = self.sequencer.assign(table, owner, changes, self.clock.now_ms());
         let Some(committed) = assigned.map(|committed| CommittedChanges { stats, ..committed }) else { return };
-        let with = match entries_for(&self.routes, &committed, &self.homes) {
-            Ok(with) => with,
+        let topics = match entries_for(&self.routes, &committed, &self.homes) {
+            Ok(topics) => topics,
             // The writer may have gone.
             Err(error) => {
                 let _ = reply.send(Err(error));
@@ -108,7 +108,8 @@ impl Handler<Commit> for TableActor {
         };
         let entry = CommitEntry::Changes(committed.clone());
         let answer = Answer { reply, ack: WriteAck { rows, last: Some(committed.range.last) } };
-        match self.committer.submit(Submission { entry, with, durability, then: Then::Table(ctx.address(), answer) }) {
+        match self.committer.submit(Submission { entry, topics, durability, then: Then::Table(ctx.address(), answer) })
+        {
             Ok(()) => self.in_flight.push_back(InFlight { partition, ticket, committed }),
             Err(_) => inbox::send(&partition, Settled { ticket, committed: None }),
         }

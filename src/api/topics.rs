@@ -144,12 +144,16 @@ fn consume_request(body: ConsumeBody) -> Result<ConsumeRequest> {
     let wait = body.timeout_seconds.unwrap_or(0.0);
     let wait = Duration::try_from_secs_f64(wait)
         .map_err(|_| Error::InvalidInput(format!("timeout_seconds is a number from 0 to 60, not {wait}")))?;
+    let limit = body.limit.unwrap_or(DEFAULT_LIMIT);
+    if limit == 0 {
+        return Err(Error::InvalidInput("limit is a number from 1 on".to_owned()));
+    }
     Ok(ConsumeRequest {
         topic: topic_name(&body.topic_id)?,
         group: GroupId::parse(&body.group_id)?,
         partition: body.partition_id,
         from: body.start.map(start).transpose()?.unwrap_or_default(),
-        limit: body.limit.unwrap_or(DEFAULT_LIMIT),
+        limit,
         wait,
     })
 }

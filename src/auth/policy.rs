@@ -456,6 +456,15 @@ mod tests {
     }
 
     #[test]
+    fn what_services_may_not_read_goes_into_no_topic() {
+        for access in [AccessLevel::Public, AccessLevel::Private, AccessLevel::Restricted, AccessLevel::Dba] {
+            assert!(Policy.may_be_routed(&table(TableKind::User, access)).is_ok());
+            let routed = Policy.may_be_routed(&table(TableKind::Shared, access)).is_ok();
+            assert_eq!(routed, access != AccessLevel::Dba, "{access:?}");
+        }
+    }
+
+    #[test]
     fn nobody_grants_more_than_they_have() {
         check("grant user", "...yy", |role| Policy.may_grant(&principal(role), Role::User).is_ok());
         check("grant dba", "...yy", |role| Policy.may_grant(&principal(role), Role::Dba).is_ok());

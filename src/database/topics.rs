@@ -63,7 +63,7 @@ impl Topics {
 
 impl Database {
     pub(super) async fn create_topic(&self, scope: &Scope<'_>, create: &CreateTopic) -> Result<Outcome> {
-        let name = self.table_name(scope, &create.name)?;
+        let name = self.topic_name(scope, &create.name)?;
         let mut alteration = self.catalog.begin_alteration().await;
         let catalog = self.catalog.current();
         if !catalog.namespaces.contains_key(name.namespace()) {
@@ -85,6 +85,13 @@ impl Database {
         put.push(made);
         alteration.commit_topics(put, &[]).await?;
         Ok(said(format!("Created topic '{name}' with {partitions} partition(s)")))
+    }
+
+    pub(super) fn topic_name(&self, scope: &Scope<'_>, name: &TableRef) -> Result<TableName> {
+        self.table_name(scope, name).map_err(|error| match error {
+            Error::InvalidName { what: "table", name, fault } => Error::InvalidName { what: "topic", name, fault },
+            other => other,
+        })
     }
 
     /// Answers with the dead-letter topic where it has to be made.
@@ -126,7 +133,7 @@ impl Database {
         name: &TableRef,
         operation: &TopicOperation,
     ) -> Result<Outcome> {
-        let name = self.table_name(scope, name)?;
+        let name = self.topic_name(scope, name)?;
         match operation {
             TopicOperation::AddSource(source) => self.add_source(scope, &name, source).await,
             TopicOperation::DropSource { table, op } => {
@@ -146,8 +153,7 @@ impl Database {
         self.policy.may_be_routed(&table)?;
         let op = source.op;
         if topic.routes.iter().any(|route| route.table_id == table.id && route.op == op) {
-            let op = op.as_str();
-            return Err(Error::SourceExists { topic: name.clone(), table: table_name, op });
+            return Err(Error::SourceExists { topic: name.clone(), table: table_name, op: words(op) });
         }
         let mut routes = self.router.routes_of(table.id).routes().to_vec();
         if routes.len() >= ROUTES_PER_TABLE_MAX {
@@ -257,7 +263,7 @@ impl Database {
     }
 
     pub(super) async fn clear_topic(&self, scope: &Scope<'_>, name: &TableRef) -> Result<Outcome> {
-        let name = self.table_name(scope, name)?;
+        let name = self.topic_name(scope, name)?;
         let topic = self.catalog.current().topic(&name)?.clone();
         let changes = topic.partitions().map(|at| TopicChange::Clear { at }).collect();
         self.topics.committer.commit(CommitEntry::Topics(changes)).await?;
@@ -266,7 +272,7 @@ impl Database {
     }
 
     pub(super) async fn drop_topic(&self, scope: &Scope<'_>, name: &TableRef, if_exists: bool) -> Result<Outcome> {
-        let name = self.table_name(scope, name)?;
+        let name = self.topic_name(scope, name)?;
         let alteration = self.catalog.begin_alteration().await;
         let catalog = self.catalog.current();
         let topic = match catalog.topic(&name) {

@@ -455,6 +455,26 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_of_format_4_gets_its_topics() {
+        let folder = tempfile::tempdir().unwrap();
+        {
+            let db = fjall::Database::builder(folder.path().join(HOT_FOLDER)).open().unwrap();
+            let keyspace = |name: &str| db.keyspace(name, KeyspaceCreateOptions::default).unwrap();
+            Keyspaces::NAMES.iter().filter(|name| **name != "topics").for_each(|name| drop(keyspace(name)));
+            let format = keys::record(RecordKind::Store, FORMAT_RECORD);
+            keyspace("records").insert(format, 4_u32.to_be_bytes()).unwrap();
+        }
+        let refused = Store::open_as_is(folder.path(), 1 << 20).err().unwrap();
+        assert!(matches!(refused, OpenError::Older(_)), "{refused}");
+        let (store, _) = Store::open(folder.path(), 1 << 20).unwrap();
+        assert_eq!(format_of(&store), FORMAT_VERSION.to_be_bytes());
+        let at = crate::model::TopicPartition { topic: crate::model::TopicId(1), partition: 0 };
+        assert_eq!(store.read_view().topic_head(at).unwrap(), Default::default());
+        drop(store);
+        assert!(Store::open_as_is(folder.path(), 1 << 20).is_ok());
+    }
+
+    #[test]
     fn what_is_looked_at_is_left_as_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let refused = |path: &Path| Store::open_as_is(path, 1 << 20).err().unwrap();

@@ -83,6 +83,47 @@ impl Writer {
     }
 }
 
+/// A member of a group that is killed with the server, and what it may rely on.
+struct Member {
+    client: Client,
+    random: Random,
+    delivered: std::collections::BTreeSet<u64>,
+    /// Acknowledged, and answered.
+    done: Option<u64>,
+}
+
+impl Member {
+    fn run(&mut self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) {
+            if self.turn().is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Takes some messages and acknowledges them, or some of them, or dies with them as far as the server knows. Answers with how
+    /// many there were; `None`: the server is gone.
+    fn turn(&mut self) -> Option<usize> {
+        let body = json!({"topic_id": "t.feed", "group_id": "g", "limit": self.random.within(1..20)});
+        let answer = self.client.request("POST /v1/api/topics/consume", &[], body.to_string().as_bytes()).ok()?;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let messages = messages(&answer.json());
+        for (offset, _) in &messages {
+            assert!(self.done.is_none_or(|done| *offset > done), "{offset} comes again, {:?} is done", self.done);
+            self.delivered.insert(*offset);
+        }
+        let some = messages.iter().map(|(offset, _)| *offset).nth(self.random.within(0..20) as usize);
+        let last = messages.last().map(|(offset, _)| *offset);
+        if let Some(upto) = some.or(last).filter(|_| !self.random.one_in(5)) {
+            let body = json!({"topic_id": "t.feed", "group_id": "g", "upto_offset": upto});
+            let answer = self.client.request("POST /v1/api/topics/ack", &[], body.to_string().as_bytes()).ok()?;
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            self.done = self.done.max(Some(upto));
+        }
+        Some(messages.len())
+    }
+}
+
 /// Reads a whole topic by SQL: per partition, offsets with their change.
 fn log_of(admin: &mut Client, topic: &str) -> BTreeMap<(u64, u64), (String, Change)> {
     let rows = admin.rows(&format!("CONSUME FROM {topic} FROM EARLIEST LIMIT 1000000"));
@@ -104,7 +145,7 @@ fn log_of(admin: &mut Client, topic: &str) -> BTreeMap<(u64, u64), (String, Chan
 }
 
 fn open(data: &Path) -> Server {
-    Server::start_over(data, &["topics.max_batch=100000", "topics.max_batch_bytes=1GiB"])
+    Server::start_over(data, &["topics.visibility_timeout=50ms"])
 }
 
 #[test]
@@ -147,7 +188,15 @@ fn each_change_has_one_entry_whenever_the_process_is_killed() {
             acknowledged: Vec::new(),
             unanswered: Vec::new(),
         });
+        let begun = json!({"topic_id": "t.feed", "group_id": "g", "start": "Earliest"});
+        assert_eq!(admin.post("/v1/api/topics/consume", &begun).status, 200);
         (writers.into(), admin.token().to_owned())
+    };
+    let mut member = Member {
+        client: Client::new(([127, 0, 0, 1], 0).into()),
+        random: Random::new(random.next()),
+        delivered: std::collections::BTreeSet::new(),
+        done: None,
     };
     let mut total = 0;
     for round in 0..=ROUNDS {
@@ -197,14 +246,21 @@ fn each_change_has_one_entry_whenever_the_process_is_killed() {
         let is_some = |(user, change): &&(String, Change)| user == "ann" && change.0 == "Insert" && change.2 < 20;
         assert!(some.values().eq(log.values().filter(is_some)), "round {round}");
         total = log.len();
+        member.client = Client::bearer(server.address, &admin_token);
         if round == ROUNDS {
+            // Whatever it did not acknowledge is there again: it gets to the end, and has seen everything.
+            while member.done != Some(total as u64 - 1) {
+                member.turn().expect("the server lives");
+            }
+            assert_eq!(member.delivered.len(), total, "each message was delivered");
             break;
         }
         let (stop, acknowledged) = (AtomicBool::new(false), AtomicU64::new(0));
         let enough = random.within(1..150);
         std::thread::scope(|scope| {
-            let threads: Vec<_> =
+            let mut threads: Vec<_> =
                 writers.iter_mut().map(|writer| scope.spawn(|| writer.run(&stop, &acknowledged))).collect();
+            threads.push(scope.spawn(|| member.run(&stop)));
             while acknowledged.load(Ordering::Relaxed) < enough && !threads.iter().any(|thread| thread.is_finished()) {
                 std::thread::sleep(Duration::from_micros(200));
             }
@@ -363,4 +419,80 @@ fn a_dropped_topic_leaves_nothing() {
     let inspected =
         std::process::Command::new(env!("CARGO_BIN_EXE_inboxdb")).arg("inspect").arg(&data).output().unwrap();
     assert!(inspected.status.success(), "{}", String::from_utf8_lossy(&inspected.stdout));
+}
+
+#[test]
+fn what_is_cut_off_is_finished() {
+    for (point, nth) in [("topic_expired", 1), ("topic_expired", 2), ("topic_erase_step", 1), ("topic_erase_step", 3)] {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let settings = ["topics.check_interval=20ms", "jobs.retry_backoff=1ms"];
+        let (server, mut admin) = with_feed(&data, &settings);
+        admin.sql("INSERT INTO t.mail SELECT value, 'x' FROM generate_series(1, 2500)");
+        admin.sql("CREATE TOPIC t.other; ALTER TOPIC t.other ADD SOURCE t.mail ON UPDATE");
+        drop(server);
+        let mut server = Server::start_to_die(&data, &settings, point, nth);
+        let mut admin = Client::bearer(server.address, admin.token());
+        // It dies on the way to the answer, or behind it.
+        admin.try_sql_or_gone(if point == "topic_expired" { "CLEAR TOPIC t.feed" } else { "DROP TOPIC t.feed" });
+        server.ended();
+        let server = Server::start_over(&data, &settings);
+        let mut admin = Client::bearer(server.address, admin.token());
+        let open = "SELECT count(*) FROM system.jobs WHERE status NOT IN ('completed', 'skipped')";
+        eventually("what was cut off ends", || (admin.rows(open) == json!([["0"]])).then_some(()));
+        if point == "topic_expired" {
+            assert_eq!(admin.rows("CONSUME FROM t.feed FROM EARLIEST"), json!([]), "{point} {nth}");
+            admin.sql("INSERT INTO t.mail VALUES (9999, 'x')");
+            assert_eq!(messages(&consume(&mut admin, "g", 9)), [(2500, 1)], "{point} {nth}");
+        } else {
+            assert_eq!(admin.refused("CONSUME FROM t.feed").code, "NOT_FOUND", "{point} {nth}");
+        }
+    }
+}
+
+/// A job that a crash cut off has its table in use before anybody writes: the table's routes must be there all the same.
+#[test]
+fn routes_are_there_before_anybody_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let settings = ["flush.check_interval=1h", "jobs.retry_backoff=1ms"];
+    let (server, mut admin) = with_feed(&data, &settings);
+    admin.sql("INSERT INTO t.mail SELECT value, 'x' FROM generate_series(1, 3000)");
+    drop(server);
+    let mut server = Server::start_to_die(&data, &settings, "flush_written", 1);
+    let mut admin = Client::bearer(server.address, admin.token());
+    admin.try_sql_or_gone("STORAGE FLUSH TABLE t.mail");
+    server.ended();
+    let server = Server::start_over(&data, &settings);
+    let mut admin = Client::bearer(server.address, admin.token());
+    admin.sql("INSERT INTO t.mail VALUES (9999, 'y')");
+    // A cold row's last cells are told as a hot one's are.
+    let flushed = "SELECT count(*) FROM system.jobs WHERE job_type = 'flush' AND status = 'completed'";
+    eventually("the flush goes on", || (admin.rows(flushed) == json!([["1"]])).then_some(()));
+    admin.sql("DELETE FROM t.mail WHERE id = 7");
+    let rows = admin.rows("CONSUME FROM t.feed FROM 3000");
+    let told: Vec<(&str, &str)> =
+        rows.as_array().unwrap().iter().map(|row| (row[3].as_str().unwrap(), row[7].as_str().unwrap())).collect();
+    assert_eq!(told, [("9999", "insert"), ("7", "delete")]);
+}
+
+#[test]
+fn a_table_has_so_many_routes_and_an_answer_so_many_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_server, mut admin) = with_feed(&folder.path().join("data"), &["limits.max_result_bytes=100KiB"]);
+    for n in 2..64 {
+        admin.sql(&format!(
+            "CREATE TOPIC t.n{n}; ALTER TOPIC t.n{n} ADD SOURCE t.mail ON INSERT WITH (payload = 'key')"
+        ));
+    }
+    let refused = admin.refused("ALTER TOPIC t.feed ADD SOURCE t.mail ON UPDATE");
+    assert_eq!((refused.code.as_str(), refused.message.contains("64 routes")), ("INVALID_SQL", true), "{refused}");
+    let long = "v".repeat(1_000);
+    admin.sql(&format!("INSERT INTO t.mail SELECT value, '{long}' FROM generate_series(1, 200)"));
+    let refused = admin.refused("CONSUME FROM t.feed FROM EARLIEST LIMIT 200");
+    assert_eq!(refused.code, "RESULT_TOO_LARGE", "{refused}");
+    assert_eq!(admin.rows("CONSUME FROM t.feed FROM EARLIEST LIMIT 20").as_array().unwrap().len(), 20);
+    assert_eq!(messages(&consume(&mut admin, "g", 1_000)).len(), 200, "topics.max_batch_bytes allows it");
+    let same = admin.rows("SELECT count(DISTINCT next_offset) FROM system.deliveries");
+    assert_eq!(same, json!([["1"]]));
 }

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::Router;
+use super::{Router, TableEntry};
 use crate::actors::gate::ClosedGate;
 use crate::actors::inbox;
 use crate::actors::table::SetRoutes;
@@ -17,9 +17,16 @@ impl Router {
         self.routes.read().unwrap_or_else(PoisonError::into_inner).get(&table).cloned().unwrap_or_default()
     }
 
-    /// Before anything is written: what topics get of a table's changes.
+    /// At a start, before anybody writes: what topics get of a table's changes. A job that goes on may have the table in use
+    /// already.
     pub fn start_routes(&self, table: TableId, routes: TableRoutes) {
-        self.routes.write().unwrap_or_else(PoisonError::into_inner).insert(table, Arc::new(routes));
+        let routes = Arc::new(routes);
+        self.routes.write().unwrap_or_else(PoisonError::into_inner).insert(table, routes.clone());
+        // Behind it: an actor that did not see them is found here.
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(TableEntry::Live(live)) = tables.get(&table) {
+            inbox::send(&live.addr, SetRoutes(routes));
+        }
     }
 
     /// What topics get of a table's changes, from the first one behind the gate on.

@@ -201,7 +201,10 @@ impl Database {
         Ok(consumed.messages)
     }
 
-    /// Reads a log without a group.
+    /// Reads a log without a group: as much as is asked for, or nothing.
+    ///
+    /// # Errors
+    /// `POSITION_LOST`, `INVALID_INPUT`, `RESULT_TOO_LARGE`.
     pub(super) async fn read_topic(
         &self,
         topic: &Arc<TopicMeta>,
@@ -209,12 +212,18 @@ impl Database {
         from: ConsumeFrom,
         limit: u64,
     ) -> Result<Vec<Message>> {
-        let (view, topic, terms) = (self.store.read_view(), topic.clone(), self.terms(topic, from, limit, false));
+        let max_bytes = self.options.max_result_bytes;
+        let bytes = if max_bytes == 0 { u64::MAX } else { max_bytes };
+        let terms = Terms { limit, max_bytes: bytes, ..self.terms(topic, from, limit, false) };
+        let (view, topic) = (self.store.read_view(), topic.clone());
         self.engine
             .blocking(move || {
                 let head = view.topic_head(at)?;
                 let from = start(&topic, head, from)?;
-                let (read, _) = read(&view, at, std::slice::from_ref(&(from..head.next)), &terms)?;
+                let (read, up_to) = read(&view, at, std::slice::from_ref(&(from..head.next)), &terms)?;
+                if up_to < head.next && (read.len() as u64) < limit {
+                    return Err(Error::ResultTooLarge { max_bytes });
+                }
                 let message = |(offset, entry)| Message { at, offset, entry, deliveries: 0 };
                 Ok(read.into_iter().map(message).collect())
             })
@@ -226,7 +235,8 @@ impl Database {
         let hidden = topic.visibility_timeout_seconds.map_or(config.visibility_timeout, Duration::from_secs);
         let rules = GroupRules {
             visibility_ms: i64::try_from(hidden.as_millis()).unwrap_or(i64::MAX),
-            max_deliveries: topic.dead_letter.as_ref().map(|dead| dead.max_deliveries),
+            // Without a topic to go to, a message stays.
+            max_deliveries: self.dead_letter_of(topic).and(topic.dead_letter.as_ref()).map(|dead| dead.max_deliveries),
             max_in_flight: config.max_in_flight,
         };
         Terms {
@@ -240,11 +250,15 @@ impl Database {
         }
     }
 
+    fn dead_letter_of(&self, topic: &TopicMeta) -> Option<Arc<TopicMeta>> {
+        let dead = topic.dead_letter.as_ref()?;
+        self.catalog.current().topics.get(&dead.topic).cloned()
+    }
+
     async fn deliver(&self, topic: Arc<TopicMeta>, key: GroupKey, terms: Terms) -> Result<Delivery> {
         let (store, committer, groups) =
             (self.store.clone(), self.topics.committer.clone(), self.topics.groups.clone());
-        let dead = topic.dead_letter.as_ref();
-        let dead = dead.and_then(|dead| self.catalog.current().topics.get(&dead.topic).cloned());
+        let dead = self.dead_letter_of(&topic);
         self.engine
             .blocking(move || {
                 groups.with(
@@ -307,7 +321,9 @@ impl Turn<'_> {
             messages,
             lost,
         };
-        let look_again_ms = core.next_visible(now);
+        // More to bury than one delivery does: at once.
+        let again = (!core.overdue(now, &terms.rules, 1).is_empty()).then_some(now);
+        let look_again_ms = again.or_else(|| core.next_visible(now));
         Ok((core, changes, Delivery { consumed, look_again_ms, committed: None }))
     }
 

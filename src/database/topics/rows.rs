@@ -21,7 +21,7 @@ impl Database {
         scope: &Scope<'_>,
         consume: &ConsumeTopic,
     ) -> Result<RowStream> {
-        let name = self.table_name(scope, &consume.name)?;
+        let name = self.topic_name(scope, &consume.name)?;
         let topic = self.catalog.current().topic(&name)?.clone();
         let partitions: Vec<TopicPartition> = match consume.partition {
             Some(partition) => vec![topic.partition(partition)?],
@@ -82,7 +82,7 @@ impl Database {
     }
 
     pub(in crate::database) async fn ack_rows(&self, scope: &Scope<'_>, ack: &AckTopic) -> Result<RowStream> {
-        let name = self.table_name(scope, &ack.name)?;
+        let name = self.topic_name(scope, &ack.name)?;
         let acknowledged = self.ack(&scope.principal, &name, &ack.group, ack.partition, ack.upto).await?;
         let partition = i32::try_from(ack.partition).map_err(Error::internal)?;
         rows(vec![

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::common::ScalarValue;
 
 use super::{Column, bigint, int, micros, null, text, time, words};
-use crate::model::{GroupKey, GroupState, TopicHead, TopicMeta};
+use crate::model::{GroupKey, GroupState, TopicHead, TopicMeta, TopicRoute};
 
 /// A group in one partition of a topic.
 #[derive(Debug, Clone)]
@@ -32,7 +32,11 @@ fn maybe(number: Option<u64>) -> ScalarValue {
 }
 
 fn routes(topic: &TopicMeta) -> String {
-    serde_json::to_string(&topic.routes).unwrap_or_default()
+    let route = |route: &TopicRoute| {
+        let (table, op, payload) = (route.table.to_string(), route.op.as_str(), route.payload.as_str());
+        serde_json::json!({ "table": table, "op": op, "where": route.condition, "payload": payload })
+    };
+    serde_json::Value::Array(topic.routes.iter().map(route).collect()).to_string()
 }
 
 pub(super) const TOPICS: &[Column<Arc<TopicMeta>>] = &[

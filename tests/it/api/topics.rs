@@ -254,6 +254,7 @@ fn what_is_no_request_is_told_apart() {
         (json!({"start": "Middle"}), 400, "INVALID_INPUT", "start is"),
         (json!({"start": {"Offset": 1, "offset": 2}}), 400, "INVALID_INPUT", "start is"),
         (json!({"start": {"Offset": "x"}}), 400, "INVALID_INPUT", "Invalid JSON payload"),
+        (json!({"limit": 0}), 400, "INVALID_INPUT", "limit is"),
         (json!({"limit": -1}), 400, "INVALID_INPUT", "Invalid JSON payload"),
         (json!({"timeout_seconds": -1}), 400, "INVALID_INPUT", "timeout_seconds"),
         (json!({"timeout_seconds": 1e300}), 400, "INVALID_INPUT", "timeout_seconds"),
