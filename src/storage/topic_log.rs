@@ -5,7 +5,8 @@
 //! of commits, whatever tables the entries come from.
 //! Never decides what is appended, delivered or removed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+use std::collections::hash_map::{Entry, HashMap};
 
 use fjall::{Keyspace, OwnedWriteBatch as WriteBatch, UserKey};
 use xxhash_rust::xxh3::xxh3_64;
@@ -149,11 +150,13 @@ impl TopicHeads {
 
     fn change(&mut self, topics: &Keyspace, at: TopicPartition) -> Result<&mut TopicHead> {
         self.changed.insert(at);
-        if !self.heads.contains_key(&at) {
-            let stored = topics.get(keys::topic_head(at)).map_err(storage_error)?;
-            self.heads.insert(at, stored.map_or(Ok(TopicHead::default()), |value| parse_head(&value))?);
+        match self.heads.entry(at) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(unknown) => {
+                let stored = topics.get(keys::topic_head(at)).map_err(storage_error)?;
+                Ok(unknown.insert(stored.map_or(Ok(TopicHead::default()), |value| parse_head(&value))?))
+            }
         }
-        Ok(self.heads.entry(at).or_default())
     }
 }
 

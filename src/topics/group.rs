@@ -259,6 +259,8 @@ impl GroupCore {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::single_range_in_vec_init, reason = "lists of ranges are what is meant")]
+
     use super::*;
 
     const RULES: GroupRules = GroupRules { visibility_ms: 100, max_deliveries: None, max_in_flight: 100 };
