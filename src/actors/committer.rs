@@ -5,6 +5,7 @@
 //! Never decides what is written.
 //! Invariants: PT-2, LQ-2 (an entry is told only when its batch is durable at its level); one log, one thread.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
@@ -20,7 +21,7 @@ use super::syncer::{self, Owed};
 use super::table::{CommitFailed, Committed, TableActor};
 use super::topic_signals::TopicSignals;
 use crate::error::{Error, Result};
-use crate::model::{Durability, WriteAck};
+use crate::model::{Durability, TopicId, WriteAck};
 use crate::storage::{CommitEntry, CommitLog, CommitReceipt, LogSync, TopicChange};
 
 /// More than the router's credits plus whatever DDL and jobs can have under way, so that `try_send` never fails.
@@ -242,11 +243,12 @@ impl<L: CommitLog> Loop<L> {
     }
     /// What was appended to topics is there for whoever looks now.
     fn wake_consumers(&self, entries: &[CommitEntry]) {
-        for entry in entries {
-            if let CommitEntry::Topics(changes) = entry {
-                changes.iter().flat_map(TopicChange::appended).for_each(|topic| self.signals.wake(topic));
-            }
-        }
+        let changes = entries.iter().filter_map(|entry| match entry {
+            CommitEntry::Topics(changes) => Some(changes),
+            _ => None,
+        });
+        let topics: BTreeSet<TopicId> = changes.flatten().flat_map(TopicChange::appended).collect();
+        topics.into_iter().for_each(|topic| self.signals.wake(topic));
     }
 }
 

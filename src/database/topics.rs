@@ -37,12 +37,18 @@ use crate::storage::{CommitEntry, TopicChange};
 use crate::topics::{Route, TableRoutes};
 use groups::Groups;
 
+/// Deliveries and acknowledgements on their way to the log: with the writes under way, fewer than the committer's channel
+/// holds. More wait, each in its request.
+const TURNS_MAX: usize = 1_024;
+
 /// What consumers need of a database.
 pub(super) struct Topics {
     pub groups: Arc<Groups>,
     pub signals: Arc<TopicSignals>,
     /// One for each consumer that waits.
     waiters: Arc<Semaphore>,
+    /// One for each delivery and acknowledgement whose commit is under way.
+    turns: Semaphore,
     committer: CommitterHandle,
     config: TopicsConfig,
 }
@@ -50,7 +56,7 @@ pub(super) struct Topics {
 impl Topics {
     pub(super) fn new(signals: Arc<TopicSignals>, committer: CommitterHandle, config: TopicsConfig) -> Self {
         let waiters = Arc::new(Semaphore::new(config.max_waiters.min(Semaphore::MAX_PERMITS)));
-        Self { groups: Arc::default(), signals, waiters, committer, config }
+        Self { groups: Arc::default(), signals, waiters, turns: Semaphore::new(TURNS_MAX), committer, config }
     }
 
     fn defaults(&self) -> TopicDefaults {

@@ -223,6 +223,8 @@ pub struct TopicHead {
     pub next: u64,
     /// Of the entries' values.
     pub bytes: u64,
+    /// What is below is removed; from here to the first, it is still to be.
+    pub swept: u64,
 }
 
 /// What is stored of a group in one partition: what it has acknowledged, and what it was given beyond.

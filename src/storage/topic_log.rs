@@ -45,11 +45,12 @@ pub enum TopicChange {
         partitions: u32,
         group: GroupId,
     },
-    /// Removes entries: offset and bytes of each. `first`: what is below is gone from now on.
+    /// Removes entries: offset and bytes of each. What is below `first` is gone from now on, what is below `swept` removed.
     Remove {
         at: TopicPartition,
         entries: Vec<(u64, u64)>,
         first: u64,
+        swept: u64,
     },
     /// All entries are gone from now on; their keys go later.
     Clear {
@@ -112,7 +113,7 @@ impl TopicHeads {
                     batch.remove(topics, keys::topic_group(&GroupKey { at, group: group.clone() }));
                 }
             }
-            TopicChange::Remove { at, entries, first } => {
+            TopicChange::Remove { at, entries, first, swept } => {
                 let head = self.change(topics, *at)?;
                 for (offset, bytes) in entries {
                     batch.remove(topics, keys::topic_entry(*at, *offset));
@@ -122,6 +123,7 @@ impl TopicHeads {
                     }
                 }
                 head.first = head.first.max(*first).min(head.next);
+                head.swept = head.swept.max(*swept).min(head.first);
             }
             TopicChange::Clear { at } => {
                 let head = self.change(topics, *at)?;
@@ -160,17 +162,17 @@ impl TopicHeads {
     }
 }
 
-fn head_value(head: &TopicHead) -> [u8; 24] {
-    let mut value = [0; 24];
-    value.copy_from_slice([head.first, head.next, head.bytes].map(u64::to_be_bytes).as_flattened());
+fn head_value(head: &TopicHead) -> [u8; 32] {
+    let mut value = [0; 32];
+    value.copy_from_slice([head.first, head.next, head.bytes, head.swept].map(u64::to_be_bytes).as_flattened());
     value
 }
 
 pub(super) fn parse_head(value: &[u8]) -> Result<TopicHead> {
     match value.as_chunks::<8>() {
-        ([first, next, bytes], []) => {
-            let [first, next, bytes] = [first, next, bytes].map(|word| u64::from_be_bytes(*word));
-            Ok(TopicHead { first, next, bytes })
+        ([first, next, bytes, swept], []) => {
+            let [first, next, bytes, swept] = [first, next, bytes, swept].map(|word| u64::from_be_bytes(*word));
+            Ok(TopicHead { first, next, bytes, swept })
         }
         _ => Err(Error::internal("a damaged head of a topic")),
     }
@@ -312,9 +314,9 @@ mod tests {
         for cut in 0..value.len() {
             assert!(parse_group(&value[..cut]).is_err(), "cut at {cut}");
         }
-        let head = TopicHead { first: 1, next: 2, bytes: 3 };
+        let head = TopicHead { first: 2, next: 3, bytes: 4, swept: 1 };
         assert_eq!(parse_head(&head_value(&head)).unwrap(), head);
-        assert!(parse_head(&[0; 23]).is_err() && parse_group(&[2]).is_err() && parse_entry(&[2; 40]).is_err());
+        assert!(parse_head(&[0; 24]).is_err() && parse_group(&[2]).is_err() && parse_entry(&[2; 40]).is_err());
     }
 
     #[test]

@@ -25,8 +25,8 @@ pub struct OldEntries {
     pub entries: Vec<(u64, u64)>,
     /// The first that stays.
     pub first: u64,
-    /// The step looked at as much as a step may: there may be more.
-    pub is_full: bool,
+    /// Behind the last that goes.
+    pub swept: u64,
 }
 
 impl ReadView {
@@ -84,20 +84,40 @@ impl ReadView {
         })
     }
 
-    /// The oldest entries of a log from offset `from` on, and what is left of those that were cleared: as long as `takes` says of
-    /// their time, and of the bytes from them on, that they go.
+    /// How many entries a log has from `first` on, and their bytes: all of them read.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`, `INTERNAL` where one is damaged, or lies behind the log's end.
+    pub fn count_entries(&self, at: TopicPartition, first: u64) -> Result<(u64, u64)> {
+        let next = self.topic_head(at)?.next;
+        let (mut entries, mut bytes) = (0, 0);
+        for entry in self.topic_values(at, first..u64::MAX) {
+            let (offset, value) = entry?;
+            if offset >= next {
+                return Err(Error::internal(format!("there is an entry at {offset}, and {next} is the next one")));
+            }
+            parse_entry(&value)?;
+            entries += 1;
+            bytes += value.len() as u64;
+        }
+        Ok((entries, bytes))
+    }
+
+    /// The oldest entries of a log, and what is left of those that were cleared: as long as `takes` says of their time, and of the
+    /// bytes from them on, that they go. Some at a time: `None` is that there are no more.
     ///
     /// # Errors
     /// `STORAGE_UNAVAILABLE`, `INTERNAL`.
-    pub fn old_entries(&self, at: TopicPartition, from: u64, takes: impl Fn(i64, u64) -> bool) -> Result<OldEntries> {
+    pub fn old_entries(&self, at: TopicPartition, takes: impl Fn(i64, u64) -> bool) -> Result<Option<OldEntries>> {
         let head = self.topic_head(at)?;
-        let mut found = OldEntries { first: head.first, ..OldEntries::default() };
+        let mut found = OldEntries { entries: Vec::new(), first: head.first, swept: head.first };
         let mut bytes = head.bytes;
-        for entry in self.topic_values(at, from..head.next) {
+        // Not from the beginning: what is swept would be walked through as marks of what was removed.
+        for entry in self.topic_values(at, head.swept..head.next) {
             let (offset, value) = entry?;
             if found.entries.len() == STEP {
-                found.is_full = true;
-                break;
+                found.swept = offset;
+                return Ok(Some(found));
             }
             let size = value.len() as u64;
             if offset >= head.first {
@@ -106,10 +126,11 @@ impl ReadView {
                 }
                 bytes = bytes.saturating_sub(size);
                 found.first = offset + 1;
+                found.swept = found.first;
             }
             found.entries.push((offset, size));
         }
-        Ok(found)
+        Ok((head.swept < found.first).then_some(found))
     }
 
     /// The entries of a user among the next ones of a log from `from` on, and where the next step begins; `None`: that was
@@ -139,12 +160,14 @@ impl ReadView {
 }
 
 impl Store {
-    /// Keys of a dropped topic, some at a time: those found before are gone.
+    /// Keys of a dropped topic behind `after`, some at a time.
     ///
     /// # Errors
     /// `STORAGE_UNAVAILABLE`.
-    pub fn topic_keys(&self, topic: TopicId) -> Result<Vec<UserKey>> {
-        let keys = self.keyspaces().topics.prefix(keys::topic_prefix(topic)).take(STEP);
+    pub fn topic_keys(&self, topic: TopicId, after: Option<&UserKey>) -> Result<Vec<UserKey>> {
+        let prefix = keys::topic_prefix(topic);
+        let from = after.map_or_else(|| Included(prefix.to_vec()), |after| Excluded(after.to_vec()));
+        let keys = self.keyspaces().topics.range::<Vec<u8>, _>((from, keys::prefix_end(&prefix))).take(STEP);
         keys.map(|guard| guard.key().map_err(storage_error)).collect()
     }
 }

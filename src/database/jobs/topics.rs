@@ -45,10 +45,10 @@ pub(in crate::database) async fn look_for_old_entries(database: Weak<Database>) 
     }
 }
 
-/// What of a log is to go now, from offset `from` on.
-fn old_entries(view: &ReadView, topic: &TopicMeta, at: TopicPartition, from: u64, now_ms: i64) -> Result<OldEntries> {
+/// What of a log is to go now.
+fn old_entries(view: &ReadView, topic: &TopicMeta, at: TopicPartition, now_ms: i64) -> Result<Option<OldEntries>> {
     let retention = TopicRetention::of(topic, now_ms);
-    view.old_entries(at, from, |timestamp_ms, bytes| retention.takes(timestamp_ms, bytes))
+    view.old_entries(at, |timestamp_ms, bytes| retention.takes(timestamp_ms, bytes))
 }
 
 impl Database {
@@ -59,7 +59,7 @@ impl Database {
             let mut due = Vec::new();
             for topic in catalog.topics.values() {
                 for at in topic.partitions() {
-                    if !old_entries(&view, topic, at, 0, now_ms)?.entries.is_empty() {
+                    if old_entries(&view, topic, at, now_ms)?.is_some() {
                         due.push(topic.clone());
                         break;
                     }
@@ -99,24 +99,17 @@ impl Bodies {
         };
         let mut removed = 0;
         for at in topic.partitions() {
-            let mut from = 0;
             loop {
                 control.check()?;
                 let (view, topic, now_ms) = (self.store.read_view(), topic.clone(), self.clock.now_ms());
-                let find = move || old_entries(&view, &topic, at, from, now_ms);
-                let OldEntries { entries, first, is_full } =
-                    tokio::task::spawn_blocking(find).await.map_err(Error::internal)??;
-                let Some((last, _)) = entries.last().copied() else { break };
+                let find = move || old_entries(&view, &topic, at, now_ms);
+                let found = tokio::task::spawn_blocking(find).await.map_err(Error::internal)??;
+                let Some(OldEntries { entries, first, swept }) = found else { break };
                 removed += entries.len();
-                // The next step begins behind it, not among what is removed.
-                from = last + 1;
-                let change = TopicChange::Remove { at, entries, first };
+                let change = TopicChange::Remove { at, entries, first, swept };
                 self.committer.commit_at(CommitEntry::Topics(vec![change]), Durability::Buffered).await?;
                 failpoint::pass("topic_expired");
                 control.say(|| format!("{removed} entries removed so far"));
-                if !is_full {
-                    break;
-                }
             }
         }
         match removed {
@@ -128,14 +121,15 @@ impl Bodies {
     /// The topic is out of the catalog, and nothing is appended to it any more: DROP TOPIC saw to it, or the topic is of
     /// before this process.
     pub(super) async fn erase_topic(&self, topic: TopicId, control: &JobControl) -> Result<JobDone> {
-        let mut removed = 0;
+        let (mut removed, mut after) = (0, None);
         loop {
             control.check()?;
-            let store = self.store.clone();
-            let find = move || store.topic_keys(topic);
+            let (store, behind) = (self.store.clone(), after.take());
+            let find = move || store.topic_keys(topic, behind.as_ref());
             let keys = tokio::task::spawn_blocking(find).await.map_err(Error::internal)??;
             let last = keys.is_empty();
             removed += keys.len();
+            after = keys.last().cloned();
             let mut entries = vec![CommitEntry::Topics(vec![TopicChange::Forget { topic, keys, last }])];
             if last {
                 // At sync, and behind the removals in the journal: so these are durable as well, and then nothing is owed.
@@ -168,7 +162,7 @@ impl Bodies {
                     continue;
                 }
                 *keys += entries.len();
-                let change = TopicChange::Remove { at, entries, first: 0 };
+                let change = TopicChange::Remove { at, entries, first: 0, swept: 0 };
                 self.committer.commit_at(CommitEntry::Topics(vec![change]), Durability::Buffered).await?;
                 failpoint::pass("erase_topic_step");
             }

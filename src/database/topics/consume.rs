@@ -118,10 +118,7 @@ impl Database {
             let woken = signal.notified();
             let terms = self.terms(&topic, request.from, request.limit, false);
             let key = GroupKey { at, group: request.group.clone() };
-            let Delivery { consumed, look_again_ms, committed } = self.deliver(topic, key, terms).await?;
-            if let Some(committed) = committed {
-                committed.await.unwrap_or(Err(Error::StorageUnavailable))?;
-            }
+            let (consumed, look_again_ms) = self.deliver_durably(topic, key, terms).await?;
             if !consumed.messages.is_empty() || consumed.lost > 0 || Instant::now() >= until {
                 return Ok(consumed);
             }
@@ -157,6 +154,7 @@ impl Database {
         let key = GroupKey { at: topic.partition(partition)?, group: group.clone() };
         let (store, committer) = (self.store.clone(), self.topics.committer.clone());
         let (groups, now_us) = (self.topics.groups.clone(), self.clock.now_us());
+        let _turn = self.topics.turns.acquire().await;
         let acknowledged = self.engine.blocking(move || {
             groups.with(
                 &key,
@@ -194,10 +192,7 @@ impl Database {
         limit: u64,
     ) -> Result<Vec<Message>> {
         let terms = self.terms(topic, from, limit, true);
-        let Delivery { consumed, committed, .. } = self.deliver(topic.clone(), key, terms).await?;
-        if let Some(committed) = committed {
-            committed.await.unwrap_or(Err(Error::StorageUnavailable))?;
-        }
+        let (consumed, _) = self.deliver_durably(topic.clone(), key, terms).await?;
         Ok(consumed.messages)
     }
 
@@ -253,6 +248,21 @@ impl Database {
     fn dead_letter_of(&self, topic: &TopicMeta) -> Option<Arc<TopicMeta>> {
         let dead = topic.dead_letter.as_ref()?;
         self.catalog.current().topics.get(&dead.topic).cloned()
+    }
+
+    /// What is delivered, its claim durable, and when to look again.
+    async fn deliver_durably(
+        &self,
+        topic: Arc<TopicMeta>,
+        key: GroupKey,
+        terms: Terms,
+    ) -> Result<(Consumed, Option<i64>)> {
+        let _turn = self.topics.turns.acquire().await;
+        let Delivery { consumed, look_again_ms, committed } = self.deliver(topic, key, terms).await?;
+        if let Some(committed) = committed {
+            committed.await.unwrap_or(Err(Error::StorageUnavailable))?;
+        }
+        Ok((consumed, look_again_ms))
     }
 
     async fn deliver(&self, topic: Arc<TopicMeta>, key: GroupKey, terms: Terms) -> Result<Delivery> {
