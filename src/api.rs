@@ -11,6 +11,7 @@ mod exports;
 pub mod health;
 pub(crate) mod problem;
 pub mod sql;
+mod topics;
 pub mod ws;
 
 use actix_cors::Cors;
@@ -33,6 +34,7 @@ pub fn configure(config: &Config) -> impl Fn(&mut web::ServiceConfig) + Clone + 
             .configure(auth::configure)
             .configure(ws::configure)
             .configure(exports::configure)
+            .configure(topics::configure)
             .configure(examples::configure)
             .default_service(web::to(not_found));
     }
@@ -60,7 +62,7 @@ async fn not_found(request: HttpRequest) -> HttpResponse {
         "/v1/api/query" | "/api/sql" | "/sql" => "SQL goes to POST /v1/api/sql",
         "/ws" => "the WebSocket is at /v1/ws",
         "/" => "SQL goes to POST /v1/api/sql, live queries to the WebSocket at /v1/ws; /health says how the server is",
-        _ => "the paths are /v1/api/sql, /v1/api/auth/…, /v1/ws and /health",
+        _ => "the paths are /v1/api/sql, /v1/api/auth/…, /v1/api/topics/…, /v1/ws and /health",
     };
     let message = format!("There is no {} {}: {hint}", request.method(), request.path());
     problem::plain(StatusCode::NOT_FOUND, "NOT_FOUND", message)

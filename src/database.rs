@@ -20,6 +20,7 @@ pub mod restore;
 mod show;
 mod storages;
 mod system;
+pub mod topics;
 mod users;
 mod write;
 
@@ -31,11 +32,13 @@ use std::time::Instant;
 
 use crate::actors::jobs::JobParts;
 use crate::actors::router::RouterParts;
-use crate::actors::{Committer, Fatal, Jobs, Router};
+use crate::actors::{Committer, Fatal, Jobs, Router, TopicSignals};
 use crate::auth::AuthConfig;
 use crate::auth::Authenticator;
 use crate::auth::Policy;
-use crate::config::{ExportsConfig, FlushConfig, JobsConfig, RemoteTimeouts, RetentionConfig, UserManagementConfig};
+use crate::config::{
+    ExportsConfig, FlushConfig, JobsConfig, RemoteTimeouts, RetentionConfig, TopicsConfig, UserManagementConfig,
+};
 use crate::error::{Error, Result};
 use crate::live::LiveDirectory;
 use crate::model::{Durability, Seq};
@@ -69,6 +72,7 @@ pub struct DatabaseOptions {
     pub auth: AuthConfig,
     pub flush: FlushConfig,
     pub retention: RetentionConfig,
+    pub topics: TopicsConfig,
     pub jobs: JobsConfig,
     pub exports: ExportsConfig,
     pub deletion_grace_period: Duration,
@@ -91,6 +95,7 @@ impl DatabaseOptions {
             auth: AuthConfig::default(),
             flush: FlushConfig::default(),
             retention: RetentionConfig::default(),
+            topics: TopicsConfig::default(),
             jobs: JobsConfig::default(),
             exports: ExportsConfig::default(),
             deletion_grace_period: UserManagementConfig::default().deletion_grace_period,
@@ -126,6 +131,7 @@ pub struct Database {
     parsed: ParseCache,
     jobs: Jobs,
     exports: ExportFolder,
+    topics: topics::Topics,
     committer: Mutex<Option<Committer>>,
     stopping: AtomicBool,
 }
@@ -150,7 +156,9 @@ impl Database {
         }
         let log = FjallLog::new(store.clone(), recovered);
         let sync = log.journal_sync();
-        let (committer, handle) = Committer::spawn(log, sync, options.buffered_sync_interval, fatal.clone())?;
+        let signals = Arc::new(TopicSignals::default());
+        let (committer, handle) =
+            Committer::spawn(log, sync, options.buffered_sync_interval, signals.clone(), fatal.clone())?;
         // Buckets are spoken to on this thread, which lives as long as the database and has little else to do.
         let io = RemoteIo::new(tokio::runtime::Handle::current());
         let cold = Arc::new(ColdStores::new(&options.data, options.remote_timeouts, io));
@@ -193,6 +201,7 @@ impl Database {
             retention: options.retention.clone(),
             moving: Mutex::default(),
         };
+        let topics = topics::Topics::new(signals, handle.clone(), options.topics.clone());
         let parts = JobParts {
             config: options.jobs.clone(),
             committer: handle,
@@ -227,11 +236,14 @@ impl Database {
             router,
             jobs,
             exports,
+            topics,
         });
+        database.start_routes().await;
         database.submit_owed_jobs().await;
         actix::spawn(jobs::look_for_owed(Arc::downgrade(&database)));
         actix::spawn(jobs::look_for_due(Arc::downgrade(&database)));
         actix::spawn(jobs::look_for_expired(Arc::downgrade(&database)));
+        actix::spawn(jobs::look_for_old_entries(Arc::downgrade(&database)));
         Ok(database)
     }
 
@@ -261,6 +273,7 @@ impl Database {
         self.stopping.store(true, Ordering::Release);
         self.jobs.begin_stop();
         self.live.shut_down();
+        self.topics.wake_all();
     }
 
     /// Cancels running jobs for whoever will not wait for them; returns when that is durable. Those that may begin anew

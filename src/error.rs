@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tracing::Level;
 
-use crate::model::{NamespaceName, Seq, StorageId, TableName, UserId};
+use crate::model::{GroupId, NamespaceName, Seq, StorageId, TableName, UserId};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -62,6 +62,18 @@ pub enum Error {
     UserExists(UserId),
     #[error("Already exists: Storage '{0}' already exists")]
     StorageExists(StorageId),
+    #[error("Topic '{0}' does not exist")]
+    TopicNotFound(String),
+    #[error("Already exists: Topic '{0}' already exists")]
+    TopicExists(TableName),
+    #[error("Already exists: Topic '{topic}' has a source {table} ON {op} already")]
+    SourceExists { topic: TableName, table: TableName, op: &'static str },
+    #[error("Cannot drop topic '{topic}': it is the dead-letter topic of '{by}'")]
+    TopicInUse { topic: TableName, by: TableName },
+    #[error("Offset {offset} of topic '{topic}' has not been delivered to group '{group}'; {end} is the next one")]
+    NotDelivered { topic: TableName, group: GroupId, offset: u64, end: u64 },
+    #[error("Offset {offset} of topic '{topic}' has been passed by retention; the first one there is, is {first}")]
+    OffsetLost { topic: TableName, offset: u64, first: u64 },
     #[error("Export not found")]
     ExportNotFound,
     #[error("Cannot {what} storage '{storage}': {by} still using it")]
@@ -210,7 +222,13 @@ impl Error {
             | Error::TableExists(_)
             | Error::ColumnExists { .. }
             | Error::UserExists(_)
-            | Error::StorageExists(_) => ErrorCode::AlreadyExists,
+            | Error::StorageExists(_)
+            | Error::TopicExists(_)
+            | Error::SourceExists { .. } => ErrorCode::AlreadyExists,
+            Error::TopicNotFound(_) => ErrorCode::TopicNotFound,
+            Error::TopicInUse { .. } => ErrorCode::TopicInUse,
+            Error::NotDelivered { .. } => ErrorCode::NotDelivered,
+            Error::OffsetLost { .. } => ErrorCode::PositionLost,
             Error::ExportNotFound => ErrorCode::ExportNotFound,
             Error::StorageInUse { .. } => ErrorCode::StorageInUse,
             Error::DuplicateKey { .. } | Error::DuplicateKeyInBatch { .. } => ErrorCode::DuplicateKey,
@@ -334,6 +352,9 @@ error_codes! {
     NotFound "SQL_EXECUTION_ERROR" 400 "42704" false "NOT_FOUND";
     AlreadyExists "SQL_EXECUTION_ERROR" 400 "42710" false "SUBSCRIPTION_FAILED";
     ExportNotFound "EXPORT_NOT_FOUND" 404 "42704" false "NOT_FOUND";
+    TopicNotFound "NOT_FOUND" 404 "42704" false "NOT_FOUND";
+    TopicInUse "SQL_EXECUTION_ERROR" 400 "2BP01" false "SUBSCRIPTION_FAILED";
+    NotDelivered "NOT_DELIVERED" 409 "55000" false "SUBSCRIPTION_FAILED";
     StorageInUse "SQL_EXECUTION_ERROR" 400 "2BP01" false "SUBSCRIPTION_FAILED";
     DuplicateKey "SQL_EXECUTION_ERROR" 400 "23505" false "SUBSCRIPTION_FAILED";
     NotNull "SQL_EXECUTION_ERROR" 400 "23502" false "SUBSCRIPTION_FAILED";

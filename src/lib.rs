@@ -24,3 +24,4 @@ mod sim;
 pub mod sql;
 pub mod storage;
 pub mod time;
+pub mod topics;

@@ -26,7 +26,7 @@ pub mod session;
 mod simulation;
 pub mod subscription;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use change_batch::{ChangeBatch, StoredRows};
 pub use directory::LiveDirectory;

@@ -17,6 +17,7 @@ pub mod result;
 pub mod schema;
 pub mod seq;
 pub mod storage;
+pub mod topic;
 pub mod value;
 
 pub use catalog::{Catalog, NamespaceMeta};
@@ -35,4 +36,8 @@ pub use schema::{
 };
 pub use seq::{Seq, SeqGenerator, SeqRange};
 pub use storage::{StorageCredentials, StorageKind, StorageMeta, StorageMode, UnknownStorageMode, UserStorage};
+pub use topic::{
+    ConsumeFrom, DeadLetter, EntryOrigin, GroupId, GroupKey, GroupRun, GroupState, PayloadMode, TopicEntry, TopicHead,
+    TopicId, TopicMeta, TopicPartition, TopicRoute,
+};
 pub use value::{Value, ValueRef};

@@ -33,6 +33,8 @@ pub mod survey;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tombstones;
+pub mod topic_log;
+mod topic_view;
 mod upgrade;
 mod varint;
 mod views;
@@ -57,4 +59,6 @@ pub use row_scan::{Order, RowScan};
 pub use shares::Share;
 pub use store::{FilePin, OpenError, Recovered, Store};
 pub use tombstones::ExpiredTombstones;
+pub use topic_log::{TopicAppend, TopicChange};
+pub use topic_view::OldEntries;
 pub use views::OlderViews;

@@ -48,7 +48,7 @@ pub(crate) fn deliver(queries: &mut QueryRegistry, committed: &CommittedChanges,
     }
 }
 
-fn change_batch(committed: &CommittedChanges, homes: Option<&UserStorages>) -> Result<ChangeBatch> {
+pub(super) fn change_batch(committed: &CommittedChanges, homes: Option<&UserStorages>) -> Result<ChangeBatch> {
     let homes = homes.map(UserStorages::current);
     let builder = || {
         let table = committed.table.clone();

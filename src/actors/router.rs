@@ -37,6 +37,9 @@ use crate::model::{
 use crate::partition::Sequencer;
 use crate::storage::Store;
 use crate::time::Clock;
+use crate::topics::TableRoutes;
+
+mod topics;
 
 /// What the write path takes at once: a write costs one credit and one more for each KiB of its rows. At the bound
 /// the answer is `busy`. 64 MiB of rows in flight is more than a committer's batch takes in a second.
@@ -152,6 +155,8 @@ pub struct Router {
     own: Mutex<Option<Arbiter>>,
     map: Arc<RouterMap>,
     tables: RwLock<HashMap<TableId, TableEntry>>,
+    /// What topics get of tables that have routes.
+    routes: RwLock<HashMap<TableId, Arc<TableRoutes>>>,
     /// Users whose mailbox was erased since the start: whoever held the name before this generation writes no more.
     erased: RwLock<HashMap<UserId, u32>>,
     credits: Arc<Semaphore>,
@@ -180,6 +185,7 @@ impl Router {
             own: Mutex::new(None),
             map: Arc::new(RouterMap::new()),
             tables: RwLock::default(),
+            routes: RwLock::default(),
             erased: RwLock::default(),
             credits: Arc::new(Semaphore::new(WRITE_CREDITS as usize)),
             writes: Arc::new(Semaphore::new(WRITES_MAX)),
@@ -317,10 +323,11 @@ impl Router {
         let sequencer = Sequencer::new(self.parts.node, last);
         let RouterParts { committer, clock, fatal, .. } = &self.parts;
         let (committer, clock, fatal) = (committer.clone(), clock.clone(), fatal.clone());
-        let homes = self.parts.store.user_storages().clone();
+        let lookups = (self.parts.store.user_storages().clone(), self.routes_of(meta.id));
         let arbiter = self.host_of(meta.id);
-        let addr =
-            TableActor::start_in_arbiter(&arbiter, move |_| TableActor::new(sequencer, committer, clock, homes, fatal));
+        let addr = TableActor::start_in_arbiter(&arbiter, move |_| {
+            TableActor::new(sequencer, committer, clock, lookups, fatal)
+        });
         let table = LiveTable { addr, arbiter, gate: Gate::new(meta.clone()) };
         tables.insert(meta.id, TableEntry::Live(table.clone()));
         Ok(table)
@@ -400,6 +407,7 @@ impl Router {
             let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
             tables.insert(table.id, TableEntry::Dropped)
         };
+        self.routes.write().unwrap_or_else(PoisonError::into_inner).remove(&table.id);
         // Not in use: nothing is under way, and nobody is subscribed.
         let Some(TableEntry::Live(live)) = before else { return };
         // Those that were on their way here when it was dropped find nothing.

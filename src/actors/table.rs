@@ -14,12 +14,14 @@ use super::fatal::{Fatal, PanicGuard};
 use super::feed::{Attach, deliver};
 use super::inbox;
 use super::partition::{PartitionActor, Settled};
+use super::routes::entries_for;
 use crate::error::{Error, Result};
 use crate::live::{QueryRegistry, SubscriptionKey};
 use crate::model::{Change, CommittedChanges, Durability, HotStats, Owner, Seq, TableMeta, WriteAck};
 use crate::partition::{Sequencer, Ticket};
 use crate::storage::{CommitEntry, UserStorages};
 use crate::time::Clock;
+use crate::topics::TableRoutes;
 
 pub(super) struct TableActor {
     sequencer: Sequencer,
@@ -30,6 +32,8 @@ pub(super) struct TableActor {
     in_flight: VecDeque<InFlight>,
     /// Live queries over all owners.
     feed: QueryRegistry,
+    /// What topics get of its changes.
+    routes: Arc<TableRoutes>,
     /// Position of the last change that was delivered; ZERO: none since the actor started.
     head: Seq,
     _guard: PanicGuard,
@@ -46,7 +50,7 @@ impl TableActor {
         sequencer: Sequencer,
         committer: CommitterHandle,
         clock: Clock,
-        homes: Arc<UserStorages>,
+        (homes, routes): (Arc<UserStorages>, Arc<TableRoutes>),
         fatal: Fatal,
     ) -> Self {
         let guard = PanicGuard { fatal, what: "a table's actor panicked" };
@@ -57,6 +61,7 @@ impl TableActor {
             homes,
             in_flight: VecDeque::new(),
             feed: QueryRegistry::default(),
+            routes,
             head: Seq::ZERO,
             _guard: guard,
         }
@@ -92,9 +97,19 @@ impl Handler<Commit> for TableActor {
         let Commit { partition, ticket, table, owner, changes, durability, stats, rows, reply } = msg;
         let assigned = self.sequencer.assign(table, owner, changes, self.clock.now_ms());
         let Some(committed) = assigned.map(|committed| CommittedChanges { stats, ..committed }) else { return };
+        let topics = match entries_for(&self.routes, &committed, &self.homes) {
+            Ok(topics) => topics,
+            // The writer may have gone.
+            Err(error) => {
+                let _ = reply.send(Err(error));
+                inbox::send(&partition, Settled { ticket, committed: None });
+                return;
+            }
+        };
         let entry = CommitEntry::Changes(committed.clone());
         let answer = Answer { reply, ack: WriteAck { rows, last: Some(committed.range.last) } };
-        match self.committer.submit(Submission { entry, durability, then: Then::Table(ctx.address(), answer) }) {
+        match self.committer.submit(Submission { entry, topics, durability, then: Then::Table(ctx.address(), answer) })
+        {
             Ok(()) => self.in_flight.push_back(InFlight { partition, ticket, committed }),
             Err(_) => inbox::send(&partition, Settled { ticket, committed: None }),
         }
@@ -171,5 +186,18 @@ impl Handler<EndFeed> for TableActor {
 
     fn handle(&mut self, EndFeed(error): EndFeed, _ctx: &mut Context<Self>) {
         self.feed.end_all(&error);
+    }
+}
+
+/// What topics get of the table's changes from now on. Nothing is written to the table meanwhile.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct SetRoutes(pub Arc<TableRoutes>);
+
+impl Handler<SetRoutes> for TableActor {
+    type Result = ();
+
+    fn handle(&mut self, SetRoutes(routes): SetRoutes, _ctx: &mut Context<Self>) {
+        self.routes = routes;
     }
 }

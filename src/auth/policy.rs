@@ -225,6 +225,22 @@ impl Policy {
         Err(Error::PermissionDenied(format!("exports of user '{owner}' are for that user and for administrators")))
     }
 
+    /// May its changes go into topics? Services consume those, and could not read a DBA table.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED`.
+    pub fn may_be_routed(&self, table: &TableMeta) -> Result<()> {
+        if least_to_read(table) <= AdminAction::ConsumeTopics.least() {
+            return Ok(());
+        }
+        Err(Error::PermissionDenied(format!(
+            "{} has access level {}, and topics are consumed by role {}: its changes can not go into one",
+            table.name,
+            table.access.as_str(),
+            AdminAction::ConsumeTopics.least()
+        )))
+    }
+
     /// The principal that the inner statement of `EXECUTE AS USER` runs as: the target, never with more than a user's
     /// rights. For [`ExecuteAs::All`] it is the caller with a user's rights: the statement may then read the rows of
     /// all owners of a USER table, and nothing else that the caller's role could.
@@ -437,6 +453,15 @@ mod tests {
             denied.to_string(),
             "Permission denied: role user may not create, alter or drop namespaces; it needs role dba"
         );
+    }
+
+    #[test]
+    fn what_services_may_not_read_goes_into_no_topic() {
+        for access in [AccessLevel::Public, AccessLevel::Private, AccessLevel::Restricted, AccessLevel::Dba] {
+            assert!(Policy.may_be_routed(&table(TableKind::User, access)).is_ok());
+            let routed = Policy.may_be_routed(&table(TableKind::Shared, access)).is_ok();
+            assert_eq!(routed, access != AccessLevel::Dba, "{access:?}");
+        }
     }
 
     #[test]

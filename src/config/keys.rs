@@ -124,6 +124,16 @@ pub const KEYS: &[Key] = &[
     key("retention.default_deleted_retention_hours", "How long what was deleted can be told to whoever resumes from a position before, in hours, unless the table's DELETED_RETENTION_HOURS says otherwise. 0: not at all.", "0 to 876600"),
     key("retention.check_interval", "How often is looked for deleted rows that are older.", DURATION),
 
+    key("topics.visibility_timeout", "How long a delivered message is hidden from its group before it is delivered again, unless its topic says otherwise.", DURATION),
+    key("topics.default_retention", "How long entries of a topic stay, unless its RETENTION_SECONDS says otherwise.", DURATION),
+    key("topics.default_retention_bytes", "How much of a topic stays, all its partitions together, unless its RETENTION_MAX_BYTES says otherwise.", SIZE),
+    key("topics.check_interval", "How often is looked for entries that are older, or more.", DURATION),
+    key("topics.max_waiters", "Consumers that wait for messages at one time; more are refused with BUSY.", COUNT),
+    key("topics.max_groups", "Groups of one topic.", COUNT),
+    key("topics.max_in_flight", "Messages that a group may hold unacknowledged in one partition; then it gets no new ones.", COUNT),
+    key("topics.max_batch", "Messages of one answer.", COUNT),
+    key("topics.max_batch_bytes", "Their payloads; one message is answered whatever it takes.", SIZE),
+
     key("jobs.max_concurrent", "Background jobs that run at one time.", COUNT),
     key("jobs.max_queued", "Jobs that may wait for their turn; more are refused with BUSY.", COUNT),
     key("jobs.max_retries", "Further tries of a job that failed, or that a stop of the server cut off.", "0 to 1000"),

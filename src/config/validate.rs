@@ -35,7 +35,7 @@ impl Faults {
 }
 
 fn counts(config: &Config, faults: &mut Faults) {
-    let Config { server, storage, limits, auth, websocket, datafusion, flush, jobs, .. } = config;
+    let Config { server, storage, limits, auth, websocket, datafusion, flush, topics, jobs, .. } = config;
     let retention_hours = config.retention.default_deleted_retention_hours;
     let any = u64::MAX;
     for (key, value, low, high) in [
@@ -57,6 +57,10 @@ fn counts(config: &Config, faults: &mut Faults) {
         ("datafusion.rows_per_thread", datafusion.rows_per_thread, 1, any),
         ("flush.default_row_limit", flush.default_row_limit, 1, any),
         ("flush.minimum_rows", flush.minimum_rows, 1, any),
+        ("topics.max_waiters", topics.max_waiters as u64, 1, any),
+        ("topics.max_groups", topics.max_groups as u64, 1, any),
+        ("topics.max_in_flight", topics.max_in_flight, 1, 1_000_000),
+        ("topics.max_batch", topics.max_batch, 1, 100_000),
         ("retention.default_deleted_retention_hours", u64::from(retention_hours), 0, 876_600),
         ("jobs.max_concurrent", jobs.max_concurrent as u64, 1, any),
         ("jobs.max_queued", jobs.max_queued as u64, 1, any),
@@ -86,6 +90,9 @@ fn durations(config: &Config, faults: &mut Faults) {
         ("flush.default_time_interval", config.flush.default_time_interval),
         ("flush.check_interval", config.flush.check_interval),
         ("retention.check_interval", config.retention.check_interval),
+        ("topics.visibility_timeout", config.topics.visibility_timeout),
+        ("topics.default_retention", config.topics.default_retention),
+        ("topics.check_interval", config.topics.check_interval),
         ("jobs.retry_backoff", config.jobs.retry_backoff),
         ("jobs.history_retention", config.jobs.history_retention),
         ("exports.retention", config.exports.retention),
@@ -100,6 +107,8 @@ fn sizes(config: &Config, faults: &mut Faults) {
         ("storage.cache_size", config.storage.cache_size, ByteSize::mib(1)),
         ("flush.default_byte_limit", config.flush.default_byte_limit, ByteSize::kib(1)),
         ("flush.max_hot", config.flush.max_hot, ByteSize::kib(64)),
+        ("topics.default_retention_bytes", config.topics.default_retention_bytes, ByteSize::kib(64)),
+        ("topics.max_batch_bytes", config.topics.max_batch_bytes, ByteSize::kib(1)),
         ("limits.max_result_bytes", config.limits.max_result_bytes, ByteSize::kib(1)),
         ("limits.max_sql_bytes", config.limits.max_sql_bytes, ByteSize::b(1)),
         ("limits.max_parameter_bytes", config.limits.max_parameter_bytes, ByteSize::b(1)),

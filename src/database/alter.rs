@@ -47,6 +47,7 @@ impl Database {
             }
         };
         catalog.storage(&altered.table.storage)?;
+        let routes = self.routes_of_altered(&catalog, &altered.table).await?;
         let owed = self.owed_move(table, &altered.table)?;
         let moves = owed.is_some();
         let mut gate = self.router.close_gate(table).await?;
@@ -61,6 +62,9 @@ impl Database {
             let table = alteration.commit(altered.table, owed).await?;
             failpoint::pass("alter_committed");
             router.altered(&mut gate, &table, altered.columns_changed);
+            if let Some(routes) = routes {
+                router.set_routes(&mut gate, &table, routes);
+            }
             let revoked = SubscriptionFault::RightRevoked.into();
             live.end(|s| s.table.id == table.id && policy.may_subscribe(&s.reader, &table).is_err(), &revoked);
             Ok(table)

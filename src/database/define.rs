@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::Database;
-use super::catalog::DroppedTable;
+use super::catalog::{DroppedNamespace, DroppedTable};
 use super::execute::Scope;
 use super::jobs::{cleanup_of, is_about};
 use super::request::Outcome;
@@ -35,12 +35,22 @@ impl Database {
     pub(super) async fn drop_namespace(&self, name: &NamespaceName, if_exists: bool) -> Result<Outcome> {
         let name = NamespaceName::parse_new(name.as_str())?;
         match self.catalog.drop_namespace(&name).await? {
-            Some(tables) => {
-                let count = tables.len();
+            Some(DroppedNamespace { tables, topics }) => {
+                let with = match (tables.len(), topics.len()) {
+                    (0, 0) => String::new(),
+                    (tables, 0) => format!(" with {tables} table(s)"),
+                    (0, topics) => format!(" with {topics} topic(s)"),
+                    (tables, topics) => format!(" with {tables} table(s) and {topics} topic(s)"),
+                };
                 for table in tables {
                     self.retire(&table).await;
                 }
-                let with = if count == 0 { String::new() } else { format!(" with {count} table(s)") };
+                // Behind the tables: their writes have ended, and nothing is appended any more. Tables of other namespaces
+                // forget their routes into these.
+                for topic in topics {
+                    self.drop_routes_into(&topic).await;
+                    self.retire_topic(&topic).await;
+                }
                 Ok(said(format!("Namespace '{name}' dropped successfully{with}")))
             }
             None if if_exists => Ok(said(format!("Namespace '{name}' does not exist"))),

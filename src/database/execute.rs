@@ -89,6 +89,11 @@ impl Database {
             | Statement::AlterStorage(_)
             | Statement::DropStorage { .. }
             | Statement::CheckStorage { .. } => AdminAction::ManageStorages,
+            Statement::CreateTopic(_)
+            | Statement::AlterTopic { .. }
+            | Statement::ClearTopic { .. }
+            | Statement::DropTopic { .. } => AdminAction::ManageTopics,
+            Statement::Consume(_) | Statement::Ack(_) => AdminAction::ConsumeTopics,
             Statement::DropTable { .. } => return self.policy.may_drop_table(principal),
             Statement::ExecuteAs { target, inner } => {
                 let runs_as = match target {
@@ -185,6 +190,12 @@ impl Database {
             Statement::DropStorage { id, if_exists } => self.drop_storage(id, *if_exists).await,
             Statement::ShowStorages => self.show_storages().map(Outcome::Rows),
             Statement::CheckStorage { id, extended } => self.check_storage(id, *extended).await.map(Outcome::Rows),
+            Statement::CreateTopic(create) => self.create_topic(scope, create).await,
+            Statement::AlterTopic { name, operation } => self.alter_topic(scope, name, operation).await,
+            Statement::ClearTopic { name } => self.clear_topic(scope, name).await,
+            Statement::DropTopic { name, if_exists } => self.drop_topic(scope, name, *if_exists).await,
+            Statement::Consume(consume) => self.consume_rows(scope, consume).await.map(Outcome::Rows),
+            Statement::Ack(ack) => self.ack_rows(scope, ack).await.map(Outcome::Rows),
             Statement::Use(_) | Statement::ExecuteAs { .. } => {
                 Err(Error::Unsupported("this statement cannot stand inside EXECUTE AS USER; put it before".to_owned()))
             }

@@ -10,7 +10,7 @@ use crate::jobs::{Job, JobState};
 use crate::live::LiveDirectory;
 use crate::live::directory::LiveSubscription;
 use crate::model::{Catalog, PartitionKey};
-use crate::sql::system_tables::{JobRow, LiveRow, ManifestRow, StatRow, SystemData, UserRow};
+use crate::sql::system_tables::{JobRow, LiveRow, ManifestRow, StatRow, SystemData, TopicGroupRow, UserRow};
 use crate::storage::Store;
 
 pub(super) struct System {
@@ -82,6 +82,19 @@ impl SystemData for System {
         Ok(rows)
     }
 
+    fn topic_groups(&self, catalog: &Catalog) -> Result<Vec<TopicGroupRow>> {
+        let view = self.store.read_view();
+        let mut rows = Vec::new();
+        for topic in catalog.topics.values() {
+            for group in view.topic_groups(topic.id) {
+                let (key, state) = group?;
+                let head = view.topic_head(key.at)?;
+                rows.push(TopicGroupRow { topic: topic.clone(), key, state, head });
+            }
+        }
+        Ok(rows)
+    }
+
     fn stats(&self, catalog: &Catalog) -> Vec<StatRow> {
         let jobs = self.jobs.list();
         let in_state = |states: &[JobState]| jobs.iter().filter(|job| states.contains(&job.status)).count();
@@ -96,6 +109,7 @@ impl SystemData for System {
             ("total_users", self.auth.users().len().to_string()),
             ("total_namespaces", catalog.namespaces.len().to_string()),
             ("total_tables", catalog.tables().count().to_string()),
+            ("total_topics", catalog.topics.len().to_string()),
             ("total_storages", catalog.storages.len().to_string()),
             ("total_live_queries", self.live.subscriptions().len().to_string()),
             ("total_jobs", jobs.len().to_string()),

@@ -51,7 +51,7 @@ pub(super) fn text(found: &Findings) -> String {
     let mut out = String::new();
     let commits = counted(found.commits, "commit");
     out.push_str(&format!("{}: format {}, {commits}\n", found.data, found.format));
-    for part in [hot(found), namespaces(found), storages(found), tables(found), owners(found)] {
+    for part in [hot(found), namespaces(found), storages(found), tables(found), owners(found), topics(found)] {
         if !part.is_empty() {
             out.push('\n');
             out.push_str(&part);
@@ -90,6 +90,19 @@ fn storages(found: &Findings) -> String {
         rows.push(row);
     }
     aligned(&rows, 3)
+}
+
+fn topics(found: &Findings) -> String {
+    if found.topics.is_empty() {
+        return String::new();
+    }
+    let mut rows = vec![texts(["topic", "partitions", "entries", "bytes", "groups"])];
+    for topic in &found.topics {
+        let mut row = vec![topic.topic.clone(), thousands(u64::from(topic.partitions)), thousands(topic.entries)];
+        row.extend([size(topic.bytes), thousands(topic.groups)]);
+        rows.push(row);
+    }
+    aligned(&rows, 1)
 }
 
 const COUNTS: [&str; 5] = ["hot rows", "segments", "cold rows", "deleted", "bytes"];

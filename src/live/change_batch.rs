@@ -21,9 +21,9 @@ use crate::model::{ChangeKind, Seq};
 #[derive(Debug, Clone)]
 pub struct ChangeBatch {
     seqs: Vec<Seq>,
-    pub(super) kinds: Vec<ChangeKind>,
-    pub(super) new: RecordBatch,
-    pub(super) old: Option<RecordBatch>,
+    kinds: Vec<ChangeKind>,
+    new: RecordBatch,
+    old: Option<RecordBatch>,
 }
 
 impl ChangeBatch {
@@ -69,6 +69,20 @@ impl ChangeBatch {
         let rows: Vec<u32> = places.iter().map(|place| position(*place)).collect();
         let old = self.old.as_ref().filter(|_| !old_rows.is_empty()).map(|old| take(old, &old_rows)).transpose()?;
         Ok(Self { seqs, kinds, new: take(&self.new, &rows)?, old })
+    }
+
+    pub fn kinds(&self) -> &[ChangeKind] {
+        &self.kinds
+    }
+
+    /// One row per change.
+    pub fn rows(&self) -> &RecordBatch {
+        &self.new
+    }
+
+    /// The versions that updates and deletes replace, in their order.
+    pub fn replaced(&self) -> Option<&RecordBatch> {
+        self.old.as_ref()
     }
 
     /// Position of the last change.

@@ -24,6 +24,7 @@ pub(crate) use words::is_reserved_word;
 mod alter;
 mod default;
 mod storage;
+pub mod topic;
 mod types;
 mod words;
 

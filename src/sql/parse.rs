@@ -25,6 +25,7 @@ mod refused;
 mod source;
 mod storage;
 mod table;
+mod topic;
 mod tuples;
 mod user;
 
@@ -121,6 +122,9 @@ impl<'a> StatementParser<'a> {
             "BACKUP" => self.backup(),
             "RESTORE" => self.restore(),
             "EXPORT" => self.export(),
+            "CLEAR" => self.clear_topic(),
+            "CONSUME" => self.consume(),
+            "ACK" => self.ack(),
             "EXECUTE" if nesting == Nesting::Top => self.execute_as(),
             "EXECUTE" => Err(Error::InvalidSql("EXECUTE AS USER cannot stand inside EXECUTE AS USER".to_owned())),
             other => match refused::by_first_word(other) {
@@ -147,9 +151,12 @@ impl<'a> StatementParser<'a> {
         if self.peek_is("STORAGE") {
             return self.create_storage();
         }
+        if self.peek_is("TOPIC") {
+            return self.create_topic();
+        }
         match refused::creation(&self.peek_words()) {
             Some(error) => Err(error),
-            None => Err(self.expected("NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER or STORAGE")),
+            None => Err(self.expected("NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER, STORAGE or TOPIC")),
         }
     }
 
@@ -169,9 +176,12 @@ impl<'a> StatementParser<'a> {
         if self.peek_is("STORAGE") {
             return self.drop_storage();
         }
+        if self.peek_is("TOPIC") {
+            return self.drop_topic();
+        }
         match refused::other_object("DROP", &self.peek_words()) {
             Some(error) => Err(error),
-            None => Err(self.expected("NAMESPACE, TABLE, USER or STORAGE")),
+            None => Err(self.expected("NAMESPACE, TABLE, USER, STORAGE or TOPIC")),
         }
     }
 
@@ -192,9 +202,12 @@ impl<'a> StatementParser<'a> {
         if self.peek_is("STORAGE") {
             return self.alter_storage();
         }
+        if self.peek_is("TOPIC") {
+            return self.alter_topic();
+        }
         match refused::other_object("ALTER", &self.peek_words()) {
             Some(error) => Err(error),
-            None => Err(self.expected("NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER or STORAGE")),
+            None => Err(self.expected("NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER, STORAGE or TOPIC")),
         }
     }
 

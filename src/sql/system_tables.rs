@@ -11,13 +11,16 @@ use datafusion::common::{DataFusionError, Result, ScalarValue};
 
 use crate::model::{
     Catalog, ColumnMeta, NamespaceMeta, Owner, Role, StorageId, StorageMeta, TableKind, TableMeta, TableName,
-    TableOptions, UserId,
+    TableOptions, TopicMeta, UserId,
 };
 use schemas::{SCHEMAS, SchemaRow};
 use storages::STORAGES;
+pub use topics::TopicGroupRow;
+use topics::{DELIVERIES, TOPIC_OFFSETS, TOPICS};
 
 mod schemas;
 mod storages;
+mod topics;
 
 /// What the system tables show that is not in the [`Catalog`].
 pub trait SystemData: Send + Sync {
@@ -28,6 +31,9 @@ pub trait SystemData: Send + Sync {
     /// `STORAGE_UNAVAILABLE`, `INTERNAL` where an entry is damaged.
     fn manifests(&self, catalog: &Catalog) -> crate::error::Result<Vec<ManifestRow>>;
     fn stats(&self, catalog: &Catalog) -> Vec<StatRow>;
+    /// # Errors
+    /// As [`SystemData::manifests`].
+    fn topic_groups(&self, catalog: &Catalog) -> crate::error::Result<Vec<TopicGroupRow>>;
 }
 
 /// A row of `system.stats`: one figure, as text.
@@ -130,6 +136,9 @@ pub(crate) enum SystemTable {
     JobNodes,
     Manifest,
     Stats,
+    Topics,
+    TopicOffsets,
+    Deliveries,
 }
 
 impl SystemTable {
@@ -145,6 +154,9 @@ impl SystemTable {
         SystemTable::JobNodes,
         SystemTable::Manifest,
         SystemTable::Stats,
+        SystemTable::Topics,
+        SystemTable::TopicOffsets,
+        SystemTable::Deliveries,
     ];
 
     pub(crate) fn named(name: &str) -> Option<SystemTable> {
@@ -164,6 +176,9 @@ impl SystemTable {
             SystemTable::JobNodes => "job_nodes",
             SystemTable::Manifest => "manifest",
             SystemTable::Stats => "stats",
+            SystemTable::Topics => "topics",
+            SystemTable::TopicOffsets => "topic_offsets",
+            SystemTable::Deliveries => "deliveries",
         }
     }
 
@@ -180,6 +195,9 @@ impl SystemTable {
             SystemTable::JobNodes => schema_of(JOB_NODES),
             SystemTable::Manifest => schema_of(MANIFEST),
             SystemTable::Stats => schema_of(STATS),
+            SystemTable::Topics => schema_of(TOPICS),
+            SystemTable::TopicOffsets => schema_of(TOPIC_OFFSETS),
+            SystemTable::Deliveries => schema_of(DELIVERIES),
         }
     }
 
@@ -218,8 +236,18 @@ impl SystemTable {
                 batch_of(MANIFEST, &rows)
             }
             SystemTable::Stats => batch_of(STATS, &system.stats(catalog)),
+            SystemTable::Topics => {
+                let rows: Vec<Arc<TopicMeta>> = catalog.topics.values().cloned().collect();
+                batch_of(TOPICS, &rows)
+            }
+            SystemTable::TopicOffsets => batch_of(TOPIC_OFFSETS, &groups(catalog, system)?),
+            SystemTable::Deliveries => batch_of(DELIVERIES, &groups(catalog, system)?),
         }
     }
+}
+
+fn groups(catalog: &Catalog, system: &dyn SystemData) -> Result<Vec<TopicGroupRow>> {
+    system.topic_groups(catalog).map_err(|error| DataFusionError::External(Box::new(error)))
 }
 
 struct NamespaceRow {

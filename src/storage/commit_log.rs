@@ -19,6 +19,7 @@ use super::records::{self, RecordKind, RecordWrite};
 use super::row_block;
 use super::segment::{SegmentEntry, SegmentId};
 use super::store::{COMMITS_RECORD, Keyspaces, Recovered, Store, storage_error};
+use super::topic_log::{TopicChange, TopicHeads};
 use crate::error::Result;
 use crate::model::{Change, CommittedChanges, Durability, HotStats, PartitionKey, RowPlace, Seq, TableId};
 
@@ -34,6 +35,8 @@ pub enum CommitEntry {
     Cold(Box<ColdCommit>),
     /// Removes hot copies of what is cold.
     Forget(Box<FlushedKeys>),
+    /// Changes topics: in the order given.
+    Topics(Vec<TopicChange>),
 }
 
 /// A change of a partition's manifest, and what goes with it: all of it or nothing (SG-3).
@@ -82,6 +85,7 @@ pub struct FjallLog {
     commits: u64,
     progress: Arc<Progress>,
     marked: u64,
+    topics: TopicHeads,
 }
 
 /// The mark trails the commits by at most this many; each write is one pwrite.
@@ -92,7 +96,7 @@ impl FjallLog {
         // After a loss the count goes on above the mark, so that the same loss is not told twice.
         let commits = recovered.commits + recovered.lost_commits;
         let progress = Arc::new(Progress::new(commits, store.mark_path()));
-        Self { store, commits, progress, marked: commits }
+        Self { store, commits, progress, marked: commits, topics: TopicHeads::default() }
     }
 
     /// What makes its buffered appends durable.
@@ -282,8 +286,13 @@ impl CommitLog for FjallLog {
                 CommitEntry::Erase(erased) => self.put_erase(&mut batch, erased),
                 CommitEntry::Cold(cold) => self.put_cold(&mut batch, cold, &mut feeds)?,
                 CommitEntry::Forget(flushed) => self.put_forget(&mut batch, flushed, entries)?,
+                CommitEntry::Topics(changes) => {
+                    let keyspace = &self.store.keyspaces().topics;
+                    changes.iter().try_for_each(|change| self.topics.put(&mut batch, keyspace, change))?;
+                }
             }
         }
+        self.topics.put_heads(&mut batch, &self.store.keyspaces().topics);
         let commit = self.commits + 1;
         batch.insert(
             &self.store.keyspaces().records,

@@ -10,7 +10,10 @@ use arrow::datatypes::{Decimal128Type, DecimalType};
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
-use crate::model::{DataType, Owner, PartitionKey, PkBytes, Seq, SeqRange, TableId, TableMeta, Value, ValueRef};
+use crate::model::{
+    DataType, GroupId, GroupKey, Owner, PartitionKey, PkBytes, Seq, SeqRange, TableId, TableMeta, TopicId,
+    TopicPartition, Value, ValueRef,
+};
 use crate::storage::records::RecordKind;
 
 /// The longest encoded primary key.
@@ -170,6 +173,70 @@ pub fn deletions_prefix(table: TableId, segment: u64) -> [u8; 12] {
 /// The row position in a `deletions` key.
 pub fn position_of_deletion(key: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(key.get(12..16)?.try_into().ok()?))
+}
+
+/// What a key of `topics` is for, behind the topic.
+#[repr(u8)]
+enum TopicSpace {
+    Head = 0,
+    Group = 1,
+    Log = 2,
+}
+
+/// All keys of a topic.
+pub(crate) fn topic_prefix(topic: TopicId) -> [u8; 4] {
+    topic.0.to_be_bytes()
+}
+
+fn topic_key(topic: TopicId, space: TopicSpace, room: usize) -> Vec<u8> {
+    let mut key = Vec::with_capacity(5 + room);
+    key.extend_from_slice(&topic_prefix(topic));
+    key.push(space as u8);
+    key
+}
+
+/// `topics`: topic ∥ 0 ∥ partition.
+pub(crate) fn topic_head(at: TopicPartition) -> Vec<u8> {
+    let mut key = topic_key(at.topic, TopicSpace::Head, 4);
+    key.extend_from_slice(&at.partition.to_be_bytes());
+    key
+}
+
+/// `topics`: all groups of a topic.
+pub(crate) fn topic_groups(topic: TopicId) -> Vec<u8> {
+    topic_key(topic, TopicSpace::Group, 0)
+}
+
+/// `topics`: topic ∥ 1 ∥ group ∥ 0 ∥ partition.
+pub(crate) fn topic_group(key: &GroupKey) -> Vec<u8> {
+    let group = key.group.as_str().as_bytes();
+    let mut bytes = topic_key(key.at.topic, TopicSpace::Group, group.len() + 5);
+    bytes.extend_from_slice(group);
+    bytes.push(OWNER_END);
+    bytes.extend_from_slice(&key.at.partition.to_be_bytes());
+    bytes
+}
+
+/// The group and the partition of a key of a topic's groups.
+pub(crate) fn parse_topic_group(key: &[u8]) -> Option<GroupKey> {
+    let (topic, rest) = key.split_first_chunk::<4>()?;
+    let (group, partition) = rest.get(1..)?.split_last_chunk::<4>()?;
+    let group = GroupId::parse(std::str::from_utf8(group.strip_suffix(&[OWNER_END])?).ok()?).ok()?;
+    let topic = TopicId(u32::from_be_bytes(*topic));
+    Some(GroupKey { at: TopicPartition { topic, partition: u32::from_be_bytes(*partition) }, group })
+}
+
+/// `topics`: topic ∥ 2 ∥ partition ∥ offset.
+pub(crate) fn topic_entry(at: TopicPartition, offset: u64) -> Vec<u8> {
+    let mut key = topic_key(at.topic, TopicSpace::Log, 12);
+    key.extend_from_slice(&at.partition.to_be_bytes());
+    key.extend_from_slice(&offset.to_be_bytes());
+    key
+}
+
+/// The offset that a key of a log ends with.
+pub(crate) fn topic_offset(key: &[u8]) -> Option<u64> {
+    key.last_chunk::<8>().map(|offset| u64::from_be_bytes(*offset))
 }
 
 /// `records`: kind ∥ name.

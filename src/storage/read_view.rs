@@ -5,7 +5,7 @@
 //! are read as they are asked for, by futures.
 
 use std::collections::{HashSet, VecDeque};
-use std::ops::RangeInclusive;
+use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 
 use fjall::{Keyspace, Readable, Snapshot};
@@ -169,6 +169,19 @@ impl ReadView {
         prefix: &[u8],
     ) -> impl Iterator<Item = fjall::Guard> + use<> {
         self.snapshot.prefix(keyspace, prefix)
+    }
+
+    /// The same of a range of keys.
+    pub(super) fn entries_of(
+        &self,
+        keyspace: &Keyspace,
+        range: (Bound<Vec<u8>>, Bound<Vec<u8>>),
+    ) -> impl Iterator<Item = fjall::Guard> + use<> {
+        self.snapshot.range::<Vec<u8>, _>(keyspace, range)
+    }
+
+    pub(super) fn value(&self, keyspace: &Keyspace, key: &[u8]) -> Result<Option<fjall::UserValue>> {
+        self.snapshot.get(keyspace, key).map_err(storage_error)
     }
 
     /// What of the partition is cold; `None` where nothing was ever flushed.

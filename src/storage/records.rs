@@ -29,6 +29,9 @@ pub enum RecordKind {
     Expired = 12,
     /// A table, or one owner's partition of it, whose segments are to be moved.
     Move = 13,
+    Topic = 20,
+    /// A dropped topic whose keys still have to go.
+    DroppedTopic = 21,
 }
 
 impl RecordKind {
@@ -45,6 +48,8 @@ impl RecordKind {
         RecordKind::Flushed,
         RecordKind::Expired,
         RecordKind::Move,
+        RecordKind::Topic,
+        RecordKind::DroppedTopic,
     ];
 }
 

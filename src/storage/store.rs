@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::model::{HotStats, Owner, PartitionKey, PkBytes, TableId, UserId};
 
 /// The layout that this program writes: see docs/on-disk-format.md.
-pub const FORMAT_VERSION: u32 = 4;
+pub const FORMAT_VERSION: u32 = 5;
 
 /// Under the data folder: the fjall database.
 const HOT_FOLDER: &str = "hot";
@@ -42,15 +42,16 @@ pub(super) struct Keyspaces {
     pub manifest: Keyspace,
     pub deletions: Keyspace,
     pub stats: Keyspace,
+    pub topics: Keyspace,
 }
 
 impl Keyspaces {
-    const NAMES: [&str; 7] = ["rows", "pk", "feed", "records", "manifest", "deletions", "stats"];
+    const NAMES: [&str; 8] = ["rows", "pk", "feed", "records", "manifest", "deletions", "stats", "topics"];
 
-    pub fn named(&self) -> [(&'static str, &Keyspace); 7] {
-        let Self { rows, pk, feed, records, manifest, deletions, stats } = self;
-        let [a, b, c, d, e, f, g] = Self::NAMES;
-        [(a, rows), (b, pk), (c, feed), (d, records), (e, manifest), (f, deletions), (g, stats)]
+    pub fn named(&self) -> [(&'static str, &Keyspace); 8] {
+        let Self { rows, pk, feed, records, manifest, deletions, stats, topics } = self;
+        let [a, b, c, d, e, f, g, h] = Self::NAMES;
+        [(a, rows), (b, pk), (c, feed), (d, records), (e, manifest), (f, deletions), (g, stats), (h, topics)]
     }
 }
 
@@ -118,7 +119,7 @@ impl Store {
         let store = Self::open_engine(data, cache_bytes, false)?;
         if let Some(from) = store.older_format(data)? {
             // Every older format is one that this program reads as it is; what it writes from now on is newer.
-            if from > 0 {
+            if (1..4).contains(&from) {
                 store.note_what_older_formats_did_not(from, data)?;
             }
             if from > 0 {
@@ -178,6 +179,7 @@ impl Store {
             manifest: keyspace("manifest", 4 << 20)?,
             deletions: keyspace("deletions", 4 << 20)?,
             stats: keyspace("stats", 4 << 20)?,
+            topics: keyspace("topics", 16 << 20)?,
         });
         let cold = Cold::new(cache_bytes);
         let mark_path = data.join("commits.mark");
@@ -450,6 +452,26 @@ mod tests {
         set_format(folder.path(), FORMAT_VERSION + 1);
         let refused = Store::open(folder.path(), 1 << 20).err().unwrap();
         assert!(matches!(refused, OpenError::NewerFormat { found, .. } if found == FORMAT_VERSION + 1), "{refused}");
+    }
+
+    #[test]
+    fn a_folder_of_format_4_gets_its_topics() {
+        let folder = tempfile::tempdir().unwrap();
+        {
+            let db = fjall::Database::builder(folder.path().join(HOT_FOLDER)).open().unwrap();
+            let keyspace = |name: &str| db.keyspace(name, KeyspaceCreateOptions::default).unwrap();
+            Keyspaces::NAMES.iter().filter(|name| **name != "topics").for_each(|name| drop(keyspace(name)));
+            let format = keys::record(RecordKind::Store, FORMAT_RECORD);
+            keyspace("records").insert(format, 4_u32.to_be_bytes()).unwrap();
+        }
+        let refused = Store::open_as_is(folder.path(), 1 << 20).err().unwrap();
+        assert!(matches!(refused, OpenError::Older(_)), "{refused}");
+        let (store, _) = Store::open(folder.path(), 1 << 20).unwrap();
+        assert_eq!(format_of(&store), FORMAT_VERSION.to_be_bytes());
+        let at = crate::model::TopicPartition { topic: crate::model::TopicId(1), partition: 0 };
+        assert_eq!(store.read_view().topic_head(at).unwrap(), Default::default());
+        drop(store);
+        assert!(Store::open_as_is(folder.path(), 1 << 20).is_ok());
     }
 
     #[test]

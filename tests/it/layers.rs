@@ -23,11 +23,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["model", "error"]),
     ("partition", &["model", "error", "time", "config"]),
     ("live", &["model", "error", "time", "config"]),
+    ("topics", &["model", "error", "live"]),
     ("jobs", &["model", "error", "time", "config"]),
     ("auth", &["model", "error", "time", "config"]),
     ("storage", &["model", "error", "time", "failpoint", "config"]),
     ("sql", &["model", "error", "time", "config", "storage", "live", "auth"]),
-    ("actors", &["model", "error", "time", "config", "partition", "live", "jobs", "auth", "storage", "sql"]),
+    ("actors", &["model", "error", "time", "config", "partition", "live", "topics", "jobs", "auth", "storage", "sql"]),
     (
         "database",
         &[
@@ -38,6 +39,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "config",
             "partition",
             "live",
+            "topics",
             "jobs",
             "auth",
             "storage",

@@ -24,3 +24,4 @@ mod slt;
 mod socket;
 mod storages;
 mod token;
+mod topics;

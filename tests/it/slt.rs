@@ -75,6 +75,8 @@ slt! {
     show
     storages
     system_tables
+    topics
+    topics_refused
     types
     update
     users

@@ -69,6 +69,7 @@ impl Bodies {
             failpoint::pass("erase_files_removed");
             self.erase(EraseScope::Partition(key), &mut keys, control).await?;
         }
+        self.erase_from_topics(user, &mut keys, control).await?;
         self.router.forget_owner(user);
         failpoint::pass("erase_keys_removed");
         self.auth.finish_erasure(user.clone(), generation).await?;

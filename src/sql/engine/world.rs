@@ -16,7 +16,7 @@ use crate::model::{
 };
 use crate::sql::bind::IdSource;
 use crate::sql::statement::Statement;
-use crate::sql::system_tables::{JobRow, LiveRow, ManifestRow, StatRow, SystemData, UserRow};
+use crate::sql::system_tables::{JobRow, LiveRow, ManifestRow, StatRow, SystemData, TopicGroupRow, UserRow};
 use crate::storage::{CommitEntry, CommitLog, FjallLog, Found, ReadView, Store, keys, row_codec};
 
 pub(crate) const NOW_US: i64 = 1_777_000_000_000_000;
@@ -96,6 +96,10 @@ impl SystemData for NoData {
 
     fn jobs(&self) -> Vec<JobRow> {
         Vec::new()
+    }
+
+    fn topic_groups(&self, _: &Catalog) -> Result<Vec<TopicGroupRow>> {
+        Ok(Vec::new())
     }
 
     fn manifests(&self, _: &Catalog) -> Result<Vec<ManifestRow>> {

@@ -276,12 +276,12 @@ fn syntax_errors_tell_their_place() {
         ("UPDATE t a = 1", "1:12: Expected: SET, found: ="),
         (
             "CREATE ELEPHANT x",
-            "1:8: Expected: NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER or STORAGE, found: ELEPHANT",
+            "1:8: Expected: NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER, STORAGE or TOPIC, found: ELEPHANT",
         ),
-        ("DROP ELEPHANT x", "1:6: Expected: NAMESPACE, TABLE, USER or STORAGE, found: ELEPHANT"),
+        ("DROP ELEPHANT x", "1:6: Expected: NAMESPACE, TABLE, USER, STORAGE or TOPIC, found: ELEPHANT"),
         (
             "ALTER ELEPHANT x",
-            "1:7: Expected: NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER or STORAGE, found: ELEPHANT",
+            "1:7: Expected: NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER, STORAGE or TOPIC, found: ELEPHANT",
         ),
         ("SHOW ELEPHANTS", "1:6: Expected: NAMESPACES, TABLES, COLUMNS, STORAGES or EXPORT, found: ELEPHANTS"),
         ("CREATE TABLE t", "1:15: Expected: (, found: EOF"),
@@ -316,11 +316,9 @@ fn what_is_not_there_is_refused_by_name() {
         ("CREATE MATERIALIZED VIEW v AS SELECT 1", "CREATE MATERIALIZED VIEW"),
         ("CREATE UNIQUE INDEX i ON t (a)", "CREATE UNIQUE INDEX"),
         ("CREATE INDEX i ON t (a)", "CREATE INDEX"),
-        ("CREATE TOPIC a.b", "CREATE TOPIC"),
         ("DROP VIEW v", "DROP VIEW"),
         ("COPY t FROM STDIN", "COPY"),
         ("IMPORT USER DATA", "IMPORT"),
-        ("CONSUME FROM a.b", "CONSUME"),
         ("SHOW STATS FOR TABLE t", "SHOW STATS"),
         ("INSERT INTO t VALUES (1) RETURNING id", "RETURNING"),
         ("UPDATE t SET a = 1 WHERE b = 1 RETURNING a", "RETURNING"),
@@ -418,6 +416,8 @@ const SEEDS: &[&str] = &[
     "CREATE USER 'alice' WITH PASSWORD 'p' ROLE dba EMAIL 'e'",
     "ALTER TABLE a.b ADD COLUMN IF NOT EXISTS c INT NOT NULL DEFAULT 1; ALTER USER me SET PASSWORD 'new' CURRENT 'old'; SHOW TABLES IN chat; DESC TABLE a.b",
     "EXPLAIN ANALYZE SELECT 1; KILL LIVE QUERY 'a-b-c'; DROP NAMESPACE IF EXISTS n CASCADE",
+    "CREATE TOPIC a.b PARTITIONS 3 WITH (max_deliveries = 3); ALTER TOPIC a.b ADD SOURCE c ON UPDATE WHERE d > 1 WITH (payload = 'diff')",
+    "CONSUME FROM a.b GROUP 'g' PARTITION 1 FROM 7 LIMIT 3; ACK a.b GROUP g UPTO OFFSET 9; CLEAR TOPIC a.b; DROP TOPIC IF EXISTS a.b",
 ];
 
 /// A seed cut into words and put together anew: some left out, doubled, swapped, or replaced by another seed's.
