@@ -19,6 +19,7 @@ pub mod request;
 pub mod restore;
 mod show;
 mod storages;
+mod streams;
 mod system;
 mod users;
 mod write;
@@ -31,7 +32,7 @@ use std::time::Instant;
 
 use crate::actors::jobs::JobParts;
 use crate::actors::router::RouterParts;
-use crate::actors::{Committer, Fatal, Jobs, Router};
+use crate::actors::{Committer, CommitterHandle, Fatal, Jobs, Router};
 use crate::auth::AuthConfig;
 use crate::auth::Authenticator;
 use crate::auth::Policy;
@@ -126,6 +127,7 @@ pub struct Database {
     parsed: ParseCache,
     jobs: Jobs,
     exports: ExportFolder,
+    log: CommitterHandle,
     committer: Mutex<Option<Committer>>,
     stopping: AtomicBool,
 }
@@ -155,6 +157,7 @@ impl Database {
         let io = RemoteIo::new(tokio::runtime::Handle::current());
         let cold = Arc::new(ColdStores::new(&options.data, options.remote_timeouts, io));
         store.cold().open(cold.clone());
+        store.streams().run_by(clock.clone());
         let catalog = Arc::new(CatalogStore::open(&store, handle.clone(), cold.clone(), clock.now_us()).await?);
         restore::put_back_segments(&options.data, &cold).await?;
         let exports = ExportFolder::of(&options.data);
@@ -195,7 +198,7 @@ impl Database {
         };
         let parts = JobParts {
             config: options.jobs.clone(),
-            committer: handle,
+            committer: handle.clone(),
             clock: clock.clone(),
             ids: ids.clone(),
             bodies: Arc::new(bodies),
@@ -214,6 +217,7 @@ impl Database {
             engine,
             ids,
             parsed: ParseCache::new(),
+            log: handle,
             committer: Mutex::new(Some(committer)),
             stopping: AtomicBool::new(false),
             policy: Policy,
@@ -228,6 +232,8 @@ impl Database {
             jobs,
             exports,
         });
+        database.turn_stream_buckets().await?;
+        actix::spawn(streams::keep_turning(Arc::downgrade(&database)));
         database.submit_owed_jobs().await;
         actix::spawn(jobs::look_for_owed(Arc::downgrade(&database)));
         actix::spawn(jobs::look_for_due(Arc::downgrade(&database)));
