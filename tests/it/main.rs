@@ -23,4 +23,5 @@ mod server;
 mod slt;
 mod socket;
 mod storages;
+mod streams;
 mod token;
