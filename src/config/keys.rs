@@ -124,6 +124,9 @@ pub const KEYS: &[Key] = &[
     key("retention.default_deleted_retention_hours", "How long what was deleted can be told to whoever resumes from a position before, in hours, unless the table's DELETED_RETENTION_HOURS says otherwise. 0: not at all.", "0 to 876600"),
     key("retention.check_interval", "How often is looked for deleted rows that are older.", DURATION),
 
+    key("streams.max_rows_per_owner", "Rows of one user in one STREAM table; with more, the oldest give way. 0: no bound but their TTL.", COUNT_OR_ZERO),
+    key("streams.max_bytes_per_owner", "The same by their size.", SIZE),
+
     key("jobs.max_concurrent", "Background jobs that run at one time.", COUNT),
     key("jobs.max_queued", "Jobs that may wait for their turn; more are refused with BUSY.", COUNT),
     key("jobs.max_retries", "Further tries of a job that failed, or that a stop of the server cut off.", "0 to 1000"),

@@ -86,6 +86,7 @@ pub struct Eraser {
 enum InBucket {
     Rows,
     Feed,
+    Notes,
 }
 
 impl Eraser {
@@ -194,6 +195,12 @@ impl Eraser {
                 (InBucket::Feed, EraseScope::Partition(key)) => {
                     self.own_feed(&bucket, keys::stream_feed_prefix(key.table), &key, limit)?
                 }
+                (InBucket::Notes, EraseScope::Table(table)) => {
+                    self.walk_in(&bucket, &keys::stream_notes_prefix(table), limit)?
+                }
+                (InBucket::Notes, EraseScope::Partition(key)) => {
+                    self.walk_in(&bucket, &keys::stream_note(&key), limit)?
+                }
             };
             if !keys.is_empty() {
                 return Ok(keys.into_iter().map(|key| (bucket.clone(), key)).collect());
@@ -201,7 +208,8 @@ impl Eraser {
             self.last = None;
             self.in_bucket = match self.in_bucket {
                 InBucket::Rows => InBucket::Feed,
-                InBucket::Feed => {
+                InBucket::Feed => InBucket::Notes,
+                InBucket::Notes => {
                     self.buckets.pop();
                     InBucket::Rows
                 }
@@ -225,13 +233,7 @@ impl Eraser {
     /// The feed entries of one owner, among those of all: also of rows that are cold, or were replaced. The table's newest
     /// one stays, whose it ever is: the table's next position is above it, also after a restart with a clock that
     /// stepped back (PT-1).
-    fn own_feed(
-        &mut self,
-        feed: &Keyspace,
-        prefix: [u8; 4],
-        key: &PartitionKey,
-        limit: usize,
-    ) -> Result<Vec<UserKey>> {
+    fn own_feed(&mut self, feed: &Keyspace, prefix: [u8; 4], key: &PartitionKey, limit: usize) -> Result<Vec<UserKey>> {
         let prefix = prefix.to_vec();
         let newest = feed.prefix(&prefix).next_back().map(|guard| guard.key().map_err(storage_error)).transpose()?;
         let from = match &self.last {

@@ -23,8 +23,8 @@ use super::records::RecordKind;
 use super::stream_buckets::{DROPPED_RECORD, StreamBuckets};
 use super::views::{OlderViews, Views};
 use crate::error::{Error, Result};
-use crate::partition::stream_buckets::BucketId;
 use crate::model::{HotStats, Owner, PartitionKey, PkBytes, TableId, UserId};
+use crate::partition::stream_buckets::BucketId;
 
 /// The layout that this program writes: see docs/on-disk-format.md.
 pub const FORMAT_VERSION: u32 = 5;
