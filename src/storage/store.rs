@@ -121,7 +121,7 @@ impl Store {
         let store = Self::open_engine(data, cache_bytes, false)?;
         if let Some(from) = store.older_format(data)? {
             // Every older format is one that this program reads as it is; what it writes from now on is newer.
-            if from > 0 {
+            if (1..4).contains(&from) {
                 store.note_what_older_formats_did_not(from, data)?;
             }
             if from > 0 {
