@@ -11,6 +11,7 @@ pub mod jobs;
 pub mod keys;
 pub mod load;
 pub mod sections;
+pub mod streams;
 pub mod topics;
 pub mod units;
 mod validate;
@@ -26,6 +27,7 @@ pub use sections::{
     CorsConfig, DataFusionConfig, DurabilityConfig, LimitsConfig, LogFormat, LoggingConfig, RemoteTimeouts,
     SecurityConfig, ServerConfig, StorageConfig,
 };
+pub use streams::StreamsConfig;
 pub use topics::TopicsConfig;
 pub use units::Secret;
 pub use websocket::WebSocketConfig;
@@ -45,6 +47,7 @@ pub struct Config {
     pub flush: FlushConfig,
     pub retention: RetentionConfig,
     pub topics: TopicsConfig,
+    pub streams: StreamsConfig,
     pub jobs: JobsConfig,
     pub exports: ExportsConfig,
     pub user_management: UserManagementConfig,

@@ -19,6 +19,7 @@ pub mod request;
 pub mod restore;
 mod show;
 mod storages;
+mod streams;
 mod system;
 pub mod topics;
 mod users;
@@ -32,12 +33,13 @@ use std::time::Instant;
 
 use crate::actors::jobs::JobParts;
 use crate::actors::router::RouterParts;
-use crate::actors::{Committer, Fatal, Jobs, Router, TopicSignals};
+use crate::actors::{Committer, CommitterHandle, Fatal, Jobs, Router, TopicSignals};
 use crate::auth::AuthConfig;
 use crate::auth::Authenticator;
 use crate::auth::Policy;
 use crate::config::{
-    ExportsConfig, FlushConfig, JobsConfig, RemoteTimeouts, RetentionConfig, TopicsConfig, UserManagementConfig,
+    ExportsConfig, FlushConfig, JobsConfig, RemoteTimeouts, RetentionConfig, StreamsConfig, TopicsConfig,
+    UserManagementConfig,
 };
 use crate::error::{Error, Result};
 use crate::live::LiveDirectory;
@@ -73,6 +75,7 @@ pub struct DatabaseOptions {
     pub flush: FlushConfig,
     pub retention: RetentionConfig,
     pub topics: TopicsConfig,
+    pub streams: StreamsConfig,
     pub jobs: JobsConfig,
     pub exports: ExportsConfig,
     pub deletion_grace_period: Duration,
@@ -96,6 +99,7 @@ impl DatabaseOptions {
             flush: FlushConfig::default(),
             retention: RetentionConfig::default(),
             topics: TopicsConfig::default(),
+            streams: StreamsConfig::default(),
             jobs: JobsConfig::default(),
             exports: ExportsConfig::default(),
             deletion_grace_period: UserManagementConfig::default().deletion_grace_period,
@@ -132,6 +136,7 @@ pub struct Database {
     jobs: Jobs,
     exports: ExportFolder,
     topics: topics::Topics,
+    log: CommitterHandle,
     committer: Mutex<Option<Committer>>,
     stopping: AtomicBool,
 }
@@ -163,6 +168,7 @@ impl Database {
         let io = RemoteIo::new(tokio::runtime::Handle::current());
         let cold = Arc::new(ColdStores::new(&options.data, options.remote_timeouts, io));
         store.cold().open(cold.clone());
+        store.streams().run_by(clock.clone());
         let catalog = Arc::new(CatalogStore::open(&store, handle.clone(), cold.clone(), clock.now_us()).await?);
         restore::put_back_segments(&options.data, &cold).await?;
         let exports = ExportFolder::of(&options.data);
@@ -180,6 +186,7 @@ impl Database {
             clock: clock.clone(),
             node: options.node,
             cold_reads: engine.handle()?,
+            quota: streams::quota(&options.streams),
             fatal: fatal.clone(),
         }));
         actix::spawn(passivate(Arc::downgrade(&router)));
@@ -204,7 +211,7 @@ impl Database {
         let topics = topics::Topics::new(signals, handle.clone(), options.topics.clone());
         let parts = JobParts {
             config: options.jobs.clone(),
-            committer: handle,
+            committer: handle.clone(),
             clock: clock.clone(),
             ids: ids.clone(),
             bodies: Arc::new(bodies),
@@ -223,6 +230,7 @@ impl Database {
             engine,
             ids,
             parsed: ParseCache::new(),
+            log: handle,
             committer: Mutex::new(Some(committer)),
             stopping: AtomicBool::new(false),
             policy: Policy,
@@ -239,6 +247,8 @@ impl Database {
             topics,
         });
         database.start_routes().await;
+        database.turn_stream_buckets().await?;
+        actix::spawn(streams::keep_turning(Arc::downgrade(&database)));
         database.submit_owed_jobs().await;
         actix::spawn(jobs::look_for_owed(Arc::downgrade(&database)));
         actix::spawn(jobs::look_for_due(Arc::downgrade(&database)));

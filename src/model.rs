@@ -21,7 +21,9 @@ pub mod topic;
 pub mod value;
 
 pub use catalog::{Catalog, NamespaceMeta};
-pub use change::{Change, ChangeKind, CommittedChanges, HotStats, PkBytes, RowBytes, RowPlace, StoredRow};
+pub use change::{
+    Change, ChangeKind, CommittedChanges, HotStats, PkBytes, QuotaNote, QuotaSlice, RowBytes, RowPlace, StoredRow,
+};
 pub use command::{Assignment, WriteAck, WriteCommand, WriteOp};
 pub use compression::Compression;
 pub use datatype::DataType;
@@ -31,8 +33,8 @@ pub use param::Param;
 pub use principal::{Principal, Role};
 pub use result::{CellEncoders, ColumnFlags, ResultColumn, ResultSchema};
 pub use schema::{
-    AccessLevel, ColumnDefault, ColumnMeta, Durability, SchemaChange, SchemaHistory, SchemaVersion, TableKind,
-    TableMeta, TableOptions,
+    AccessLevel, ColumnDefault, ColumnMeta, Durability, SchemaChange, SchemaHistory, SchemaVersion, StreamTtl,
+    TableKind, TableMeta, TableOptions,
 };
 pub use seq::{Seq, SeqGenerator, SeqRange};
 pub use storage::{StorageCredentials, StorageKind, StorageMeta, StorageMode, UnknownStorageMode, UserStorage};

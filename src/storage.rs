@@ -29,6 +29,9 @@ mod row_scan;
 pub mod segment;
 mod shares;
 pub mod store;
+pub mod stream_buckets;
+mod stream_rows;
+mod stream_trim;
 pub mod survey;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -58,6 +61,7 @@ pub use row_codec::BatchBuilder;
 pub use row_scan::{Order, RowScan};
 pub use shares::Share;
 pub use store::{FilePin, OpenError, Recovered, Store};
+pub use stream_buckets::StreamBuckets;
 pub use tombstones::ExpiredTombstones;
 pub use topic_log::{TopicAppend, TopicChange};
 pub use topic_view::OldEntries;

@@ -34,7 +34,7 @@ use crate::live::{LiveQuery, Subscriber, SubscriptionKey};
 use crate::model::{
     Owner, PartitionKey, Principal, RowBytes, Seq, TableId, TableMeta, UserId, WriteAck, WriteCommand, WriteOp,
 };
-use crate::partition::Sequencer;
+use crate::partition::{QuotaLimits, Sequencer};
 use crate::storage::Store;
 use crate::time::Clock;
 use crate::topics::TableRoutes;
@@ -143,6 +143,8 @@ pub struct RouterParts {
     pub node: u16,
     /// Where segments are read: a runtime of several threads.
     pub cold_reads: Handle,
+    /// Of one owner in a STREAM table.
+    pub quota: QuotaLimits,
     pub fatal: Fatal,
 }
 
@@ -274,6 +276,7 @@ impl Router {
             map: self.map.clone(),
             committer: self.parts.committer.clone(),
             cold_reads: self.parts.cold_reads.clone(),
+            quota: self.parts.quota,
             fatal: self.parts.fatal.clone(),
         };
         let addr = PartitionActor::start_in_arbiter(&arbiter, move |_| PartitionActor::new(parts));
@@ -319,11 +322,15 @@ impl Router {
         if let Some(entry) = tables.get(&meta.id) {
             return live(entry);
         }
-        let last = self.parts.store.read_view().feed_head(meta.id)?;
+        let store = self.parts.store.clone();
+        let mut last = store.read_view().last_position(meta)?;
+        if meta.is_stream() {
+            last = last.max(store.streams().dropped_up_to());
+        }
         let sequencer = Sequencer::new(self.parts.node, last);
         let RouterParts { committer, clock, fatal, .. } = &self.parts;
         let (committer, clock, fatal) = (committer.clone(), clock.clone(), fatal.clone());
-        let lookups = (self.parts.store.user_storages().clone(), self.routes_of(meta.id));
+        let lookups = (self.parts.store.clone(), self.routes_of(meta.id));
         let arbiter = self.host_of(meta.id);
         let addr = TableActor::start_in_arbiter(&arbiter, move |_| {
             TableActor::new(sequencer, committer, clock, lookups, fatal)
@@ -485,7 +492,9 @@ impl Router {
 /// Credits of a write: one, and one more for each KiB of its rows.
 fn cost(command: &WriteCommand) -> u32 {
     let bytes = |op: &WriteOp| match op {
-        WriteOp::Insert { row: RowBytes(row), .. } | WriteOp::Replace { row: RowBytes(row), .. } => row.len(),
+        WriteOp::Insert { row: RowBytes(row), .. }
+        | WriteOp::Append { row: RowBytes(row) }
+        | WriteOp::Replace { row: RowBytes(row), .. } => row.len(),
         WriteOp::Patch { .. } | WriteOp::Delete { .. } => 64,
     };
     let total: usize = command.ops.iter().map(bytes).sum();

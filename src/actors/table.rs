@@ -17,9 +17,9 @@ use super::partition::{PartitionActor, Settled};
 use super::routes::entries_for;
 use crate::error::{Error, Result};
 use crate::live::{QueryRegistry, SubscriptionKey};
-use crate::model::{Change, CommittedChanges, Durability, HotStats, Owner, Seq, TableMeta, WriteAck};
+use crate::model::{Change, CommittedChanges, Durability, HotStats, Owner, QuotaNote, Seq, TableMeta, WriteAck};
 use crate::partition::{Sequencer, Ticket};
-use crate::storage::{CommitEntry, UserStorages};
+use crate::storage::{CommitEntry, Store};
 use crate::time::Clock;
 use crate::topics::TableRoutes;
 
@@ -27,8 +27,8 @@ pub(super) struct TableActor {
     sequencer: Sequencer,
     committer: CommitterHandle,
     clock: Clock,
-    /// What rows over all owners say of where they lie.
-    homes: Arc<UserStorages>,
+    /// Says where rows over all owners lie, and the time of STREAM tables.
+    store: Arc<Store>,
     in_flight: VecDeque<InFlight>,
     /// Live queries over all owners.
     feed: QueryRegistry,
@@ -50,7 +50,7 @@ impl TableActor {
         sequencer: Sequencer,
         committer: CommitterHandle,
         clock: Clock,
-        (homes, routes): (Arc<UserStorages>, Arc<TableRoutes>),
+        (store, routes): (Arc<Store>, Arc<TableRoutes>),
         fatal: Fatal,
     ) -> Self {
         let guard = PanicGuard { fatal, what: "a table's actor panicked" };
@@ -58,7 +58,7 @@ impl TableActor {
             sequencer,
             committer,
             clock,
-            homes,
+            store,
             in_flight: VecDeque::new(),
             feed: QueryRegistry::default(),
             routes,
@@ -85,6 +85,8 @@ pub(super) struct Commit {
     pub durability: Durability,
     /// What is to be noted of the partition's hot rows.
     pub stats: Option<HotStats>,
+    /// What is to be noted of its rows that gave way.
+    pub quota: Option<Arc<QuotaNote>>,
     /// Live rows that the statement touched.
     pub rows: u64,
     pub reply: oneshot::Sender<Result<WriteAck>>,
@@ -94,10 +96,12 @@ impl Handler<Commit> for TableActor {
     type Result = ();
 
     fn handle(&mut self, msg: Commit, ctx: &mut Context<Self>) {
-        let Commit { partition, ticket, table, owner, changes, durability, stats, rows, reply } = msg;
-        let assigned = self.sequencer.assign(table, owner, changes, self.clock.now_ms());
-        let Some(committed) = assigned.map(|committed| CommittedChanges { stats, ..committed }) else { return };
-        let topics = match entries_for(&self.routes, &committed, &self.homes) {
+        let Commit { partition, ticket, table, owner, changes, durability, stats, quota, rows, reply } = msg;
+        // A row whose position is behind the time by which rows expire would be gone before it is read.
+        let now_ms = if table.is_stream() { self.store.streams().now_ms() } else { self.clock.now_ms() };
+        let assigned = self.sequencer.assign(table, owner, changes, now_ms);
+        let Some(committed) = assigned.map(|committed| CommittedChanges { stats, quota, ..committed }) else { return };
+        let topics = match entries_for(&self.routes, &committed, self.store.user_storages()) {
             Ok(topics) => topics,
             // The writer may have gone.
             Err(error) => {
@@ -129,7 +133,7 @@ impl Handler<Committed> for TableActor {
     fn handle(&mut self, msg: Committed, _ctx: &mut Context<Self>) {
         for InFlight { partition, ticket, committed } in self.in_flight.drain(..msg.count) {
             self.head = committed.range.last;
-            deliver(&mut self.feed, &committed, Some(&self.homes));
+            deliver(&mut self.feed, &committed, Some(self.store.user_storages()));
             inbox::send(&partition, Settled { ticket, committed: Some(committed) });
         }
     }

@@ -134,6 +134,9 @@ pub const KEYS: &[Key] = &[
     key("topics.max_batch", "Messages of one answer.", COUNT),
     key("topics.max_batch_bytes", "Their payloads; one message is answered whatever it takes.", SIZE),
 
+    key("streams.max_rows_per_owner", "Rows of one user in one STREAM table; with more, the oldest give way. 0: no bound but their TTL.", COUNT_OR_ZERO),
+    key("streams.max_bytes_per_owner", "The same by their size.", SIZE),
+
     key("jobs.max_concurrent", "Background jobs that run at one time.", COUNT),
     key("jobs.max_queued", "Jobs that may wait for their turn; more are refused with BUSY.", COUNT),
     key("jobs.max_retries", "Further tries of a job that failed, or that a stop of the server cut off.", "0 to 1000"),

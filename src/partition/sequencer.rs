@@ -35,6 +35,6 @@ impl Sequencer {
         let changes: Vec<(Seq, Change)> =
             changes.into_iter().map(|change| (self.generator.next(now_ms), change)).collect();
         let range = SeqRange { first: changes.first()?.0, last: changes.last()?.0 };
-        Some(CommittedChanges { table, owner, range, changes: changes.into(), stats: None })
+        Some(CommittedChanges { table, owner, range, changes: changes.into(), stats: None, quota: None })
     }
 }

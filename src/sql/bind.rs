@@ -54,7 +54,7 @@ impl<'a> BindContext<'a> {
             table: Arc::clone(table),
             owner: table.owner_for(self.user),
             ops,
-            durability: self.request_durability.or(table.durability).unwrap_or(self.durability),
+            durability: self.request_durability.unwrap_or_else(|| table.durability_or(self.durability)),
         }
     }
 

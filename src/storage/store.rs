@@ -20,9 +20,11 @@ use super::hot_stats;
 use super::keys;
 use super::read_view::ReadView;
 use super::records::RecordKind;
+use super::stream_buckets::{DROPPED_RECORD, StreamBuckets};
 use super::views::{OlderViews, Views};
 use crate::error::{Error, Result};
 use crate::model::{HotStats, Owner, PartitionKey, PkBytes, TableId, UserId};
+use crate::partition::stream_buckets::BucketId;
 
 /// The layout that this program writes: see docs/on-disk-format.md.
 pub const FORMAT_VERSION: u32 = 5;
@@ -62,6 +64,7 @@ pub struct Store {
     cold: Arc<Cold>,
     views: Views,
     user_storages: Arc<UserStorages>,
+    streams: StreamBuckets,
     journal_folder: PathBuf,
     mark_path: PathBuf,
     /// Shared by those who copy files.
@@ -181,6 +184,9 @@ impl Store {
             stats: keyspace("stats", 4 << 20)?,
             topics: keyspace("topics", 16 << 20)?,
         });
+        let dropped = keyspaces.records.get(keys::record(RecordKind::Store, DROPPED_RECORD)).map_err(engine)?;
+        let dropped_ms = dropped.and_then(|ms| ms.as_ref().try_into().ok()).map_or(0, i64::from_be_bytes);
+        let streams = StreamBuckets::open(db.clone(), dropped_ms).map_err(engine)?;
         let cold = Cold::new(cache_bytes);
         let mark_path = data.join("commits.mark");
         Ok(Store {
@@ -189,6 +195,7 @@ impl Store {
             cold: Arc::new(cold),
             views: Views::default(),
             user_storages: Arc::default(),
+            streams,
             journal_folder,
             mark_path,
             pins: Arc::new(()),
@@ -237,7 +244,14 @@ impl Store {
         let moment = self.views.enter();
         let snapshot = self.db.snapshot();
         let owners = (self.hidden(), self.user_storages.current());
-        ReadView::new((snapshot, moment), self.keyspaces.clone(), self.cold.clone(), owners)
+        // Behind the snapshot: a bucket that it has rows of is there, or all of them are expired.
+        let streams = self.streams.view();
+        ReadView::new((snapshot, moment), (self.keyspaces.clone(), streams), self.cold.clone(), owners)
+    }
+
+    /// Where rows of STREAM tables lie.
+    pub fn streams(&self) -> &StreamBuckets {
+        &self.streams
     }
 
     /// The views that are open now: they may read files that are in no manifest any more.
@@ -391,10 +405,14 @@ impl Store {
     pub(super) fn load(&self, keyspace: &str, entries: Vec<(Vec<u8>, Vec<u8>)>) -> Result<()> {
         let named = self.keyspaces.named();
         let found = named.iter().find(|(name, _)| *name == keyspace);
-        let (_, keyspace) = found.ok_or_else(|| Error::internal(format!("there is no keyspace {keyspace}")))?;
+        let keyspace = match (found, BucketId::parse(keyspace)) {
+            (Some((_, keyspace)), _) => (*keyspace).clone(),
+            (None, Some(bucket)) => self.streams.make(bucket)?,
+            (None, None) => return Err(Error::internal(format!("there is no keyspace {keyspace}"))),
+        };
         let mut batch = self.db.batch();
         for (key, value) in entries {
-            batch.insert(keyspace, key, value);
+            batch.insert(&keyspace, key, value);
         }
         batch.commit().map_err(storage_error)
     }

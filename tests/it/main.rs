@@ -23,5 +23,6 @@ mod server;
 mod slt;
 mod socket;
 mod storages;
+mod streams;
 mod token;
 mod topics;

@@ -57,6 +57,7 @@ fn table(id: u32, name: &str, kind: TableKind, access: AccessLevel, columns: &[(
         storage: crate::model::StorageId::local(),
         use_user_storage: false,
         deleted_retention_hours: None,
+        ttl: None,
         unnamed_storage: None,
         schema_version: 1,
         created_at: NOW_US,
@@ -174,7 +175,8 @@ impl World {
         let seq = self.seqs.next(NOW_US / 1_000);
         let change = Change { pk, row, replaces, deletes };
         let range = SeqRange { first: seq, last: seq };
-        let committed = CommittedChanges { table, owner, range, changes: Arc::new([(seq, change)]), stats: None };
+        let committed =
+            CommittedChanges { table, owner, range, changes: Arc::new([(seq, change)]), stats: None, quota: None };
         self.log.append(&[CommitEntry::Changes(committed)], Durability::Buffered).unwrap();
         seq
     }

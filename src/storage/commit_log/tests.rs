@@ -36,6 +36,7 @@ impl Fixture {
             range,
             changes: changes.into(),
             stats: None,
+            quota: None,
         };
         self.log.append(&[CommitEntry::Changes(entry)], Durability::Buffered).unwrap();
         range
