@@ -255,7 +255,7 @@ impl FjallLog {
 
     fn put_erase(&self, batch: &mut WriteBatch, erased: &ErasedKeys) {
         for (bucket, key) in &erased.in_buckets {
-            batch.remove(bucket, key.clone());
+            remove_read(batch, bucket, key);
         }
         let spaces = self.store.keyspaces();
         let spaces = [
@@ -276,7 +276,7 @@ impl FjallLog {
 
 /// Removes a key that was read from the store: as a copy, for what was read is a part of its block, and the store would hold the
 /// whole block until it has written the removal out.
-fn remove_read(batch: &mut WriteBatch, keyspace: &Keyspace, key: &[u8]) {
+pub(super) fn remove_read(batch: &mut WriteBatch, keyspace: &Keyspace, key: &[u8]) {
     batch.remove(keyspace, key);
 }
 

@@ -11,6 +11,7 @@ use std::collections::hash_map::{Entry, HashMap};
 use fjall::{Keyspace, OwnedWriteBatch as WriteBatch, UserKey};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::commit_log::remove_read;
 use super::keys;
 use super::store::storage_error;
 use super::varint;
@@ -131,7 +132,7 @@ impl TopicHeads {
             }
             TopicChange::Forget { topic, keys, last } => {
                 for key in keys {
-                    batch.remove(topics, key.clone());
+                    remove_read(batch, topics, key);
                 }
                 if *last {
                     self.heads.retain(|at, _| at.topic != *topic);
