@@ -23,4 +23,5 @@ pub mod server;
 mod sim;
 pub mod sql;
 pub mod storage;
+pub mod streams;
 pub mod time;

@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_address_and_the_header_say_what_is_asked() {
-        let ask = |id: &str, from, batch_size, last_rows| SubscribeRequest {
+        let ask = |id: &str, from: Option<i64>, batch_size, last_rows| SubscribeRequest {
             id: id.into(),
             sql: "SELECT 1".into(),
             options: Some(SubscribeOptions {

@@ -24,6 +24,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("partition", &["model", "error", "time", "config"]),
     ("live", &["model", "error", "time", "config"]),
     ("jobs", &["model", "error", "time", "config"]),
+    ("streams", &["model", "error"]),
     ("auth", &["model", "error", "time", "config"]),
     ("storage", &["model", "error", "time", "failpoint", "config"]),
     ("sql", &["model", "error", "time", "config", "storage", "live", "auth"]),
@@ -39,13 +40,14 @@ const LAYERS: &[(&str, &[&str])] = &[
             "partition",
             "live",
             "jobs",
+            "streams",
             "auth",
             "storage",
             "sql",
             "actors",
         ],
     ),
-    ("api", &["model", "error", "time", "config", "auth", "live", "database"]),
+    ("api", &["model", "error", "time", "config", "auth", "live", "streams", "database"]),
     ("logging", &["config"]),
 ];
 
