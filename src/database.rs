@@ -19,6 +19,7 @@ pub mod request;
 pub mod restore;
 mod show;
 mod storages;
+pub mod streams;
 mod system;
 mod users;
 mod write;
@@ -128,6 +129,7 @@ pub struct Database {
     exports: ExportFolder,
     committer: Mutex<Option<Committer>>,
     stopping: AtomicBool,
+    turns: streams::turns::Turns,
 }
 
 impl Database {
@@ -216,6 +218,7 @@ impl Database {
             parsed: ParseCache::new(),
             committer: Mutex::new(Some(committer)),
             stopping: AtomicBool::new(false),
+            turns: streams::turns::Turns::default(),
             policy: Policy,
             options,
             clock,
@@ -261,6 +264,7 @@ impl Database {
         self.stopping.store(true, Ordering::Release);
         self.jobs.begin_stop();
         self.live.shut_down();
+        self.turns.ring_all();
     }
 
     /// Cancels running jobs for whoever will not wait for them; returns when that is durable. Those that may begin anew

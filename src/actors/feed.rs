@@ -33,7 +33,7 @@ impl Attach {
 
 /// Tells the subscribers. Without any, nothing is decoded. `homes`: where rows lie, for subscribers over all owners.
 pub(crate) fn deliver(queries: &mut QueryRegistry, committed: &CommittedChanges, homes: Option<&UserStorages>) {
-    if queries.is_empty() {
+    if queries.is_empty() || committed.changes.is_empty() {
         return;
     }
     match change_batch(committed, homes) {

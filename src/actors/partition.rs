@@ -115,16 +115,16 @@ impl PartitionActor {
         let editor = Editor(&command.table);
         match self.core.prepare(&command, found, &editor) {
             Err(error) => drop(reply.send(Err(error))),
-            Ok(Prepared { changes, rows, .. }) if changes.is_empty() => {
+            Ok(Prepared { changes, rows, .. }) if changes.is_empty() && command.notes.is_empty() => {
                 drop(reply.send(Ok(WriteAck { rows, last: None })));
             }
             Ok(Prepared { ticket, changes, rows }) => {
                 self.holds.insert(ticket, holds);
                 self.cold.note(&changes);
                 let stats = self.hot.count(&changes, self.cold.manifest().flushed_up_to);
-                let WriteCommand { table, owner, durability, .. } = command;
+                let WriteCommand { table, owner, notes, durability, .. } = command;
                 let partition = ctx.address();
-                let commit = Commit { partition, ticket, table, owner, changes, durability, stats, rows, reply };
+                let commit = Commit { partition, ticket, table, owner, changes, notes, durability, stats, rows, reply };
                 inbox::send(&self.table, commit);
             }
         }
@@ -257,11 +257,15 @@ pub(super) struct Append {
     pub holds: Holds,
 }
 
+/// Something of a writer's that lives as long as its write is under way.
+pub type Held = Box<dyn std::any::Any + Send>;
+
 /// What a write gives back when it has ended, also when its writer has gone meanwhile.
 pub(super) struct Holds {
     pub _credit: OwnedSemaphorePermit,
     /// Its table is not altered before.
     pub _passage: Passage,
+    pub _held: Option<Held>,
 }
 
 impl AsRef<WriteCommand> for Append {

@@ -195,18 +195,27 @@ impl Router {
     /// definition, `INVALID_CREDENTIALS` for a dropped user, `STORAGE_UNAVAILABLE`, and whatever the partition finds:
     /// `DUPLICATE_KEY`, `CONFLICT`.
     pub async fn append(&self, write: Authorized<WriteCommand>) -> Result<WriteAck> {
+        self.append_holding(write, None).await
+    }
+
+    /// [`Router::append`], with something that is dropped when the write has ended: durable, told to its subscribers, or
+    /// refused. So it is, also where its writer has gone meanwhile.
+    ///
+    /// # Errors
+    /// As [`Router::append`].
+    pub async fn append_holding(&self, write: Authorized<WriteCommand>, held: Option<Held>) -> Result<WriteAck> {
         if self.parts.fatal.is_raised() {
             return Err(Error::StorageUnavailable);
         }
         let (command, principal) = write.into_parts();
-        if command.ops.is_empty() {
+        if command.ops.is_empty() && command.notes.is_empty() {
             return Ok(WriteAck { rows: 0, last: None });
         }
         // Before the credits: who waits here must not keep other tables' writes from going on.
         let passage = self.gate(&command.table)?.pass(&command.table).await?;
         let _write = self.writes.clone().try_acquire_owned().map_err(|_| self.no_room())?;
         let credit = self.credits.clone().try_acquire_many_owned(cost(&command)).map_err(|_| self.no_room())?;
-        let holds = Holds { _credit: credit, _passage: passage };
+        let holds = Holds { _credit: credit, _passage: passage, _held: held };
         let (reply, answer) = oneshot::channel();
         let meta = command.table.clone();
         let key = PartitionKey { table: meta.id, owner: command.owner.clone() };

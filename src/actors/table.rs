@@ -16,7 +16,7 @@ use super::inbox;
 use super::partition::{PartitionActor, Settled};
 use crate::error::{Error, Result};
 use crate::live::{QueryRegistry, SubscriptionKey};
-use crate::model::{Change, CommittedChanges, Durability, HotStats, Owner, Seq, TableMeta, WriteAck};
+use crate::model::{Change, CommittedChanges, Durability, HotStats, NoteWrite, Owner, Seq, TableMeta, WriteAck};
 use crate::partition::{Sequencer, Ticket};
 use crate::storage::{CommitEntry, UserStorages};
 use crate::time::Clock;
@@ -77,6 +77,7 @@ pub(super) struct Commit {
     pub table: Arc<TableMeta>,
     pub owner: Owner,
     pub changes: Vec<Change>,
+    pub notes: Vec<NoteWrite>,
     pub durability: Durability,
     /// What is to be noted of the partition's hot rows.
     pub stats: Option<HotStats>,
@@ -89,8 +90,8 @@ impl Handler<Commit> for TableActor {
     type Result = ();
 
     fn handle(&mut self, msg: Commit, ctx: &mut Context<Self>) {
-        let Commit { partition, ticket, table, owner, changes, durability, stats, rows, reply } = msg;
-        let assigned = self.sequencer.assign(table, owner, changes, self.clock.now_ms());
+        let Commit { partition, ticket, table, owner, changes, notes, durability, stats, rows, reply } = msg;
+        let assigned = self.sequencer.assign(table, owner, (changes, notes), self.clock.now_ms());
         let Some(committed) = assigned.map(|committed| CommittedChanges { stats, ..committed }) else { return };
         let entry = CommitEntry::Changes(committed.clone());
         let answer = Answer { reply, ack: WriteAck { rows, last: Some(committed.range.last) } };

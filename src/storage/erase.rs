@@ -34,6 +34,7 @@ pub struct ErasedKeys {
     pub(super) manifest: Vec<UserKey>,
     pub(super) deletions: Vec<UserKey>,
     pub(super) stats: Vec<UserKey>,
+    pub(super) notes: Vec<UserKey>,
 }
 
 impl ErasedKeys {
@@ -42,7 +43,7 @@ impl ErasedKeys {
     }
 
     pub fn len(&self) -> usize {
-        let spaces = [&self.rows, &self.pk, &self.feed, &self.manifest, &self.deletions, &self.stats];
+        let spaces = [&self.rows, &self.pk, &self.feed, &self.manifest, &self.deletions, &self.stats, &self.notes];
         spaces.into_iter().map(Vec::len).sum()
     }
 }
@@ -57,6 +58,7 @@ enum Space {
     Deletions,
     Manifest,
     Stats,
+    Notes,
 }
 
 /// A walk over the keys of a scope.
@@ -98,6 +100,7 @@ impl Eraser {
                 Space::Deletions => found.deletions = keys,
                 Space::Manifest => found.manifest = keys,
                 Space::Stats => found.stats = keys,
+                Space::Notes => found.notes = keys,
             }
             break;
         }
@@ -111,7 +114,8 @@ impl Eraser {
             (Space::Feed, _) => Some(Space::Deletions),
             (Space::Deletions, _) => Some(Space::Manifest),
             (Space::Manifest, _) => Some(Space::Stats),
-            (Space::Stats, _) => None,
+            (Space::Stats, _) => Some(Space::Notes),
+            (Space::Notes, _) => None,
         }
     }
 
@@ -158,6 +162,7 @@ impl Eraser {
             Space::Deletions => &spaces.deletions,
             Space::Manifest => &spaces.manifest,
             Space::Stats => &spaces.stats,
+            Space::Notes => &spaces.notes,
         }
     }
 

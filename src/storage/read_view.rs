@@ -157,6 +157,10 @@ impl ReadView {
         &self.keyspaces
     }
 
+    pub(super) fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
     /// Everything in a keyspace, in the order of its keys.
     pub(super) fn entries(&self, keyspace: &Keyspace) -> impl Iterator<Item = fjall::Guard> + use<> {
         self.snapshot.iter(keyspace)

@@ -42,15 +42,16 @@ pub(super) struct Keyspaces {
     pub manifest: Keyspace,
     pub deletions: Keyspace,
     pub stats: Keyspace,
+    pub notes: Keyspace,
 }
 
 impl Keyspaces {
-    const NAMES: [&str; 7] = ["rows", "pk", "feed", "records", "manifest", "deletions", "stats"];
+    const NAMES: [&str; 8] = ["rows", "pk", "feed", "records", "manifest", "deletions", "stats", "notes"];
 
-    pub fn named(&self) -> [(&'static str, &Keyspace); 7] {
-        let Self { rows, pk, feed, records, manifest, deletions, stats } = self;
-        let [a, b, c, d, e, f, g] = Self::NAMES;
-        [(a, rows), (b, pk), (c, feed), (d, records), (e, manifest), (f, deletions), (g, stats)]
+    pub fn named(&self) -> [(&'static str, &Keyspace); 8] {
+        let Self { rows, pk, feed, records, manifest, deletions, stats, notes } = self;
+        let [a, b, c, d, e, f, g, h] = Self::NAMES;
+        [(a, rows), (b, pk), (c, feed), (d, records), (e, manifest), (f, deletions), (g, stats), (h, notes)]
     }
 }
 
@@ -178,6 +179,7 @@ impl Store {
             manifest: keyspace("manifest", 4 << 20)?,
             deletions: keyspace("deletions", 4 << 20)?,
             stats: keyspace("stats", 4 << 20)?,
+            notes: keyspace("notes", 4 << 20)?,
         });
         let cold = Cold::new(cache_bytes);
         let mark_path = data.join("commits.mark");

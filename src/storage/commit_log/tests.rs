@@ -35,6 +35,7 @@ impl Fixture {
             owner: self.key(owner).owner,
             range,
             changes: changes.into(),
+            notes: Vec::new(),
             stats: None,
         };
         self.log.append(&[CommitEntry::Changes(entry)], Durability::Buffered).unwrap();
