@@ -8,6 +8,7 @@ mod alter;
 mod backup;
 mod catalog;
 mod define;
+pub mod durable_streams;
 mod execute;
 pub mod exports;
 mod jobs;
@@ -19,7 +20,7 @@ pub mod request;
 pub mod restore;
 mod show;
 mod storages;
-pub mod streams;
+mod streams;
 mod system;
 mod users;
 mod write;
@@ -32,7 +33,7 @@ use std::time::Instant;
 
 use crate::actors::jobs::JobParts;
 use crate::actors::router::RouterParts;
-use crate::actors::{Committer, Fatal, Jobs, Router};
+use crate::actors::{Committer, CommitterHandle, Fatal, Jobs, Router};
 use crate::auth::AuthConfig;
 use crate::auth::Authenticator;
 use crate::auth::Policy;
@@ -127,9 +128,10 @@ pub struct Database {
     parsed: ParseCache,
     jobs: Jobs,
     exports: ExportFolder,
+    log: CommitterHandle,
     committer: Mutex<Option<Committer>>,
     stopping: AtomicBool,
-    turns: streams::turns::Turns,
+    turns: durable_streams::turns::Turns,
 }
 
 impl Database {
@@ -157,6 +159,7 @@ impl Database {
         let io = RemoteIo::new(tokio::runtime::Handle::current());
         let cold = Arc::new(ColdStores::new(&options.data, options.remote_timeouts, io));
         store.cold().open(cold.clone());
+        store.streams().run_by(clock.clone());
         let catalog = Arc::new(CatalogStore::open(&store, handle.clone(), cold.clone(), clock.now_us()).await?);
         restore::put_back_segments(&options.data, &cold).await?;
         let exports = ExportFolder::of(&options.data);
@@ -197,7 +200,7 @@ impl Database {
         };
         let parts = JobParts {
             config: options.jobs.clone(),
-            committer: handle,
+            committer: handle.clone(),
             clock: clock.clone(),
             ids: ids.clone(),
             bodies: Arc::new(bodies),
@@ -216,9 +219,10 @@ impl Database {
             engine,
             ids,
             parsed: ParseCache::new(),
+            log: handle,
             committer: Mutex::new(Some(committer)),
             stopping: AtomicBool::new(false),
-            turns: streams::turns::Turns::default(),
+            turns: durable_streams::turns::Turns::default(),
             policy: Policy,
             options,
             clock,
@@ -231,6 +235,8 @@ impl Database {
             jobs,
             exports,
         });
+        database.turn_stream_buckets().await?;
+        actix::spawn(streams::keep_turning(Arc::downgrade(&database)));
         database.submit_owed_jobs().await;
         actix::spawn(jobs::look_for_owed(Arc::downgrade(&database)));
         actix::spawn(jobs::look_for_due(Arc::downgrade(&database)));

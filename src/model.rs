@@ -32,7 +32,7 @@ pub use param::Param;
 pub use principal::{Principal, Role};
 pub use result::{CellEncoders, ColumnFlags, ResultColumn, ResultSchema};
 pub use schema::{
-    AccessLevel, ColumnDefault, ColumnMeta, Durability, SchemaChange, SchemaHistory, SchemaVersion, TableKind,
+    AccessLevel, ColumnDefault, ColumnMeta, Durability, SchemaChange, SchemaHistory, SchemaVersion, StreamTtl, TableKind,
     TableMeta, TableOptions,
 };
 pub use seq::{Seq, SeqGenerator, SeqRange};

@@ -7,6 +7,7 @@
 pub mod core;
 pub mod hot_stats;
 pub mod sequencer;
+pub mod stream_buckets;
 
 pub use core::{Admission, PartitionCore, Prepared, Ticket};
 pub use hot_stats::HotCount;

@@ -186,7 +186,7 @@ impl World {
     fn admit(&mut self, n: usize, write: Write) {
         let partition = &mut self.process.partitions[n];
         let Admission::Ready(Write { number, command }) = partition.core.admit(write) else { return };
-        let read = |op: &WriteOp| self.log.live_row(&command.owner, op.pk());
+        let read = |op: &WriteOp| op.pk().and_then(|pk| self.log.live_row(&command.owner, pk));
         let found = command.ops.iter().map(read).collect();
         match partition.core.prepare(&command, found, &Editor(&self.table)) {
             Err(_) => self.answer(number, None),

@@ -30,6 +30,8 @@ mod row_scan;
 pub mod segment;
 mod shares;
 pub mod store;
+pub mod stream_buckets;
+mod stream_rows;
 pub mod survey;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -57,5 +59,6 @@ pub use row_codec::BatchBuilder;
 pub use row_scan::{Order, RowScan};
 pub use shares::Share;
 pub use store::{FilePin, OpenError, Recovered, Store};
+pub use stream_buckets::StreamBuckets;
 pub use tombstones::ExpiredTombstones;
 pub use views::OlderViews;

@@ -32,6 +32,7 @@ impl Attach {
 }
 
 /// Tells the subscribers. Without any, nothing is decoded. `homes`: where rows lie, for subscribers over all owners.
+/// Rows of a STREAM table always say their owner: the name of one that is deleted is made of it.
 pub(crate) fn deliver(queries: &mut QueryRegistry, committed: &CommittedChanges, homes: Option<&UserStorages>) {
     if queries.is_empty() || committed.changes.is_empty() {
         return;
@@ -54,6 +55,7 @@ fn change_batch(committed: &CommittedChanges, homes: Option<&UserStorages>) -> R
         let table = committed.table.clone();
         match &homes {
             Some(homes) => BatchBuilder::all_owners(table, homes.clone(), None),
+            None if table.is_stream() => BatchBuilder::all_owners(table, Arc::default(), None),
             None => BatchBuilder::new(table, None),
         }
     };

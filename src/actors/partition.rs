@@ -121,7 +121,11 @@ impl PartitionActor {
             Ok(Prepared { ticket, changes, rows }) => {
                 self.holds.insert(ticket, holds);
                 self.cold.note(&changes);
-                let stats = self.hot.count(&changes, self.cold.manifest().flushed_up_to);
+                // Rows of a STREAM table are never flushed.
+                let stats = match command.table.is_stream() {
+                    true => None,
+                    false => self.hot.count(&changes, self.cold.manifest().flushed_up_to),
+                };
                 let WriteCommand { table, owner, notes, durability, .. } = command;
                 let partition = ctx.address();
                 let commit = Commit { partition, ticket, table, owner, changes, notes, durability, stats, rows, reply };
@@ -145,7 +149,7 @@ impl PartitionActor {
             match read.unwrap_or_else(|failed| Err(Error::internal(failed))) {
                 Ok(rows) => {
                     for FoundRow { key, row, .. } in rows {
-                        let of_key = append.command.ops.iter().zip(&mut found).filter(|(op, _)| *op.pk() == key);
+                        let of_key = append.command.ops.iter().zip(&mut found).filter(|(op, _)| op.pk() == Some(&key));
                         of_key.for_each(|(_, found)| *found = Some(row.clone()));
                     }
                     actor.finish(append, found, ctx);
@@ -178,6 +182,9 @@ impl PartitionActor {
     /// The live row of each operation's key, as far as it is hot. An INSERT of a key beyond all others costs nothing, of
     /// another new key one look into the key index, no row, and of segments only what memory knows of them.
     fn look_up(&mut self, command: &WriteCommand) -> Result<LookUp> {
+        if command.table.is_stream() {
+            return self.look_up_by_position(command);
+        }
         self.load()?;
         let manifest = self.cold.manifest();
         let flushed = manifest.flushed_up_to;
@@ -185,7 +192,10 @@ impl PartitionActor {
         let mut cold = Vec::new();
         let mut found = Vec::with_capacity(command.ops.len());
         for op in &command.ops {
-            let pk = op.pk();
+            let Some(pk) = op.pk() else {
+                found.push(None);
+                continue;
+            };
             let is_insert = matches!(op, WriteOp::Insert { .. });
             if is_insert && self.core.is_beyond(pk) {
                 found.push(None);
@@ -219,6 +229,20 @@ impl PartitionActor {
             Found::Row(_) | Found::Absent => None,
         };
         Ok(LookUp { found, cold })
+    }
+
+    /// Of a STREAM table: new rows have no key, and those to be deleted are told by their positions.
+    fn look_up_by_position(&self, command: &WriteCommand) -> Result<LookUp> {
+        let mut view = None;
+        let mut look_up = |op: &WriteOp| match op {
+            WriteOp::Delete { expected: Some(seq), .. } => {
+                let view = view.get_or_insert_with(|| self.store.read_view());
+                view.stream_row(&command.table, &command.owner, *seq)
+            }
+            _ => Ok(None),
+        };
+        let found = command.ops.iter().map(&mut look_up).collect::<Result<_>>()?;
+        Ok(LookUp { found, cold: None })
     }
 
     /// What the actor remembers of what is on disk; read with its first write.
@@ -297,7 +321,9 @@ impl Handler<Settled> for PartitionActor {
     fn handle(&mut self, msg: Settled, ctx: &mut Context<Self>) {
         let unparked = self.core.committed(msg.ticket);
         if let Some(committed) = &msg.committed {
-            self.hot.began(committed.range.first);
+            if !committed.table.is_stream() {
+                self.hot.began(committed.range.first);
+            }
             self.head = committed.range.last;
             deliver(&mut self.queries, committed, None);
         }

@@ -25,7 +25,7 @@ use super::gate::{ClosedGate, Gate};
 use super::inbox;
 use super::partition::cold::{BeginCold, ColdChange, Forget, RefuseCold};
 use super::partition::{
-    Append, AttachOwn, DetachOwn, DrainOwn, EndSubscribers, Holds, PartitionActor, PartitionParts, Passivate,
+    Append, AttachOwn, DetachOwn, DrainOwn, EndSubscribers, Held, Holds, PartitionActor, PartitionParts, Passivate,
 };
 use super::table::{AttachFeed, DetachFeed, EndFeed, TableActor};
 use crate::auth::policy::Authorized;
@@ -322,14 +322,17 @@ impl Router {
         if let Some(entry) = tables.get(&meta.id) {
             return live(entry);
         }
-        let last = self.parts.store.read_view().feed_head(meta.id)?;
+        let store = self.parts.store.clone();
+        let mut last = store.read_view().last_position(meta)?;
+        if meta.is_stream() {
+            last = last.max(store.streams().dropped_up_to());
+        }
         let sequencer = Sequencer::new(self.parts.node, last);
         let RouterParts { committer, clock, fatal, .. } = &self.parts;
         let (committer, clock, fatal) = (committer.clone(), clock.clone(), fatal.clone());
-        let homes = self.parts.store.user_storages().clone();
         let arbiter = self.host_of(meta.id);
         let addr =
-            TableActor::start_in_arbiter(&arbiter, move |_| TableActor::new(sequencer, committer, clock, homes, fatal));
+            TableActor::start_in_arbiter(&arbiter, move |_| TableActor::new(sequencer, committer, clock, store, fatal));
         let table = LiveTable { addr, arbiter, gate: Gate::new(meta.clone()) };
         tables.insert(meta.id, TableEntry::Live(table.clone()));
         Ok(table)
@@ -486,7 +489,9 @@ impl Router {
 /// Credits of a write: one, and one more for each KiB of its rows.
 fn cost(command: &WriteCommand) -> u32 {
     let bytes = |op: &WriteOp| match op {
-        WriteOp::Insert { row: RowBytes(row), .. } | WriteOp::Replace { row: RowBytes(row), .. } => row.len(),
+        WriteOp::Insert { row: RowBytes(row), .. }
+        | WriteOp::Append { row: RowBytes(row) }
+        | WriteOp::Replace { row: RowBytes(row), .. } => row.len(),
         WriteOp::Patch { .. } | WriteOp::Delete { .. } => 64,
     };
     let total: usize = command.ops.iter().map(bytes).sum();

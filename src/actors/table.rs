@@ -18,15 +18,15 @@ use crate::error::{Error, Result};
 use crate::live::{QueryRegistry, SubscriptionKey};
 use crate::model::{Change, CommittedChanges, Durability, HotStats, NoteWrite, Owner, Seq, TableMeta, WriteAck};
 use crate::partition::{Sequencer, Ticket};
-use crate::storage::{CommitEntry, UserStorages};
+use crate::storage::{CommitEntry, Store};
 use crate::time::Clock;
 
 pub(super) struct TableActor {
     sequencer: Sequencer,
     committer: CommitterHandle,
     clock: Clock,
-    /// What rows over all owners say of where they lie.
-    homes: Arc<UserStorages>,
+    /// Says where rows over all owners lie, and the time of STREAM tables.
+    store: Arc<Store>,
     in_flight: VecDeque<InFlight>,
     /// Live queries over all owners.
     feed: QueryRegistry,
@@ -46,7 +46,7 @@ impl TableActor {
         sequencer: Sequencer,
         committer: CommitterHandle,
         clock: Clock,
-        homes: Arc<UserStorages>,
+        store: Arc<Store>,
         fatal: Fatal,
     ) -> Self {
         let guard = PanicGuard { fatal, what: "a table's actor panicked" };
@@ -54,7 +54,7 @@ impl TableActor {
             sequencer,
             committer,
             clock,
-            homes,
+            store,
             in_flight: VecDeque::new(),
             feed: QueryRegistry::default(),
             head: Seq::ZERO,
@@ -91,7 +91,9 @@ impl Handler<Commit> for TableActor {
 
     fn handle(&mut self, msg: Commit, ctx: &mut Context<Self>) {
         let Commit { partition, ticket, table, owner, changes, notes, durability, stats, rows, reply } = msg;
-        let assigned = self.sequencer.assign(table, owner, (changes, notes), self.clock.now_ms());
+        // A row whose position is behind the time by which rows expire would be gone before it is read.
+        let now_ms = if table.is_stream() { self.store.streams().now_ms() } else { self.clock.now_ms() };
+        let assigned = self.sequencer.assign(table, owner, (changes, notes), now_ms);
         let Some(committed) = assigned.map(|committed| CommittedChanges { stats, ..committed }) else { return };
         let entry = CommitEntry::Changes(committed.clone());
         let answer = Answer { reply, ack: WriteAck { rows, last: Some(committed.range.last) } };
@@ -115,7 +117,7 @@ impl Handler<Committed> for TableActor {
     fn handle(&mut self, msg: Committed, _ctx: &mut Context<Self>) {
         for InFlight { partition, ticket, committed } in self.in_flight.drain(..msg.count) {
             self.head = committed.range.last;
-            deliver(&mut self.feed, &committed, Some(&self.homes));
+            deliver(&mut self.feed, &committed, Some(self.store.user_storages()));
             inbox::send(&partition, Settled { ticket, committed: Some(committed) });
         }
     }

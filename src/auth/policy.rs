@@ -133,7 +133,7 @@ impl Policy {
     pub fn authorize_write(&self, principal: &Principal, command: WriteCommand) -> Result<Authorized<WriteCommand>> {
         let table = &*command.table;
         let least = match table.kind {
-            TableKind::User => Role::User,
+            TableKind::User | TableKind::Stream => Role::User,
             TableKind::Shared => least_to_write_shared(table.access),
         };
         if principal.role < least {
@@ -179,6 +179,7 @@ impl Policy {
     pub fn may_create_table(&self, principal: &Principal, kind: TableKind, namespace: &NamespaceName) -> Result<()> {
         let (least, words) = match kind {
             TableKind::User => (Role::User, "create USER tables"),
+            TableKind::Stream => (Role::User, "create STREAM tables"),
             TableKind::Shared => (Role::Service, "create SHARED tables"),
         };
         require(principal, least, words)?;
@@ -195,7 +196,7 @@ impl Policy {
     pub fn may_alter_table(&self, principal: &Principal, table: &TableMeta) -> Result<()> {
         // Who could alter a DBA table could lower its access level, and so read it.
         let least = match table.kind {
-            TableKind::User => Role::User,
+            TableKind::User | TableKind::Stream => Role::User,
             TableKind::Shared => least_to_write_shared(table.access),
         };
         if principal.role < least { Err(table_denied(principal, "alter", table, least)) } else { Ok(()) }
@@ -270,7 +271,7 @@ impl Policy {
     /// `INVALID_INPUT`.
     pub fn may_write_as(&self, table: &TableMeta) -> Result<()> {
         match table.kind {
-            TableKind::User => Ok(()),
+            TableKind::User | TableKind::Stream => Ok(()),
             TableKind::Shared => Err(Error::InvalidInput(format!(
                 "EXECUTE AS USER is not allowed on SHARED tables (table '{}:{}'). \
                  AS USER impersonation is only supported for USER tables.",
@@ -298,7 +299,7 @@ impl Policy {
 
 fn least_to_read(table: &TableMeta) -> Role {
     match (table.kind, table.access) {
-        (TableKind::User, _) => Role::User,
+        (TableKind::User | TableKind::Stream, _) => Role::User,
         (TableKind::Shared, AccessLevel::Public) => Role::Anonymous,
         (TableKind::Shared, AccessLevel::Private | AccessLevel::Restricted) => Role::Service,
         (TableKind::Shared, AccessLevel::Dba) => Role::Dba,
@@ -330,7 +331,7 @@ fn require(principal: &Principal, least: Role, words: &str) -> Result<()> {
 
 fn table_denied(principal: &Principal, verb: &str, table: &TableMeta, least: Role) -> Error {
     let level = match table.kind {
-        TableKind::User => String::new(),
+        TableKind::User | TableKind::Stream => String::new(),
         TableKind::Shared => format!(" (SHARED, access level {})", table.access.as_str()),
     };
     Error::PermissionDenied(format!(
@@ -362,6 +363,7 @@ mod tests {
             storage: crate::model::StorageId::local(),
             use_user_storage: false,
             deleted_retention_hours: None,
+            ttl: None,
             unnamed_storage: None,
             schema_version: 1,
             created_at: 0,

@@ -52,6 +52,13 @@ impl Database {
         let name = self.table_name(scope, &create.name)?;
         let kind = create.kind.unwrap_or_else(|| default_kind(scope, &name));
         self.policy.may_create_table(&scope.principal, kind, name.namespace())?;
+        if kind == TableKind::Stream {
+            let options = create.options.iter().find(|(name, _)| name == "TTL_SECONDS");
+            // What is no number is refused below.
+            if let Some(seconds) = options.and_then(|(_, value)| value.parse().ok()) {
+                self.make_buckets_of(seconds).await?;
+            }
+        }
         let made = self
             .catalog
             .create_table(&name, |id| define::define_table(create, name.clone(), id, &scope.principal, scope.now_us))

@@ -21,7 +21,7 @@ use crate::error::{Error, Result, SubscriptionFault};
 use crate::live::database::{AttachGuard, Attached, LiveDatabase, LiveLogin, LiveTarget};
 use crate::live::pages::{LiveReader, Page, PageJob, ScanOrder};
 use crate::live::{LiveDirectory, LiveQuery, StoredRows, Subscriber};
-use crate::model::{Owner, PartitionKey, Principal, Seq, StoredRow};
+use crate::model::{Owner, Principal, Seq, StoredRow};
 use crate::sql::statement::{ExecuteTarget, ParsedStatement, Statement};
 use crate::storage::{BatchBuilder, FeedScan, Order, PartitionRows, ReadView};
 
@@ -127,14 +127,7 @@ impl LiveDatabase for Database {
         let owner = target.owner.clone();
         self.engine
             .blocking(move || {
-                let table = query.table().id;
-                let (head, replayable_from) = match &owner {
-                    Some(owner) => {
-                        let key = PartitionKey { table, owner: owner.clone() };
-                        (view.head(&key)?, view.replayable_from(&key)?)
-                    }
-                    None => (view.feed_head(table)?, view.feed_replayable_from(table)?),
-                };
+                let (head, replayable_from) = view.reach(query.table(), owner.as_ref())?;
                 Ok(Arc::new(ViewReader { view, query, owner, head, replayable_from }) as Arc<dyn LiveReader>)
             })
             .await
@@ -175,6 +168,10 @@ impl LiveReader for ViewReader {
         let table = self.query.table();
         let (rows, builder) = match &self.owner {
             Some(owner) => match self.view.rows(table, owner, range, order) {
+                Ok(rows) if table.is_stream() => {
+                    let builder = BatchBuilder::all_owners(table.clone(), self.view.homes().clone(), None);
+                    (StoredScan::Own(owner.clone(), rows), builder)
+                }
                 Ok(rows) => (StoredScan::Own(owner.clone(), rows), BatchBuilder::new(table.clone(), None)),
                 Err(error) => return Box::new(std::iter::once(Err(error))),
             },

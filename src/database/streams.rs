@@ -1,154 +1,71 @@
-//! Durable Streams on STREAM tables: whose stream an address names, its record and its rows.
+//! The turn of buckets: those that STREAM tables will need are made ahead, those that have expired are dropped.
 //!
-//! Owns the order in which one mailbox's streams are written ([`turns`]), and the way from records and rows to what
-//! `streams` decides. A record is a note of the partition: it is durable with the rows of its append, or neither is.
-//! Never decides about a stream: `crate::streams` does. Never knows HTTP.
-//! Invariants: LQ-3 (the owner is chosen here, before anything is read); an append and its record are one commit.
-//! Start at [`Database::append_to_stream`] and [`StreamReader::next`].
+//! Owns when that is looked at. Which buckets it is about, `partition::stream_buckets` says; how they go,
+//! `storage::stream_buckets`.
+//! Neither is ever waited for by a reader: what has expired is not read, dropped or not.
 
-mod read;
-mod shape;
-pub(super) mod turns;
-mod write;
-
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::Weak;
+use std::time::Duration;
 
 use super::Database;
-use crate::auth::ActAs;
 use crate::error::{Error, Result};
-use crate::model::{NoteWrite, Owner, PartitionKey, Principal, Seq, UserId};
-use crate::storage::ReadView;
-use crate::streams::record::{ProducerState, StoredStream, Stream, check_key};
-use shape::StreamShape;
+use crate::failpoint;
+use crate::partition::stream_buckets::{TtlClass, plan};
+use crate::storage::CommitEntry;
 
-pub use read::{StreamPage, StreamReader};
-pub use write::{Appended, Created};
-
-/// Which stream.
-#[derive(Debug, Clone)]
-pub struct StreamAddress {
-    pub namespace: String,
-    pub table: String,
-    pub key: String,
-    /// In whose mailbox; `None`: the caller's own. Others' are for those who may `EXECUTE AS USER`.
-    pub user: Option<String>,
-}
-
-/// An address that a caller may use.
-pub(super) struct StreamScope {
-    /// Whose stream it is, with a user's rights where somebody else asks.
-    principal: Principal,
-    impersonates: bool,
-    shape: StreamShape,
-    partition: PartitionKey,
-    /// How long rows live.
-    ttl_us: i64,
-    now_us: i64,
-}
-
-impl StreamScope {
-    fn owner(&self) -> &Owner {
-        &self.partition.owner
-    }
-}
+/// How often it is looked: well within the time that a bucket is made ahead.
+const ROUND: Duration = Duration::from_secs(10);
 
 impl Database {
-    pub(super) fn stream_scope(&self, caller: &Principal, address: &StreamAddress) -> Result<StreamScope> {
-        if self.is_stopping() {
-            return Err(Error::ShuttingDown);
-        }
-        check_key(&address.key)?;
-        let principal = match &address.user {
-            Some(user) => self.auth.execute_as(caller, ActAs::User(&UserId::parse(user)?))?,
-            None => caller.clone(),
-        };
+    /// Makes and drops the buckets that are due.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`, `SHUTTING_DOWN`.
+    pub async fn turn_stream_buckets(&self) -> Result<()> {
         let catalog = self.catalog.current();
-        let table = catalog.table(&address.namespace, &address.table)?;
-        self.policy.may_read(&principal, table)?;
-        let shape = StreamShape::of(table)?;
-        let seconds = table.ttl.as_ref().map_or(0, |ttl| ttl.seconds());
-        Ok(StreamScope {
-            impersonates: address.user.is_some(),
-            partition: PartitionKey { table: table.id, owner: table.owner_of(&principal) },
-            ttl_us: i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000),
-            now_us: self.clock.now_us(),
-            principal,
-            shape,
-        })
+        let classes = catalog.tables().filter_map(|table| Some(TtlClass::of(table.ttl.as_ref()?.seconds()))).collect();
+        self.turn(&classes).await
     }
 
-    /// A view of a time when the owner was who the caller means.
-    fn stream_view(&self, scope: &StreamScope) -> Result<ReadView> {
-        let view = self.store.read_view();
-        self.auth.check_holder(&scope.principal)?;
-        Ok(view)
+    /// Makes the buckets that rows with this TTL need now, before the first of them comes.
+    pub(super) async fn make_buckets_of(&self, seconds: u64) -> Result<()> {
+        self.turn(&BTreeSet::from([TtlClass::of(seconds)])).await
+    }
+
+    async fn turn(&self, classes: &BTreeSet<TtlClass>) -> Result<()> {
+        let now_ms = self.store.streams().now_ms();
+        let plan = plan(now_ms, classes, &self.store.streams().ids());
+        if !plan.make.is_empty() {
+            let (store, plan) = (self.store.clone(), plan.clone());
+            let made = tokio::task::spawn_blocking(move || store.streams().make_all(&plan)).await;
+            made.map_err(Error::internal)??;
+            failpoint::pass("bucket_made");
+        }
+        if !plan.drop.is_empty() {
+            let note = self.store.streams().note_of_drop(now_ms);
+            self.log.commit(CommitEntry::Records(vec![note])).await?;
+            failpoint::pass("bucket_drop_noted");
+            let store = self.store.clone();
+            let dropped = tokio::task::spawn_blocking(move || store.streams().drop_all(&plan, now_ms)).await;
+            dropped.map_err(Error::internal)??;
+        }
+        Ok(())
     }
 }
 
-/// Names of notes: a stream's record.
-const STREAM: u8 = b's';
-/// What is remembered of a producer of a stream.
-const PRODUCER: u8 = b'p';
-
-/// Notes on their way into a commit: each name once.
-#[derive(Default)]
-struct Notes(BTreeMap<Vec<u8>, Option<Vec<u8>>>);
-
-impl Notes {
-    fn put(&mut self, key: &str, record: &StoredStream) -> Result<()> {
-        self.0.insert(record_name(key), Some(record.to_bytes()?));
-        Ok(())
-    }
-
-    fn put_producer(&mut self, name: Vec<u8>, state: ProducerState) -> Result<()> {
-        self.0.insert(name, Some(serde_json::to_vec(&state).map_err(Error::internal)?));
-        Ok(())
-    }
-
-    fn remove(&mut self, name: Vec<u8>) {
-        self.0.insert(name, None);
-    }
-
-    /// The stream as this commit leaves it. One that it makes is not asked for.
-    fn stream(&self, view: &ReadView, partition: &PartitionKey, key: &str) -> Result<Option<Stream>> {
-        match self.0.get(&record_name(key)) {
-            Some(Some(record)) => Stream::read(record, (Seq::ZERO, Seq::ZERO)).map(Some),
-            Some(None) => Ok(None),
-            None => stream_in(view, partition, key),
+/// Turns buckets for as long as there is a database.
+pub(super) async fn keep_turning(database: Weak<Database>) {
+    let mut rounds = tokio::time::interval(ROUND);
+    rounds.tick().await;
+    loop {
+        rounds.tick().await;
+        let Some(database) = database.upgrade() else { return };
+        if database.is_stopping() {
+            return;
+        }
+        if let Err(error) = database.turn_stream_buckets().await {
+            tracing::warn!(%error, "buckets of STREAM tables were not turned");
         }
     }
-
-    fn into_writes(self) -> Vec<NoteWrite> {
-        self.0.into_iter().map(|(name, value)| NoteWrite { name, value }).collect()
-    }
-}
-
-fn record_name(key: &str) -> Vec<u8> {
-    [&[STREAM], key.as_bytes()].concat()
-}
-
-/// Of the stream of this key that began at `start`: another one of the key knows none of its producers. No key holds the
-/// byte that ends it here.
-fn producers_prefix(key: &str, start: Seq) -> Vec<u8> {
-    [&[PRODUCER], key.as_bytes(), &[0], &start.get().to_be_bytes()].concat()
-}
-
-fn producer_name(key: &str, start: Seq, producer: &str) -> Vec<u8> {
-    [&producers_prefix(key, start), producer.as_bytes()].concat()
-}
-
-fn stream_in(view: &ReadView, partition: &PartitionKey, key: &str) -> Result<Option<Stream>> {
-    let note = view.note(partition, &record_name(key))?;
-    note.map(|note| Stream::read(&note.value, note.commit)).transpose()
-}
-
-fn producer_in(
-    view: &ReadView,
-    partition: &PartitionKey,
-    (key, start): (&str, Seq),
-    id: &str,
-) -> Result<Option<ProducerState>> {
-    let note = view.note(partition, &producer_name(key, start, id))?;
-    note.map(|note| serde_json::from_slice(&note.value).map_err(Error::internal)).transpose()
 }

@@ -79,8 +79,11 @@ pub fn events(query: &dyn LiveQuery, batch: &ChangeBatch, formats: Formats) -> R
     if let Some(old) = &batch.old {
         previous = project(query, old, &plan.previous)?;
         if !plan.gone.is_empty() {
-            let rows = as_tombstones(&take(old, &plan.gone)?, plan.gone_seqs())?;
-            gone = Some(LiveRows::project(query, &rows)?);
+            let rows = take(old, &plan.gone)?;
+            gone = Some(match query.table().is_stream() {
+                true => LiveRows::names(query, &rows, &self::seqs(&rows)?, plan.gone_seqs())?,
+                false => LiveRows::project(query, &as_tombstones(&rows, plan.gone_seqs())?)?,
+            });
         }
     }
     encode(&plan.told, &EventRows { shown, previous, gone }, formats)
@@ -128,8 +131,14 @@ pub fn replayed_events(
     let shown = plan.project_shown(query, &stored.rows)?;
     let mut gone = None;
     if !plan.gone.is_empty() {
-        let rows = as_tombstones(&take(&stored.rows, &plan.gone)?, plan.gone_seqs())?;
-        gone = Some(LiveRows::project(query, &rows)?);
+        let rows = take(&stored.rows, &plan.gone)?;
+        gone = Some(match query.table().is_stream() {
+            true => {
+                let created: Vec<Seq> = plan.gone.iter().map(|row| stored.created[*row as usize]).collect();
+                LiveRows::names(query, &rows, &created, plan.gone_seqs())?
+            }
+            false => LiveRows::project(query, &as_tombstones(&rows, plan.gone_seqs())?)?,
+        });
     }
     encode(&plan.told, &EventRows { shown, previous: None, gone }, formats)
 }

@@ -42,6 +42,7 @@ pub(crate) fn notes() -> Arc<TableMeta> {
         storage: crate::model::StorageId::local(),
         use_user_storage: false,
         deleted_retention_hours: None,
+        ttl: None,
         unnamed_storage: None,
         schema_version: 1,
         created_at: 0,

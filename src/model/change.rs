@@ -10,6 +10,16 @@ use super::{NoteWrite, Owner, Seq, SeqRange, TableMeta};
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PkBytes(pub Bytes);
 
+impl PkBytes {
+    /// What stands for the key in a table without one.
+    pub const NONE: PkBytes = PkBytes(Bytes::new());
+
+    /// Names a row of a table without a key.
+    pub fn of_seq(seq: Seq) -> Self {
+        Self(Bytes::copy_from_slice(&seq.get().to_be_bytes()))
+    }
+}
+
 /// A row's cells in the row codec's form (`storage::row_codec`), without `_seq`. Opaque to everyone else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowBytes(pub Bytes);

@@ -27,6 +27,8 @@ pub struct Assignment {
 pub enum WriteOp {
     /// Fails with `DUPLICATE_KEY` where a live row has the key.
     Insert { pk: PkBytes, row: RowBytes },
+    /// A row of a table without a key.
+    Append { row: RowBytes },
     /// A computed UPDATE: the row read at `expected` becomes `row`. Fails with `CONFLICT` where the live row is another.
     Replace { pk: PkBytes, expected: Seq, row: RowBytes },
     /// An UPDATE by key that needs nothing of the old row. No live row: nothing happens.
@@ -36,12 +38,15 @@ pub enum WriteOp {
 }
 
 impl WriteOp {
-    pub fn pk(&self) -> &PkBytes {
+    /// The key that no other write may hold meanwhile. Of a table without one, a row to be deleted goes by its position
+    /// ([`PkBytes::of_seq`]).
+    pub fn pk(&self) -> Option<&PkBytes> {
         match self {
             WriteOp::Insert { pk, .. }
             | WriteOp::Replace { pk, .. }
             | WriteOp::Patch { pk, .. }
-            | WriteOp::Delete { pk, .. } => pk,
+            | WriteOp::Delete { pk, .. } => Some(pk),
+            WriteOp::Append { .. } => None,
         }
     }
 }

@@ -55,7 +55,7 @@ impl<'a> BindContext<'a> {
             owner: table.owner_for(self.user),
             ops,
             notes: Vec::new(),
-            durability: self.request_durability.or(table.durability).unwrap_or(self.durability),
+            durability: self.request_durability.unwrap_or_else(|| table.durability_or(self.durability)),
         }
     }
 

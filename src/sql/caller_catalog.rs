@@ -78,8 +78,8 @@ impl<'a> CallerCatalog<'a> {
 pub(crate) fn row_scope(scope: &OwnerScope, meta: &TableMeta) -> RowScope {
     match (meta.kind, scope) {
         (TableKind::Shared, _) => RowScope::Partition(Owner::Shared),
-        (TableKind::User, OwnerScope::One(user)) => RowScope::Partition(meta.owner_for(user)),
-        (TableKind::User, OwnerScope::All) => RowScope::AllOwners,
+        (TableKind::User | TableKind::Stream, OwnerScope::One(user)) => RowScope::Partition(meta.owner_for(user)),
+        (TableKind::User | TableKind::Stream, OwnerScope::All) => RowScope::AllOwners,
     }
 }
 

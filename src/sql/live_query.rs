@@ -7,6 +7,7 @@
 
 mod shape;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
@@ -47,10 +48,10 @@ pub(crate) fn compile(
     let parts = Parts::of(&plan)?;
     let all_owners = ctx.scope == OwnerScope::All;
     if all_owners && parts.table.kind == TableKind::Shared {
-        let text = format!("EXECUTE AS USER '*' is about USER tables; {} is a SHARED table", parts.table.name);
+        let text = format!("EXECUTE AS USER '*' is about USER and STREAM tables; {} is a SHARED table", parts.table.name);
         return Err(Error::Unsupported(text));
     }
-    let rows = if all_owners { parts.table.arrow_schema_all_owners() } else { parts.table.arrow_schema() };
+    let rows = parts.table.shown_schema(all_owners);
     let mut names_caller = false;
     for expr in parts.projection.iter().chain(parts.predicate) {
         names_caller |= check_expr(expr)?;
@@ -114,6 +115,7 @@ impl LiveQuery for CompiledQuery {
             BooleanArray::new(bits(rows.num_rows()), None)
         };
         let Some(predicate) = &self.predicate else { return Ok(all(true)) };
+        let rows = &self.shown(rows)?;
         let selected =
             predicate.evaluate(rows).and_then(|value| value.into_array(rows.num_rows())).map_err(from_datafusion)?;
         match selected.as_boolean_opt() {
@@ -126,6 +128,7 @@ impl LiveQuery for CompiledQuery {
 
     fn project(&self, rows: &RecordBatch) -> Result<RecordBatch> {
         let Projection { exprs, schema } = &self.projection;
+        let rows = &self.shown(rows)?;
         let columns = exprs
             .iter()
             .map(|expr| expr.evaluate(rows)?.into_array(rows.num_rows()))
@@ -136,6 +139,18 @@ impl LiveQuery for CompiledQuery {
 
     fn identity(&self) -> &str {
         &self.identity
+    }
+}
+
+impl CompiledQuery {
+    /// Stored rows with the columns that the statement was planned over.
+    fn shown<'r>(&self, rows: &'r RecordBatch) -> Result<Cow<'r, RecordBatch>> {
+        if !self.table.is_stream() {
+            return Ok(Cow::Borrowed(rows));
+        }
+        let deleted = self.table.columns.len() + 1;
+        let shown: Vec<usize> = (0..rows.num_columns()).filter(|position| *position != deleted).collect();
+        rows.project(&shown).map(Cow::Owned).map_err(|error| from_datafusion(error.into()))
     }
 }
 

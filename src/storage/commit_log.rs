@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use fjall::{OwnedWriteBatch as WriteBatch, PersistMode};
+use fjall::{Keyspace, OwnedWriteBatch as WriteBatch, PersistMode};
 
 use super::erase::ErasedKeys;
 use super::flushed::{self, FlushedKeys};
@@ -20,6 +20,7 @@ use super::records::{self, RecordKind, RecordWrite};
 use super::row_block;
 use super::segment::{SegmentEntry, SegmentId};
 use super::store::{COMMITS_RECORD, Keyspaces, Recovered, Store, storage_error};
+use super::stream_buckets::StreamBuckets;
 use crate::error::Result;
 use crate::model::{Change, CommittedChanges, Durability, HotStats, PartitionKey, RowPlace, Seq, TableId};
 
@@ -101,22 +102,28 @@ impl FjallLog {
         JournalSync::new(self.store.journal_folder().to_owned(), self.progress.clone())
     }
 
-    fn put_changes(&self, batch: &mut WriteBatch, committed: &CommittedChanges) {
+    fn put_changes(&self, batch: &mut WriteBatch, committed: &CommittedChanges) -> Result<()> {
         let key = PartitionKey { table: committed.table.id, owner: committed.owner.clone() };
-        let spaces = self.store.keyspaces();
+        let range = committed.range;
+        let (spaces, streams) = (self.store.keyspaces(), self.store.streams());
+        let bucket = committed.table.ttl.as_ref().map(|ttl| streams.bucket(ttl, range.last)).transpose()?;
+        let home = match &bucket {
+            None => RowsHome { rows: &spaces.rows, indexed: Some(spaces), streams },
+            Some(bucket) => RowsHome { rows: bucket, indexed: None, streams },
+        };
         let mut rest = &committed.changes[..];
         while let Some((seq, change)) = rest.first() {
             let block = row_block::block_len(rest);
             if block > 1 {
                 let (rows, behind) = rest.split_at(block);
-                batch.insert(&spaces.rows, keys::row(&key, *seq), row_block::block_value(rows));
-                for (row, change) in rows {
+                batch.insert(home.rows, keys::row(&key, *seq), row_block::block_value(rows));
+                for (row, change) in rows.iter().filter(|_| home.indexed.is_some()) {
                     let value = row_block::pk_value(*row, RowPlace::Block(*seq));
                     batch.insert(&spaces.pk, keys::pk(&key, &change.pk), value);
                 }
                 rest = behind;
             } else {
-                put_change(batch, spaces, &key, (*seq, change));
+                home.put_change(batch, &key, (*seq, change))?;
                 rest = &rest[1..];
             }
         }
@@ -126,12 +133,12 @@ impl FjallLog {
         }
         notes::put(batch, &spaces.notes, &key, (committed.range, &committed.notes));
         // One entry for all rows of the statement.
-        let range = committed.range;
-        batch.insert(
-            &spaces.feed,
-            keys::feed(committed.table.id, range.first),
-            keys::feed_value(range.last, &committed.owner),
-        );
+        let entry = keys::feed_value(range.last, &committed.owner);
+        match &bucket {
+            None => batch.insert(&spaces.feed, keys::feed(committed.table.id, range.first), entry),
+            Some(bucket) => batch.insert(bucket, keys::stream_feed(committed.table.id, range.first), entry),
+        }
+        Ok(())
     }
 
     fn put_records(&self, batch: &mut WriteBatch, writes: &[RecordWrite]) {
@@ -225,6 +232,9 @@ impl FjallLog {
     }
 
     fn put_erase(&self, batch: &mut WriteBatch, erased: &ErasedKeys) {
+        for (bucket, key) in &erased.in_buckets {
+            batch.remove(bucket, key.clone());
+        }
         let spaces = self.store.keyspaces();
         let spaces = [
             (&spaces.rows, &erased.rows),
@@ -243,24 +253,51 @@ impl FjallLog {
     }
 }
 
-fn put_change(batch: &mut WriteBatch, spaces: &Keyspaces, key: &PartitionKey, (seq, change): (Seq, &Change)) {
-    let Change { pk, row, replaces, deletes } = change;
-    batch.insert(&spaces.rows, keys::row(key, seq), row_block::row_value(seq, change.created(seq), *deletes, row));
-    match replaces.as_ref().map(|old| (old.seq, old.place)) {
-        None => {}
-        Some((old, RowPlace::Own)) => batch.remove(&spaces.rows, keys::row(key, old)),
-        // A block is written once: a mark behind it says which of its rows are gone.
-        Some((old, RowPlace::Block(first))) => {
-            batch.insert(&spaces.rows, keys::gone(key, old), row_block::gone_value(first));
+/// Where a statement's rows go.
+struct RowsHome<'a> {
+    rows: &'a Keyspace,
+    /// With their keys beside them; `None`: a bucket.
+    indexed: Option<&'a Keyspaces>,
+    streams: &'a StreamBuckets,
+}
+
+impl RowsHome<'_> {
+    fn put_change(&self, batch: &mut WriteBatch, key: &PartitionKey, (seq, change): (Seq, &Change)) -> Result<()> {
+        let Change { pk, row, replaces, deletes } = change;
+        batch.insert(self.rows, keys::row(key, seq), row_block::row_value(seq, change.created(seq), *deletes, row));
+        match replaces.as_ref().map(|old| (old.seq, old.place)) {
+            None => {}
+            Some((old, RowPlace::Own)) => {
+                if let Some(rows) = self.home_of(&keys::row(key, old))? {
+                    batch.remove(&rows, keys::row(key, old));
+                }
+            }
+            // A block is written once: a mark behind it says which of its rows are gone.
+            Some((old, RowPlace::Block(first))) => {
+                if let Some(rows) = self.home_of(&keys::row(key, first))? {
+                    batch.insert(&rows, keys::gone(key, old), row_block::gone_value(first));
+                }
+            }
+            Some((_, RowPlace::Segment { segment, position })) => {
+                if let Some(spaces) = self.indexed {
+                    batch.insert(&spaces.deletions, keys::deletion(key.table, segment, position), []);
+                }
+            }
         }
-        Some((_, RowPlace::Segment { segment, position })) => {
-            batch.insert(&spaces.deletions, keys::deletion(key.table, segment, position), []);
+        match self.indexed {
+            None => {}
+            Some(spaces) if *deletes => batch.remove(&spaces.pk, keys::pk(key, pk)),
+            Some(spaces) => batch.insert(&spaces.pk, keys::pk(key, pk), row_block::pk_value(seq, RowPlace::Own)),
         }
+        Ok(())
     }
-    if *deletes {
-        batch.remove(&spaces.pk, keys::pk(key, pk));
-    } else {
-        batch.insert(&spaces.pk, keys::pk(key, pk), row_block::pk_value(seq, RowPlace::Own));
+
+    /// Where an older row is: of a STREAM table in whichever bucket has it, unless it went with its bucket meanwhile.
+    fn home_of(&self, row: &[u8]) -> Result<Option<Keyspace>> {
+        match self.indexed {
+            Some(_) => Ok(Some(self.rows.clone())),
+            None => self.streams.holding(row),
+        }
     }
 }
 
@@ -274,7 +311,7 @@ impl CommitLog for FjallLog {
         let mut feeds = HashMap::new();
         for entry in entries {
             match entry {
-                CommitEntry::Changes(committed) => self.put_changes(&mut batch, committed),
+                CommitEntry::Changes(committed) => self.put_changes(&mut batch, committed)?,
                 CommitEntry::Records(writes) => self.put_records(&mut batch, writes),
                 CommitEntry::Erase(erased) => self.put_erase(&mut batch, erased),
                 CommitEntry::Cold(cold) => self.put_cold(&mut batch, cold, &mut feeds)?,

@@ -132,6 +132,19 @@ pub(crate) fn feed(table: TableId, first: Seq) -> [u8; 12] {
     bytes
 }
 
+/// Of a table whose feed lies beside its rows: no table has an id so high.
+const FEED_IN_BUCKET: u32 = 1 << 31;
+
+/// A bucket of STREAM rows: what `feed` is for other tables.
+pub(crate) fn stream_feed(table: TableId, first: Seq) -> [u8; 12] {
+    feed(TableId(table.0 | FEED_IN_BUCKET), first)
+}
+
+/// All [`stream_feed`] keys of a table.
+pub(crate) fn stream_feed_prefix(table: TableId) -> [u8; 4] {
+    table_prefix(TableId(table.0 | FEED_IN_BUCKET))
+}
+
 /// The value of a `feed` entry: last position ∥ owner.
 pub(crate) fn feed_value(last: Seq, owner: &Owner) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(8 + owner.as_str().len());
@@ -193,10 +206,10 @@ pub(crate) fn record(kind: RecordKind, name: &str) -> Vec<u8> {
 /// `NOT_NULL` where a key column is NULL (as row `row`, from 1), `INVALID_INPUT` where the key is longer than
 /// [`PK_MAX`] bytes.
 pub fn encode_pk(table: &TableMeta, values: &[Value], row: usize) -> Result<PkBytes> {
-    encode_key_values(table, table.primary_key.iter().filter_map(|i| values.get(*i)), row)
+    encode_key_values(table, table.unique_key().iter().filter_map(|i| values.get(*i)), row)
 }
 
-/// [`encode_pk`] of the key columns alone, in `table.primary_key` order.
+/// [`encode_pk`] of the key columns alone, in key order.
 ///
 /// # Errors
 /// As [`encode_pk`].
@@ -206,7 +219,7 @@ pub fn encode_key_values<'v>(
     row: usize,
 ) -> Result<PkBytes> {
     let mut out = Vec::with_capacity(16);
-    for (column, value) in table.primary_key.iter().zip(key_values) {
+    for (column, value) in table.unique_key().iter().zip(key_values) {
         let column = &table.columns[*column];
         if value.is_null() {
             return Err(Error::NotNull { column: column.name.to_string(), row });

@@ -20,12 +20,13 @@ use super::hot_stats;
 use super::keys;
 use super::read_view::ReadView;
 use super::records::RecordKind;
+use super::stream_buckets::{DROPPED_RECORD, StreamBuckets};
 use super::views::{OlderViews, Views};
 use crate::error::{Error, Result};
 use crate::model::{HotStats, Owner, PartitionKey, PkBytes, TableId, UserId};
 
 /// The layout that this program writes: see docs/on-disk-format.md.
-pub const FORMAT_VERSION: u32 = 4;
+pub const FORMAT_VERSION: u32 = 5;
 
 /// Under the data folder: the fjall database.
 const HOT_FOLDER: &str = "hot";
@@ -62,6 +63,7 @@ pub struct Store {
     cold: Arc<Cold>,
     views: Views,
     user_storages: Arc<UserStorages>,
+    streams: StreamBuckets,
     journal_folder: PathBuf,
     mark_path: PathBuf,
     /// Shared by those who copy files.
@@ -181,6 +183,9 @@ impl Store {
             stats: keyspace("stats", 4 << 20)?,
             notes: keyspace("notes", 4 << 20)?,
         });
+        let dropped = keyspaces.records.get(keys::record(RecordKind::Store, DROPPED_RECORD)).map_err(engine)?;
+        let dropped_ms = dropped.and_then(|ms| ms.as_ref().try_into().ok()).map_or(0, i64::from_be_bytes);
+        let streams = StreamBuckets::open(db.clone(), dropped_ms).map_err(engine)?;
         let cold = Cold::new(cache_bytes);
         let mark_path = data.join("commits.mark");
         Ok(Store {
@@ -189,6 +194,7 @@ impl Store {
             cold: Arc::new(cold),
             views: Views::default(),
             user_storages: Arc::default(),
+            streams,
             journal_folder,
             mark_path,
             pins: Arc::new(()),
@@ -237,7 +243,14 @@ impl Store {
         let moment = self.views.enter();
         let snapshot = self.db.snapshot();
         let owners = (self.hidden(), self.user_storages.current());
-        ReadView::new((snapshot, moment), self.keyspaces.clone(), self.cold.clone(), owners)
+        // Behind the snapshot: a bucket that it has rows of is there, or all of them are expired.
+        let streams = self.streams.view();
+        ReadView::new((snapshot, moment), (self.keyspaces.clone(), streams), self.cold.clone(), owners)
+    }
+
+    /// Where rows of STREAM tables lie.
+    pub fn streams(&self) -> &StreamBuckets {
+        &self.streams
     }
 
     /// The views that are open now: they may read files that are in no manifest any more.

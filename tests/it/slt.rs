@@ -74,6 +74,8 @@ slt! {
     seq
     show
     storages
+    streams
+    streams_refused
     system_tables
     types
     update

@@ -57,6 +57,7 @@ fn table(id: u32, name: &str, kind: TableKind, access: AccessLevel, columns: &[(
         storage: crate::model::StorageId::local(),
         use_user_storage: false,
         deleted_retention_hours: None,
+        ttl: None,
         unnamed_storage: None,
         schema_version: 1,
         created_at: NOW_US,

@@ -42,6 +42,7 @@ scripts! {
     resume
     revoked
     shared
+    streams
     subscriptions
     tombstones
     worked_session

@@ -61,6 +61,9 @@ impl StreamReader {
         let scope = self.database.stream_scope(&self.caller, &self.address)?;
         let view = self.database.stream_view(&scope)?;
         let stream = there(stream_in(&view, &scope.partition, &self.address.key)?, &self.address.key, scope.ttl_us, scope.now_us)?;
+        if stream.state.expiry.is_worth_noting(stream.state.touched_us, scope.now_us) {
+            self.database.touch_stream(&scope, &self.address.key).await?;
+        }
         let from = match self.from {
             ReadFrom::Beginning => Seq::ZERO,
             ReadFrom::Now => stream.tail,
