@@ -14,6 +14,7 @@ pub mod health;
 pub(crate) mod problem;
 pub mod sql;
 mod sse;
+mod streams;
 pub mod ws;
 
 use actix_cors::Cors;
@@ -36,6 +37,7 @@ pub fn configure(config: &Config) -> impl Fn(&mut web::ServiceConfig) + Clone + 
             .configure(auth::configure)
             .configure(ws::configure)
             .configure(sse::configure)
+            .configure(streams::configure)
             .configure(exports::configure)
             .configure(examples::configure)
             .default_service(web::to(not_found));
@@ -65,7 +67,7 @@ async fn not_found(request: HttpRequest) -> HttpResponse {
         "/ws" => "the WebSocket is at /v1/ws",
         "/live" => "live queries as server-sent events are at GET /v1/live?sql=…",
         "/" => "SQL goes to POST /v1/api/sql, live queries to the WebSocket at /v1/ws; /health says how the server is",
-        _ => "the paths are /v1/api/sql, /v1/api/auth/…, /v1/ws, /v1/live and /health",
+        _ => "the paths are /v1/api/sql, /v1/api/auth/…, /v1/ws, /v1/live, /v1/streams/… and /health",
     };
     let message = format!("There is no {} {}: {hint}", request.method(), request.path());
     problem::plain(StatusCode::NOT_FOUND, "NOT_FOUND", message)

@@ -11,6 +11,7 @@ pub mod jobs;
 pub mod keys;
 pub mod load;
 pub mod sections;
+pub mod streams;
 pub mod units;
 mod validate;
 pub mod websocket;
@@ -25,6 +26,7 @@ pub use sections::{
     CorsConfig, DataFusionConfig, DurabilityConfig, LimitsConfig, LogFormat, LoggingConfig, RemoteTimeouts,
     SecurityConfig, ServerConfig, StorageConfig,
 };
+pub use streams::StreamsConfig;
 pub use units::Secret;
 pub use websocket::WebSocketConfig;
 
@@ -39,6 +41,7 @@ pub struct Config {
     pub auth: AuthConfig,
     pub security: SecurityConfig,
     pub websocket: WebSocketConfig,
+    pub streams: StreamsConfig,
     pub datafusion: DataFusionConfig,
     pub flush: FlushConfig,
     pub retention: RetentionConfig,

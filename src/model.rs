@@ -32,8 +32,8 @@ pub use param::Param;
 pub use principal::{Principal, Role};
 pub use result::{CellEncoders, ColumnFlags, ResultColumn, ResultSchema};
 pub use schema::{
-    AccessLevel, ColumnDefault, ColumnMeta, Durability, SchemaChange, SchemaHistory, SchemaVersion, StreamTtl, TableKind,
-    TableMeta, TableOptions,
+    AccessLevel, ColumnDefault, ColumnMeta, Durability, SchemaChange, SchemaHistory, SchemaVersion, StreamTtl,
+    TableKind, TableMeta, TableOptions,
 };
 pub use seq::{Seq, SeqGenerator, SeqRange};
 pub use storage::{StorageCredentials, StorageKind, StorageMeta, StorageMode, UnknownStorageMode, UserStorage};

@@ -105,6 +105,9 @@ pub const KEYS: &[Key] = &[
     key("websocket.max_subscriptions_per_connection", "Live queries of one connection.", COUNT),
     key("websocket.outbox_bytes", "What may wait for a slow subscriber before it is closed with SLOW_CONSUMER.", SIZE),
 
+    key("streams.long_poll_timeout", "How long a reader of a stream waits for what comes next (live=long-poll).", DURATION),
+    key("streams.sse_lifetime", "After how long a stream's events end, and their reader comes back (live=sse).", DURATION),
+
     key("datafusion.memory_limit", "Memory of all running queries together.", SIZE),
     key("datafusion.threads", "Threads of the query engine. 0: one per core.", "0 to 1024"),
     key(

@@ -21,7 +21,7 @@ use crate::storage::ReadView;
 use crate::streams::record::{ProducerState, StoredStream, Stream, check_key};
 use shape::StreamShape;
 
-pub use read::{StreamPage, StreamReader};
+pub use read::{StreamHead, StreamPage, StreamReader};
 pub use write::{Appended, Created};
 
 /// Which stream.

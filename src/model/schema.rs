@@ -8,8 +8,8 @@ use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
 use super::{ColumnName, Compression, DataType, FlushPolicy, Owner, Principal, StorageId, TableId, TableName, UserId};
-pub use stream_ttl::StreamTtl;
 pub use history::{OlderCell, RowLayout, SchemaChange, SchemaHistory, SchemaVersion};
+pub use stream_ttl::StreamTtl;
 
 pub mod history;
 pub mod stream_ttl;

@@ -177,7 +177,8 @@ impl<W: AsRef<WriteCommand>> PartitionCore<W> {
         }
         let ticket = self.next_ticket();
         if !changes.is_empty() || !command.notes.is_empty() {
-            let keys: Vec<PkBytes> = changes.iter().map(|c| &c.pk).filter(|pk| **pk != PkBytes::NONE).cloned().collect();
+            let keys: Vec<PkBytes> =
+                changes.iter().map(|c| &c.pk).filter(|pk| **pk != PkBytes::NONE).cloned().collect();
             if let (Some(greatest), Some(most)) = (&mut self.greatest, keys.iter().max())
                 && greatest.as_ref().is_none_or(|greatest| most > greatest)
             {
@@ -360,7 +361,10 @@ mod tests {
     }
 
     fn write(name: &'static str, ops: Vec<WriteOp>) -> Write {
-        Write(name, WriteCommand { table: table(), owner: Owner::Shared, ops, notes: Vec::new(), durability: Durability::Sync })
+        Write(
+            name,
+            WriteCommand { table: table(), owner: Owner::Shared, ops, notes: Vec::new(), durability: Durability::Sync },
+        )
     }
 
     fn insert(k: &'static str) -> WriteOp {

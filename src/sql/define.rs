@@ -9,11 +9,11 @@ use std::collections::HashSet;
 use datafusion::sql::sqlparser::ast;
 
 use crate::error::{Error, Result};
-use crate::model::{
-    AccessLevel, ColumnDefault, ColumnMeta, ColumnName, DataType, Principal, Role, SchemaHistory, StorageId, StreamTtl, TableId,
-    TableKind, TableMeta, TableName, TableOptions,
-};
 use crate::model::schema::stream_ttl::TTL_SECONDS_MAX;
+use crate::model::{
+    AccessLevel, ColumnDefault, ColumnMeta, ColumnName, DataType, Principal, Role, SchemaHistory, StorageId, StreamTtl,
+    TableId, TableKind, TableMeta, TableName, TableOptions,
+};
 use crate::sql::statement::CreateTable;
 
 pub use alter::{Alteration, AlteredTable, alter_table};

@@ -48,7 +48,8 @@ pub(crate) fn compile(
     let parts = Parts::of(&plan)?;
     let all_owners = ctx.scope == OwnerScope::All;
     if all_owners && parts.table.kind == TableKind::Shared {
-        let text = format!("EXECUTE AS USER '*' is about USER and STREAM tables; {} is a SHARED table", parts.table.name);
+        let text =
+            format!("EXECUTE AS USER '*' is about USER and STREAM tables; {} is a SHARED table", parts.table.name);
         return Err(Error::Unsupported(text));
     }
     let rows = parts.table.shown_schema(all_owners);

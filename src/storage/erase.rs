@@ -230,13 +230,7 @@ impl Eraser {
     /// The feed entries of one owner, among those of all: also of rows that are cold, or were replaced. The table's newest
     /// one stays, whose it ever is: the table's next position is above it, also after a restart with a clock that
     /// stepped back (PT-1).
-    fn own_feed(
-        &mut self,
-        feed: &Keyspace,
-        prefix: [u8; 4],
-        key: &PartitionKey,
-        limit: usize,
-    ) -> Result<Vec<UserKey>> {
+    fn own_feed(&mut self, feed: &Keyspace, prefix: [u8; 4], key: &PartitionKey, limit: usize) -> Result<Vec<UserKey>> {
         let prefix = prefix.to_vec();
         let newest = feed.prefix(&prefix).next_back().map(|guard| guard.key().map_err(storage_error)).transpose()?;
         let from = match &self.last {

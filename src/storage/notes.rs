@@ -11,7 +11,12 @@ use super::store::storage_error;
 use crate::error::{Error, Result};
 use crate::model::{NoteWrite, PartitionKey, Seq, SeqRange, StoredNote};
 
-pub(super) fn put(batch: &mut WriteBatch, notes: &Keyspace, key: &PartitionKey, (range, writes): (SeqRange, &[NoteWrite])) {
+pub(super) fn put(
+    batch: &mut WriteBatch,
+    notes: &Keyspace,
+    key: &PartitionKey,
+    (range, writes): (SeqRange, &[NoteWrite]),
+) {
     for write in writes {
         let name = keys::note(key, &write.name);
         match &write.value {

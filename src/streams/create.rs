@@ -51,13 +51,15 @@ impl Create {
         headers.content_type.map_or(Ok(()), content_type::check)?;
         let fork = match headers.forked_from {
             Some(source) => {
-                let source = source.strip_prefix(root).unwrap_or(source.trim_start_matches('/'));
-                check_key(source)?;
+                let path = source.strip_prefix(root).unwrap_or(source.trim_start_matches('/'));
+                let source = decoded(path)
+                    .ok_or_else(|| Error::InvalidInput(format!("Stream-Forked-From '{source}' is no path")))?;
+                check_key(&source)?;
                 let sub_offset = headers.fork_sub_offset.map_or(Some(0), whole_number).ok_or_else(|| {
                     Error::InvalidInput("Stream-Fork-Sub-Offset is no whole number, such as 4".to_owned())
                 })?;
                 let offset = headers.fork_offset.map(Offset::parse).transpose()?.map(|offset| offset.0);
-                Some(Fork { source: source.to_owned(), offset, sub_offset })
+                Some(Fork { source, offset, sub_offset })
             }
             None if headers.fork_offset.or(headers.fork_sub_offset).is_some() => {
                 let text = "Stream-Fork-Offset and Stream-Fork-Sub-Offset need Stream-Forked-From";
@@ -72,6 +74,17 @@ impl Create {
             fork,
         })
     }
+}
+
+/// A path without its percent signs; `None` where it is none.
+fn decoded(path: &str) -> Option<String> {
+    let mut bytes = path.bytes();
+    let mut out = Vec::with_capacity(path.len());
+    while let Some(byte) = bytes.next() {
+        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        out.push(if byte == b'%' { digit(bytes.next())? << 4 | digit(bytes.next())? } else { byte });
+    }
+    String::from_utf8(out).ok()
 }
 
 /// Is the key free? `false`: the stream is there, as asked for.
@@ -311,6 +324,10 @@ mod tests {
         let from = |source| CreateHeaders { forked_from: Some(source), ..CreateHeaders::default() };
         for source in ["/v1/streams/chat/answers/a/b", "/a/b", "a/b"] {
             assert_eq!(read(from(source)).unwrap().fork.unwrap().source, "a/b");
+        }
+        assert_eq!(read(from("/a%20b%2Fc")).unwrap().fork.unwrap().source, "a b/c");
+        for bad in ["/", "/a%", "/a%2", "/a%zz", "/%ff", "/a%00"] {
+            assert!(read(from(bad)).is_err(), "{bad}");
         }
         let sub = |text| CreateHeaders { fork_sub_offset: Some(text), ..from("a") };
         assert_eq!(read(sub("3")).unwrap().fork.unwrap().sub_offset, 3);

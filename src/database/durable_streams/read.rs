@@ -16,7 +16,7 @@ use crate::storage::{Order, ReadView};
 use crate::streams::body::Joined;
 use crate::streams::expiry::Expiry;
 use crate::streams::offset::{Offset, ReadFrom};
-use crate::streams::record::{Stream, Stretch, there};
+use crate::streams::record::{Stream, StreamState, Stretch, there};
 
 /// A page ends here; one message is always in it.
 const PAGE_BYTES: usize = 256 << 10;
@@ -38,6 +38,33 @@ pub struct StreamPage {
     pub up_to_date: bool,
     /// Nothing comes behind it, ever.
     pub ended: bool,
+    /// When it was read. Microseconds since the Unix epoch.
+    pub read_at_us: i64,
+}
+
+/// What is to be known of a stream without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamHead {
+    pub content_type: String,
+    pub expiry: Expiry,
+    pub tail: Offset,
+    pub closed: bool,
+}
+
+impl Database {
+    /// Does not count as reading it.
+    ///
+    /// # Errors
+    /// `STREAM_NOT_FOUND`, `STREAM_GONE`, and those of who may not read.
+    pub fn stream_head(&self, caller: &Principal, address: &StreamAddress) -> Result<StreamHead> {
+        let scope = self.stream_scope(caller, address)?;
+        let view = self.stream_view(&scope)?;
+        let stream = stream_in(&view, &scope.partition, &address.key)?;
+        let stream = there(stream, &address.key, scope.ttl_us, scope.now_us)?;
+        let closed = stream.is_closed();
+        let StreamState { content_type, expiry, .. } = stream.state;
+        Ok(StreamHead { content_type, expiry, tail: Offset(stream.tail), closed })
+    }
 }
 
 /// Reads one stream on and on.
@@ -60,7 +87,12 @@ impl StreamReader {
     pub async fn page(&mut self) -> Result<StreamPage> {
         let scope = self.database.stream_scope(&self.caller, &self.address)?;
         let view = self.database.stream_view(&scope)?;
-        let stream = there(stream_in(&view, &scope.partition, &self.address.key)?, &self.address.key, scope.ttl_us, scope.now_us)?;
+        let stream = there(
+            stream_in(&view, &scope.partition, &self.address.key)?,
+            &self.address.key,
+            scope.ttl_us,
+            scope.now_us,
+        )?;
         if stream.state.expiry.is_worth_noting(stream.state.touched_us, scope.now_us) {
             self.database.touch_stream(&scope, &self.address.key).await?;
         }
@@ -139,6 +171,7 @@ async fn read_page(
         is_empty,
         up_to_date,
         ended: up_to_date && stream.is_closed(),
+        read_at_us: scope.now_us,
     })
 }
 

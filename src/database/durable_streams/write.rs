@@ -224,9 +224,8 @@ impl Database {
         turn: Turn,
     ) -> Result<WriteAck> {
         let rows = if messages.is_empty() { Vec::new() } else { vec![scope.shape.rows(key, messages)?] };
-        let command = self.bind_stream(scope, |ctx| {
-            bind::bind_rows(ctx, &scope.shape.table, &scope.shape.columns(), &rows)
-        })?;
+        let command =
+            self.bind_stream(scope, |ctx| bind::bind_rows(ctx, &scope.shape.table, &scope.shape.columns(), &rows))?;
         self.write_as(scope, WriteCommand { notes: notes.into_writes(), ..command }, Some(Box::new(turn))).await
     }
 

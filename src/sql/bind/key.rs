@@ -39,8 +39,7 @@ pub(crate) fn key_equal(target: &Target<'_>, filter: &Expr, params: &[Param]) ->
 }
 
 fn key_in_list(target: &Target<'_>, filter: &Expr, params: &[Param]) -> Result<Option<Vec<PkBytes>>> {
-    let (Expr::InList { expr, list, negated: false }, [key]) = (bare(filter), target.table.unique_key())
-    else {
+    let (Expr::InList { expr, list, negated: false }, [key]) = (bare(filter), target.table.unique_key()) else {
         return Ok(None);
     };
     if target.column(expr) != Some(*key) {

@@ -74,7 +74,9 @@ pub fn alter_table(ctx: &BindContext<'_>, table: &TableMeta, operation: &AlterOp
         SchemaChange::SetOptions(_) => (None, false),
     };
     let ttl_seconds = match &change {
-        SchemaChange::SetOptions(options) => options.ttl_seconds.filter(|_| options.ttl_seconds != table.options().ttl_seconds),
+        SchemaChange::SetOptions(options) => {
+            options.ttl_seconds.filter(|_| options.ttl_seconds != table.options().ttl_seconds)
+        }
         _ => None,
     };
     let table = table.altered(change, ctx.now_us);
