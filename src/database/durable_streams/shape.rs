@@ -1,4 +1,4 @@
-//! Which columns of a STREAM table hold a stream: `key` its key, `data` what is appended.
+//! Which columns of a STREAM table hold a stream: `stream` its key, `data` what is appended.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::model::{DataType, RowBytes, TableMeta, Value};
 use crate::storage::row_codec;
 use crate::streams::content_type;
 
-const KEY: &str = "key";
+const KEY: &str = "stream";
 const DATA: &str = "data";
 
 /// A table that serves streams.
@@ -40,7 +40,7 @@ impl StreamShape {
         match columns.filter(|_| table.is_stream()) {
             Some((key, data)) => Ok(Self { table: table.clone(), key, data }),
             None => Err(Error::InvalidInput(format!(
-                "{} serves no streams. One that does: CREATE STREAM TABLE {} (key TEXT NOT NULL, data BYTES NOT NULL) WITH \
+                "{} serves no streams. One that does: CREATE STREAM TABLE {} (stream TEXT NOT NULL, data BYTES NOT NULL) WITH \
                  (TTL_SECONDS = 86400); data may be TEXT or JSON for streams of such, and further columns need a default",
                 table.name, table.name
             ))),
