@@ -102,6 +102,8 @@ impl SystemData for System {
             ("jobs_running", in_state(&[JobState::Running]).to_string()),
             ("jobs_queued", in_state(&[JobState::New, JobState::Queued, JobState::Retrying]).to_string()),
             ("jobs_failed", in_state(&[JobState::Failed]).to_string()),
+            ("stream_buckets", self.store.streams().ids().len().to_string()),
+            ("stream_bucket_bytes", self.store.streams().bytes().to_string()),
             ("segment_files_opened", cold.footers.to_string()),
             ("segment_reads", cold.reads.to_string()),
             ("segment_bytes_read", cold.bytes.to_string()),

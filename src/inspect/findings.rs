@@ -35,7 +35,7 @@ pub(super) struct Hot {
 
 #[derive(Debug, Serialize)]
 pub(super) struct KeyspaceFinding {
-    pub name: &'static str,
+    pub name: String,
     /// `null` where they can not be counted.
     pub entries: Option<u64>,
     pub bytes: u64,

@@ -70,7 +70,7 @@ fn hot(found: &Findings) -> String {
     let mut rows = vec![texts(["keyspace", "entries", "on disk"])];
     for keyspace in &found.hot.keyspaces {
         let entries = keyspace.entries.map_or_else(|| "?".to_owned(), thousands);
-        rows.push(vec![keyspace.name.to_owned(), entries, size(keyspace.bytes)]);
+        rows.push(vec![keyspace.name.clone(), entries, size(keyspace.bytes)]);
     }
     rows.push(vec!["journal".to_owned(), String::new(), size(found.hot.journal_bytes)]);
     aligned(&rows, 1)

@@ -111,3 +111,104 @@ pub fn plan(now_ms: i64, classes: &BTreeSet<TtlClass>, there: &BTreeSet<BucketId
     let drop = there.iter().filter(|id| id.expires_at_ms() <= now_ms).copied();
     BucketPlan { make: make.into_iter().collect(), drop: drop.collect() }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::seq::SEQ_EPOCH_MS;
+    use crate::model::{SeqGenerator, StreamTtl};
+
+    fn classes(ttls: &[u64]) -> BTreeSet<TtlClass> {
+        ttls.iter().map(|ttl| TtlClass::of(*ttl)).collect()
+    }
+
+    #[test]
+    fn names_come_back() {
+        for (class, (window, _)) in CLASSES.iter().enumerate() {
+            for window in [0, 1, 1_700_000_000 / window] {
+                let id = BucketId { class: TtlClass(class as u8), window };
+                assert_eq!(BucketId::parse(&id.name()), Some(id));
+            }
+        }
+        for name in ["rows", "stream-", "stream-6-1", "stream-0-", "stream-0--1", "stream-0-01", "stream-x-1", "stream-0-1-2"] {
+            assert_eq!(BucketId::parse(name), None, "{name}");
+        }
+        assert_eq!(BucketId::parse(&format!("stream-5-{}", i64::MAX)), None, "no window is so late");
+    }
+
+    #[test]
+    fn ttls_fall_into_few_classes() {
+        let cases = [(1, 0), (300, 0), (301, 1), (3_600, 1), (86_400, 2), (86_401, 3), (315_360_000, 5), (u64::MAX, 5)];
+        for (ttl, class) in cases {
+            assert_eq!(TtlClass::of(ttl), TtlClass(class), "{ttl}");
+        }
+        assert_eq!(crate::model::schema::stream_ttl::TTL_SECONDS_MAX as i64, CLASSES[5].1, "every TTL is in a class");
+        for (window, longest) in CLASSES {
+            assert!(longest / window + 2 <= 9, "few windows: {window} {longest}");
+        }
+    }
+
+    #[test]
+    fn a_plan_makes_what_comes_and_drops_what_has_gone() {
+        let minute = 60_000;
+        let start = 1_800_000_000_000 / (10 * minute) * (10 * minute);
+        let of = |class: u8, ms: i64| TtlClass(class).at(ms);
+        let there: BTreeSet<BucketId> = BTreeSet::new();
+        let first = plan(start, &classes(&[10]), &there);
+        assert_eq!(first.make, [of(0, start), of(0, start + minute)]);
+        let there = first.make.iter().copied().collect();
+        assert_eq!(plan(start + minute - 1, &classes(&[10]), &there), BucketPlan::default());
+        let more = plan(start + minute - 1, &classes(&[10, 600]), &there);
+        assert_eq!(more.make, [of(1, start)], "the next window of ten minutes is far");
+        assert_eq!(plan(start + 9 * minute, &classes(&[600]), &there).make, [of(1, start), of(1, start + 10 * minute)]);
+        // The window's own minute, and five more.
+        assert!(plan(start + 6 * minute - 1, &classes(&[]), &there).drop.is_empty());
+        assert_eq!(plan(start + 6 * minute, &classes(&[]), &there).drop, [of(0, start)]);
+        assert_eq!(plan(start + 7 * minute, &classes(&[]), &there).drop.len(), 2, "whether tables use the class or not");
+        assert!(plan(0, &classes(&[]), &there).drop.is_empty(), "the clock stepped back");
+    }
+
+    proptest! {
+        /// Whatever the clock does: rows lie in the order of their positions, none goes before it has expired, and what
+        /// went is not made again.
+        #[test]
+        fn nothing_goes_too_early_and_order_is_kept(
+            ttl in 1u64..4_000,
+            steps in proptest::collection::vec(-90_000i64..400_000, 1..200),
+        ) {
+            let class = TtlClass::of(ttl);
+            let rule = StreamTtl::new(ttl);
+            let mut generator = SeqGenerator::new(1, Seq::ZERO);
+            let (mut clock, mut now, mut gone) = (SEQ_EPOCH_MS + 9_000_000, 0, 0);
+            let mut there = BTreeSet::new();
+            let mut dropped = BTreeSet::new();
+            let mut rows: Vec<(Seq, BucketId)> = Vec::new();
+            for step in steps {
+                clock += step;
+                now = now.max(clock);
+                let made = plan(now, &BTreeSet::from([class]), &there);
+                if !made.drop.is_empty() {
+                    gone = now;
+                }
+                for id in &made.drop {
+                    let up_to = rule.expired_up_to(now);
+                    prop_assert!(rows.iter().all(|(seq, at)| at != id || *seq <= up_to), "{} went with rows", id.name());
+                    there.remove(id);
+                    dropped.insert(*id);
+                }
+                prop_assert!(made.make.iter().all(|id| !dropped.contains(id)));
+                there.extend(made.make);
+                let seq = generator.next(now);
+                let id = BucketId::of(class, seq, gone);
+                prop_assert!(!dropped.contains(&id), "{} is made again", id.name());
+                prop_assert!(rows.last().is_none_or(|(_, before)| *before <= id));
+                prop_assert!(seq <= id.end());
+                there.insert(id);
+                rows.push((seq, id));
+                prop_assert!(there.len() <= 10, "{}", there.len());
+            }
+        }
+    }
+}

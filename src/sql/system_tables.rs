@@ -447,6 +447,9 @@ fn table_options(table: &TableOptions, kind: TableKind) -> String {
     if table.use_user_storage {
         options.insert("USE_USER_STORAGE".to_owned(), true.into());
     }
+    if let Some(seconds) = table.ttl_seconds {
+        options.insert("TTL_SECONDS".to_owned(), seconds.into());
+    }
     if let Some(hours) = table.deleted_retention_hours {
         options.insert("DELETED_RETENTION_HOURS".to_owned(), hours.into());
     }

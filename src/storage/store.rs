@@ -23,6 +23,7 @@ use super::records::RecordKind;
 use super::stream_buckets::{DROPPED_RECORD, StreamBuckets};
 use super::views::{OlderViews, Views};
 use crate::error::{Error, Result};
+use crate::partition::stream_buckets::BucketId;
 use crate::model::{HotStats, Owner, PartitionKey, PkBytes, TableId, UserId};
 
 /// The layout that this program writes: see docs/on-disk-format.md.
@@ -404,10 +405,14 @@ impl Store {
     pub(super) fn load(&self, keyspace: &str, entries: Vec<(Vec<u8>, Vec<u8>)>) -> Result<()> {
         let named = self.keyspaces.named();
         let found = named.iter().find(|(name, _)| *name == keyspace);
-        let (_, keyspace) = found.ok_or_else(|| Error::internal(format!("there is no keyspace {keyspace}")))?;
+        let keyspace = match (found, BucketId::parse(keyspace)) {
+            (Some((_, keyspace)), _) => (*keyspace).clone(),
+            (None, Some(bucket)) => self.streams.make(bucket)?,
+            (None, None) => return Err(Error::internal(format!("there is no keyspace {keyspace}"))),
+        };
         let mut batch = self.db.batch();
         for (key, value) in entries {
-            batch.insert(keyspace, key, value);
+            batch.insert(&keyspace, key, value);
         }
         batch.commit().map_err(storage_error)
     }

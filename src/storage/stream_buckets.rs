@@ -98,6 +98,11 @@ impl StreamBuckets {
         self.current().keys().copied().collect()
     }
 
+    /// Of their files: what is in memory only is not counted.
+    pub fn bytes(&self) -> u64 {
+        self.current().values().map(Keyspace::disk_space).sum()
+    }
+
     /// The bucket of a statement's rows whose last position is `last`. Made here only where the clock leapt: it takes 12 ms,
     /// and all commits wait for it.
     ///
@@ -133,7 +138,7 @@ impl StreamBuckets {
         plan.make.iter().try_for_each(|id| self.make(*id).map(drop))
     }
 
-    fn make(&self, id: BucketId) -> Result<Keyspace> {
+    pub(super) fn make(&self, id: BucketId) -> Result<Keyspace> {
         let bucket = self.db.keyspace(&id.name(), options).map_err(storage_error)?;
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::make_mut(&mut *open).entry(id).or_insert(bucket).clone())

@@ -19,6 +19,13 @@ use crate::model::{Owner, PartitionKey, Seq, StoredRow, StreamTtl, TableMeta};
 use crate::partition::stream_buckets::TtlClass;
 
 impl ReadView {
+    /// The fixed keyspaces and the buckets, by name.
+    pub(super) fn all_keyspaces(&self) -> Vec<(String, Keyspace)> {
+        let fixed = self.keyspaces().named().map(|(name, keyspace)| (name.to_owned(), keyspace.clone()));
+        let buckets = self.streams().buckets.iter().map(|(id, bucket)| (id.name(), bucket.clone()));
+        fixed.into_iter().chain(buckets).collect()
+    }
+
     /// The last position that is expired.
     pub(super) fn expired_up_to(&self, ttl: &StreamTtl) -> Seq {
         ttl.expired_up_to(self.streams().now_ms)
@@ -71,19 +78,27 @@ impl ReadView {
         }
     }
 
+    /// The rows of one owner that are there, in order, without waiting for anything but the disk.
+    pub(super) fn stream_scan(
+        &self,
+        table: &TableMeta,
+        owner: &Owner,
+        range: RangeInclusive<Seq>,
+    ) -> impl Iterator<Item = Result<StoredRow>> + use<> {
+        let hot = |part| match part {
+            RowsPart::Hot(rows) => Some(rows),
+            RowsPart::Cold(..) => None,
+        };
+        self.stream_parts(table, owner, range, Order::Ascending).into_iter().filter_map(hot).flatten()
+    }
+
     /// The row at a position, if it is there.
     ///
     /// # Errors
     /// `STORAGE_UNAVAILABLE`, `INTERNAL`.
     pub fn stream_row(&self, table: &TableMeta, owner: &Owner, seq: Seq) -> Result<Option<StoredRow>> {
-        for part in self.stream_parts(table, owner, seq..=seq, Order::Ascending) {
-            if let RowsPart::Hot(mut rows) = part
-                && let Some(row) = rows.next().transpose()?
-            {
-                return Ok(Some(row).filter(|row| !row.deleted));
-            }
-        }
-        Ok(None)
+        let found = self.stream_scan(table, owner, seq..=seq).next().transpose()?;
+        Ok(found.filter(|row| !row.deleted))
     }
 
     /// What the feed over all owners of a table is read from: entries of what is there, with the keyspace of their rows.

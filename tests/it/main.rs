@@ -24,4 +24,5 @@ mod server;
 mod slt;
 mod socket;
 mod storages;
+mod streams;
 mod token;
