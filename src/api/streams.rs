@@ -155,7 +155,7 @@ async fn create(
         };
         let create = Create::parse(headers, &root)?;
         let address = address(path, Params::of(request.query_string())?.user);
-        services.database.create_stream(&principal, &address, create, body).await
+        services.database.create_stream(&principal, &address, &create, &body).await
     };
     match made.await {
         Ok(created) => answer::created(&location(&request, &services.config), &created),
@@ -198,7 +198,7 @@ async fn append(
         };
         let append = Append::parse(headers, !body.is_empty())?;
         let address = address(path, Params::of(request.query_string())?.user);
-        services.database.append_to_stream(&principal, &address, append, body).await
+        services.database.append_to_stream(&principal, &address, &append, &body).await
     };
     match appended.await {
         Ok(appended) => answer::appended(appended),

@@ -77,7 +77,15 @@ impl Database {
         })
     }
 
-    /// A view of a time when the owner was who the caller means.
+    /// To read with: the view first, so that no row is newer than the definition it is read by.
+    fn stream_to_read(&self, caller: &Principal, address: &StreamAddress) -> Result<(StreamScope, ReadView)> {
+        let view = self.store.read_view();
+        let scope = self.stream_scope(caller, address)?;
+        self.auth.check_holder(&scope.principal)?;
+        Ok((scope, view))
+    }
+
+    /// To write with: a view of a time when the owner was who the caller means.
     fn stream_view(&self, scope: &StreamScope) -> Result<ReadView> {
         let view = self.store.read_view();
         self.auth.check_holder(&scope.principal)?;

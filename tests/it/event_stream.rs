@@ -115,14 +115,13 @@ fn event(block: &str) -> Event {
     let mut event = Event::default();
     let mut data = Vec::new();
     for line in block.lines() {
-        match line.split_once(": ") {
+        match line.split_once(": ").or_else(|| line.split_once(':')) {
             _ if line.is_empty() => {}
             _ if line.starts_with(':') => event.comment = true,
             Some(("event", name)) => event.name = name.to_owned(),
             Some(("id", id)) => event.id = Some(id.to_owned()),
             Some(("retry", ms)) => event.retry = Some(ms.to_owned()),
             Some(("data", line)) => data.push(line),
-            _ if line == "data:" => data.push(""),
             _ => panic!("no field: {line:?}"),
         }
     }

@@ -57,8 +57,7 @@ impl Database {
     /// # Errors
     /// `STREAM_NOT_FOUND`, `STREAM_GONE`, and those of who may not read.
     pub fn stream_head(&self, caller: &Principal, address: &StreamAddress) -> Result<StreamHead> {
-        let scope = self.stream_scope(caller, address)?;
-        let view = self.stream_view(&scope)?;
+        let (scope, view) = self.stream_to_read(caller, address)?;
         let stream = stream_in(&view, &scope.partition, &address.key)?;
         let stream = there(stream, &address.key, scope.ttl_us, scope.now_us)?;
         let closed = stream.is_closed();
@@ -85,8 +84,7 @@ impl StreamReader {
     /// # Errors
     /// `STREAM_NOT_FOUND`, `STREAM_GONE`, `INVALID_INPUT`, and those of who may not read.
     pub async fn page(&mut self) -> Result<StreamPage> {
-        let scope = self.database.stream_scope(&self.caller, &self.address)?;
-        let view = self.database.stream_view(&scope)?;
+        let (scope, view) = self.database.stream_to_read(&self.caller, &self.address)?;
         let stream = there(
             stream_in(&view, &scope.partition, &self.address.key)?,
             &self.address.key,

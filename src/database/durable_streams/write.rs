@@ -58,14 +58,24 @@ impl Database {
         &self,
         caller: &Principal,
         address: &StreamAddress,
-        create: Create,
-        content: Bytes,
+        create: &Create,
+        content: &Bytes,
+    ) -> Result<Created> {
+        self.write(async |_| self.try_to_create(caller, address, create, content).await).await
+    }
+
+    async fn try_to_create(
+        &self,
+        caller: &Principal,
+        address: &StreamAddress,
+        create: &Create,
+        content: &Bytes,
     ) -> Result<Created> {
         let scope = self.stream_scope(caller, address)?;
         let turn = self.turns.take(&scope.partition).await;
         let view = self.stream_view(&scope)?;
         let existing = stream_in(&view, &scope.partition, &address.key)?;
-        if !create::is_free(existing.as_ref(), &create, scope.ttl_us, scope.now_us)? {
+        if !create::is_free(existing.as_ref(), create, scope.ttl_us, scope.now_us)? {
             // It says so where it is there.
             let Some(existing) = existing else { return Err(Error::internal("a stream that is there and is not")) };
             return Ok(Created {
@@ -82,15 +92,15 @@ impl Database {
         }
         sweep(&view, &scope, &address.key, &mut notes)?;
         let (state, inherits, mut rows) = match &create.fork {
-            None => (create::new_state(&create, scope.now_us), None, Vec::new()),
+            None => (create::new_state(create, scope.now_us), None, Vec::new()),
             Some(fork) => {
-                let (state, until, prefix) = self.fork(&view, &scope, (&create, fork), &mut notes).await?;
+                let (state, until, prefix) = self.fork(&view, &scope, (create, fork), &mut notes).await?;
                 (state, Some(until), prefix.into_iter().collect())
             }
         };
         scope.shape.check_content_type(&state.content_type)?;
         if !content.is_empty() {
-            rows.extend(body::messages(&state.content_type, &content)?);
+            rows.extend(body::messages(&state.content_type, content)?);
         }
         let tail = match (rows.is_empty(), inherits) {
             (false, _) => Mark::Last,
@@ -119,8 +129,18 @@ impl Database {
         &self,
         caller: &Principal,
         address: &StreamAddress,
-        append: Append,
-        content: Bytes,
+        append: &Append,
+        content: &Bytes,
+    ) -> Result<Appended> {
+        self.write(async |_| self.try_to_append(caller, address, append, content).await).await
+    }
+
+    async fn try_to_append(
+        &self,
+        caller: &Principal,
+        address: &StreamAddress,
+        append: &Append,
+        content: &Bytes,
     ) -> Result<Appended> {
         let scope = self.stream_scope(caller, address)?;
         let turn = self.turns.take(&scope.partition).await;
@@ -131,14 +151,14 @@ impl Database {
             Some(producer) => producer_in(&view, &scope.partition, (&address.key, stream.start), &producer.id)?,
             None => None,
         };
-        let (state, producer) = match append::decide(&stream, known, &append, scope.now_us)? {
+        let (state, producer) = match append::decide(&stream, known, append, scope.now_us)? {
             Decision::Write { state, producer } => (state, producer),
             Decision::Done { producer } => {
                 let (tail, closed) = (Offset(stream.tail), stream.is_closed());
                 return Ok(Appended { tail, closed, wrote: false, producer });
             }
         };
-        let rows = if append.has_body { body::messages(&state.content_type, &content)? } else { Vec::new() };
+        let rows = if append.has_body { body::messages(&state.content_type, content)? } else { Vec::new() };
         if append.has_body && rows.is_empty() {
             return Err(Error::InvalidInput("An empty list appends nothing".to_owned()));
         }
@@ -160,6 +180,10 @@ impl Database {
     /// # Errors
     /// `STREAM_NOT_FOUND`, `STREAM_GONE`, and those of a write.
     pub async fn delete_stream(&self, caller: &Principal, address: &StreamAddress) -> Result<()> {
+        self.write(async |_| self.try_to_delete(caller, address).await).await
+    }
+
+    async fn try_to_delete(&self, caller: &Principal, address: &StreamAddress) -> Result<()> {
         let scope = self.stream_scope(caller, address)?;
         let turn = self.turns.take(&scope.partition).await;
         let view = self.stream_view(&scope)?;
@@ -176,7 +200,11 @@ impl Database {
         // First nobody sees it any more. A crash behind this leaves rows that expire with all others.
         self.write_stream(&scope, (&address.key, &[]), notes, turn).await?;
         for stretch in gone {
-            self.delete_rows(&scope, &view, &stretch).await?;
+            match self.delete_rows(&scope, &view, &stretch).await {
+                // Somebody deletes them with SQL at the same time; what both leave expires.
+                Ok(()) | Err(Error::Conflict(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
@@ -236,7 +264,7 @@ impl Database {
             while ops.len() < DELETED_ROWS
                 && let Some((seq, _)) = rows.next().await?
             {
-                ops.push(WriteOp::Delete { pk: PkBytes::of_seq(seq), expected: None });
+                ops.push(WriteOp::Delete { pk: PkBytes::of_seq(seq), expected: Some(seq) });
             }
             if ops.is_empty() {
                 return Ok(());
