@@ -37,7 +37,9 @@ use crate::actors::{Committer, CommitterHandle, Fatal, Jobs, Router};
 use crate::auth::AuthConfig;
 use crate::auth::Authenticator;
 use crate::auth::Policy;
-use crate::config::{ExportsConfig, FlushConfig, JobsConfig, RemoteTimeouts, RetentionConfig, UserManagementConfig};
+use crate::config::{
+    ExportsConfig, FlushConfig, JobsConfig, RemoteTimeouts, RetentionConfig, StreamsConfig, UserManagementConfig,
+};
 use crate::error::{Error, Result};
 use crate::live::LiveDirectory;
 use crate::model::{Durability, Seq};
@@ -71,6 +73,7 @@ pub struct DatabaseOptions {
     pub auth: AuthConfig,
     pub flush: FlushConfig,
     pub retention: RetentionConfig,
+    pub streams: StreamsConfig,
     pub jobs: JobsConfig,
     pub exports: ExportsConfig,
     pub deletion_grace_period: Duration,
@@ -93,6 +96,7 @@ impl DatabaseOptions {
             auth: AuthConfig::default(),
             flush: FlushConfig::default(),
             retention: RetentionConfig::default(),
+            streams: StreamsConfig::default(),
             jobs: JobsConfig::default(),
             exports: ExportsConfig::default(),
             deletion_grace_period: UserManagementConfig::default().deletion_grace_period,
@@ -177,6 +181,7 @@ impl Database {
             clock: clock.clone(),
             node: options.node,
             cold_reads: engine.handle()?,
+            quota: streams::quota(&options.streams),
             fatal: fatal.clone(),
         }));
         actix::spawn(passivate(Arc::downgrade(&router)));

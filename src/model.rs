@@ -21,7 +21,9 @@ pub mod storage;
 pub mod value;
 
 pub use catalog::{Catalog, NamespaceMeta};
-pub use change::{Change, ChangeKind, CommittedChanges, HotStats, PkBytes, RowBytes, RowPlace, StoredRow};
+pub use change::{
+    Change, ChangeKind, CommittedChanges, HotStats, PkBytes, QuotaNote, QuotaSlice, RowBytes, RowPlace, StoredRow,
+};
 pub use command::{Assignment, WriteAck, WriteCommand, WriteOp};
 pub use compression::Compression;
 pub use datatype::DataType;

@@ -143,7 +143,18 @@ fn settle_secret(config: &mut Config, addresses: &[SocketAddr]) -> Result<(), St
 
 fn database_options(config: &Config) -> DatabaseOptions {
     let Config {
-        storage, durability, limits, auth, datafusion, flush, retention, jobs, exports, user_management, ..
+        storage,
+        durability,
+        limits,
+        auth,
+        datafusion,
+        flush,
+        retention,
+        streams,
+        jobs,
+        exports,
+        user_management,
+        ..
     } = config;
     DatabaseOptions {
         data: storage.data_path.clone(),
@@ -163,6 +174,7 @@ fn database_options(config: &Config) -> DatabaseOptions {
         auth: auth.clone(),
         flush: flush.clone(),
         retention: retention.clone(),
+        streams: streams.clone(),
         jobs: jobs.clone(),
         exports: exports.clone(),
         deletion_grace_period: user_management.deletion_grace_period,

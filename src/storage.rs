@@ -32,6 +32,7 @@ mod shares;
 pub mod store;
 pub mod stream_buckets;
 mod stream_rows;
+mod stream_trim;
 pub mod survey;
 #[cfg(test)]
 pub(crate) mod testing;

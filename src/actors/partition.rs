@@ -5,6 +5,7 @@
 //! Never reads or writes another owner's partition (LQ-3); answers only what is durable (PT-2).
 
 pub(super) mod cold;
+mod stream;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,10 +29,11 @@ use crate::model::{
     WriteOp,
 };
 use crate::partition::core::RowEditor;
-use crate::partition::{Admission, HotCount, PartitionCore, Prepared, Ticket};
+use crate::partition::{Admission, HotCount, PartitionCore, Prepared, QuotaLimits, Ticket};
 use crate::storage::segment::FoundRow;
 use crate::storage::{ColdLookup, Found, Store, keys, row_codec};
 use cold::ColdState;
+use stream::StreamState;
 
 pub(super) struct PartitionActor {
     key: PartitionKey,
@@ -46,6 +48,8 @@ pub(super) struct PartitionActor {
     head: Seq,
     /// What is hot, for whoever flushes.
     hot: HotCount,
+    /// Of a STREAM table: how much of it there is.
+    stream: StreamState,
     /// What is cold, and a change of it that is under way.
     cold: ColdState,
     committer: CommitterHandle,
@@ -68,12 +72,13 @@ pub(super) struct PartitionParts {
     pub map: Arc<RouterMap>,
     pub committer: CommitterHandle,
     pub cold_reads: Handle,
+    pub quota: QuotaLimits,
     pub fatal: Fatal,
 }
 
 impl PartitionActor {
     pub(super) fn new(parts: PartitionParts) -> Self {
-        let PartitionParts { key, store, table, queued, map, committer, cold_reads, fatal } = parts;
+        let PartitionParts { key, store, table, queued, map, committer, cold_reads, quota, fatal } = parts;
         let guard = PanicGuard { fatal, what: "a partition's actor panicked" };
         Self {
             key,
@@ -84,6 +89,7 @@ impl PartitionActor {
             queries: QueryRegistry::default(),
             head: Seq::ZERO,
             hot: HotCount::default(),
+            stream: StreamState::new(quota),
             cold: ColdState::default(),
             committer,
             cold_reads,
@@ -121,14 +127,14 @@ impl PartitionActor {
             Ok(Prepared { ticket, changes, rows }) => {
                 self.holds.insert(ticket, holds);
                 self.cold.note(&changes);
-                // Rows of a STREAM table are never flushed.
-                let stats = match command.table.is_stream() {
-                    true => None,
-                    false => self.hot.count(&changes, self.cold.manifest().flushed_up_to),
+                let (stats, quota) = match &command.table.ttl {
+                    None => (self.hot.count(&changes, self.cold.manifest().flushed_up_to), None),
+                    Some(ttl) => (None, self.stream.take(&changes, ttl.expired_up_to(self.store.streams().now_ms()))),
                 };
                 let WriteCommand { table, owner, notes, durability, .. } = command;
                 let partition = ctx.address();
-                let commit = Commit { partition, ticket, table, owner, changes, notes, durability, stats, rows, reply };
+                let commit =
+                    Commit { partition, ticket, table, owner, changes, notes, durability, stats, quota, rows, reply };
                 inbox::send(&self.table, commit);
             }
         }
@@ -183,6 +189,7 @@ impl PartitionActor {
     /// another new key one look into the key index, no row, and of segments only what memory knows of them.
     fn look_up(&mut self, command: &WriteCommand) -> Result<LookUp> {
         if command.table.is_stream() {
+            self.load_stream(&command.table)?;
             return self.look_up_by_position(command);
         }
         self.load()?;
@@ -229,20 +236,6 @@ impl PartitionActor {
             Found::Row(_) | Found::Absent => None,
         };
         Ok(LookUp { found, cold })
-    }
-
-    /// Of a STREAM table: new rows have no key, and those to be deleted are told by their positions.
-    fn look_up_by_position(&self, command: &WriteCommand) -> Result<LookUp> {
-        let mut view = None;
-        let mut look_up = |op: &WriteOp| match op {
-            WriteOp::Delete { expected: Some(seq), .. } => {
-                let view = view.get_or_insert_with(|| self.store.read_view());
-                view.stream_row(&command.table, &command.owner, *seq)
-            }
-            _ => Ok(None),
-        };
-        let found = command.ops.iter().map(&mut look_up).collect::<Result<_>>()?;
-        Ok(LookUp { found, cold: None })
     }
 
     /// What the actor remembers of what is on disk; read with its first write.
@@ -321,8 +314,9 @@ impl Handler<Settled> for PartitionActor {
     fn handle(&mut self, msg: Settled, ctx: &mut Context<Self>) {
         let unparked = self.core.committed(msg.ticket);
         if let Some(committed) = &msg.committed {
-            if !committed.table.is_stream() {
-                self.hot.began(committed.range.first);
+            match committed.table.is_stream() {
+                true => self.settle_stream(committed, ctx),
+                false => self.hot.began(committed.range.first),
             }
             self.head = committed.range.last;
             deliver(&mut self.queries, committed, None);

@@ -34,7 +34,7 @@ use crate::live::{LiveQuery, Subscriber, SubscriptionKey};
 use crate::model::{
     Owner, PartitionKey, Principal, RowBytes, Seq, TableId, TableMeta, UserId, WriteAck, WriteCommand, WriteOp,
 };
-use crate::partition::Sequencer;
+use crate::partition::{QuotaLimits, Sequencer};
 use crate::storage::Store;
 use crate::time::Clock;
 
@@ -140,6 +140,8 @@ pub struct RouterParts {
     pub node: u16,
     /// Where segments are read: a runtime of several threads.
     pub cold_reads: Handle,
+    /// Of one owner in a STREAM table.
+    pub quota: QuotaLimits,
     pub fatal: Fatal,
 }
 
@@ -277,6 +279,7 @@ impl Router {
             map: self.map.clone(),
             committer: self.parts.committer.clone(),
             cold_reads: self.parts.cold_reads.clone(),
+            quota: self.parts.quota,
             fatal: self.parts.fatal.clone(),
         };
         let addr = PartitionActor::start_in_arbiter(&arbiter, move |_| PartitionActor::new(parts));

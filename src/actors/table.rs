@@ -16,7 +16,9 @@ use super::inbox;
 use super::partition::{PartitionActor, Settled};
 use crate::error::{Error, Result};
 use crate::live::{QueryRegistry, SubscriptionKey};
-use crate::model::{Change, CommittedChanges, Durability, HotStats, NoteWrite, Owner, Seq, TableMeta, WriteAck};
+use crate::model::{
+    Change, CommittedChanges, Durability, HotStats, NoteWrite, Owner, QuotaNote, Seq, TableMeta, WriteAck,
+};
 use crate::partition::{Sequencer, Ticket};
 use crate::storage::{CommitEntry, Store};
 use crate::time::Clock;
@@ -81,6 +83,8 @@ pub(super) struct Commit {
     pub durability: Durability,
     /// What is to be noted of the partition's hot rows.
     pub stats: Option<HotStats>,
+    /// What is to be noted of its rows that gave way.
+    pub quota: Option<Arc<QuotaNote>>,
     /// Live rows that the statement touched.
     pub rows: u64,
     pub reply: oneshot::Sender<Result<WriteAck>>,
@@ -90,11 +94,11 @@ impl Handler<Commit> for TableActor {
     type Result = ();
 
     fn handle(&mut self, msg: Commit, ctx: &mut Context<Self>) {
-        let Commit { partition, ticket, table, owner, changes, notes, durability, stats, rows, reply } = msg;
+        let Commit { partition, ticket, table, owner, changes, notes, durability, stats, quota, rows, reply } = msg;
         // A row whose position is behind the time by which rows expire would be gone before it is read.
         let now_ms = if table.is_stream() { self.store.streams().now_ms() } else { self.clock.now_ms() };
         let assigned = self.sequencer.assign(table, owner, (changes, notes), now_ms);
-        let Some(committed) = assigned.map(|committed| CommittedChanges { stats, ..committed }) else { return };
+        let Some(committed) = assigned.map(|committed| CommittedChanges { stats, quota, ..committed }) else { return };
         let entry = CommitEntry::Changes(committed.clone());
         let answer = Answer { reply, ack: WriteAck { rows, last: Some(committed.range.last) } };
         match self.committer.submit(Submission { entry, durability, then: Then::Table(ctx.address(), answer) }) {

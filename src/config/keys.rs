@@ -105,9 +105,6 @@ pub const KEYS: &[Key] = &[
     key("websocket.max_subscriptions_per_connection", "Live queries of one connection.", COUNT),
     key("websocket.outbox_bytes", "What may wait for a slow subscriber before it is closed with SLOW_CONSUMER.", SIZE),
 
-    key("streams.long_poll_timeout", "How long a reader of a stream waits for what comes next (live=long-poll).", DURATION),
-    key("streams.sse_lifetime", "After how long a stream's events end, and their reader comes back (live=sse).", DURATION),
-
     key("datafusion.memory_limit", "Memory of all running queries together.", SIZE),
     key("datafusion.threads", "Threads of the query engine. 0: one per core.", "0 to 1024"),
     key(
@@ -126,6 +123,11 @@ pub const KEYS: &[Key] = &[
 
     key("retention.default_deleted_retention_hours", "How long what was deleted can be told to whoever resumes from a position before, in hours, unless the table's DELETED_RETENTION_HOURS says otherwise. 0: not at all.", "0 to 876600"),
     key("retention.check_interval", "How often is looked for deleted rows that are older.", DURATION),
+
+    key("streams.max_rows_per_owner", "Rows of one user in one STREAM table; with more, the oldest give way. 0: no bound but their TTL.", COUNT_OR_ZERO),
+    key("streams.max_bytes_per_owner", "The same by their size.", SIZE),
+    key("streams.long_poll_timeout", "How long a reader of a stream waits for what comes next (live=long-poll).", DURATION),
+    key("streams.sse_lifetime", "After how long a stream's events end, and their reader comes back (live=sse).", DURATION),
 
     key("jobs.max_concurrent", "Background jobs that run at one time.", COUNT),
     key("jobs.max_queued", "Jobs that may wait for their turn; more are refused with BUSY.", COUNT),

@@ -9,13 +9,21 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use super::Database;
+use crate::config::StreamsConfig;
 use crate::error::{Error, Result};
 use crate::failpoint;
+use crate::partition::QuotaLimits;
 use crate::partition::stream_buckets::{TtlClass, plan};
 use crate::storage::CommitEntry;
 
 /// How often it is looked: well within the time that a bucket is made ahead.
 const ROUND: Duration = Duration::from_secs(10);
+
+/// What one owner may have in one STREAM table.
+pub(super) fn quota(config: &StreamsConfig) -> QuotaLimits {
+    let bound = |configured: u64| if configured == 0 { u64::MAX } else { configured };
+    QuotaLimits { rows: bound(config.max_rows_per_owner), bytes: bound(config.max_bytes_per_owner.as_u64()) }
+}
 
 impl Database {
     /// Makes and drops the buckets that are due.

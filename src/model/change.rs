@@ -93,6 +93,8 @@ pub struct CommittedChanges {
     pub notes: Vec<NoteWrite>,
     /// What the partition has hot behind this statement, where it is worth noting.
     pub stats: Option<HotStats>,
+    /// Of a STREAM table: what is to be noted of what gave way.
+    pub quota: Option<Arc<QuotaNote>>,
 }
 
 /// How much of a partition is hot: what decides whether it is worth flushing.
@@ -118,5 +120,29 @@ impl HotStats {
             oldest_tombstone: if self.oldest_tombstone == Seq::MAX { first } else { self.oldest_tombstone },
             ..self
         }
+    }
+}
+
+/// A stretch of positions of one owner in a STREAM table, to the end of a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct QuotaSlice {
+    pub last: Seq,
+    pub rows: u64,
+    pub bytes: u64,
+}
+
+/// What is stored of the count of an owner's rows in a STREAM table.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct QuotaNote {
+    /// Rows up to here have given way.
+    pub trimmed: Seq,
+    /// The oldest first.
+    pub slices: Vec<QuotaSlice>,
+}
+
+impl QuotaNote {
+    /// Rows above are not in it.
+    pub fn counted_up_to(&self) -> Seq {
+        self.slices.last().map_or(self.trimmed, |slice| slice.last.max(self.trimmed))
     }
 }

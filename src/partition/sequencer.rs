@@ -43,6 +43,6 @@ impl Sequencer {
                 SeqRange { first: only, last: only }
             }
         };
-        Some(CommittedChanges { table, owner, range, changes: changes.into(), notes, stats: None })
+        Some(CommittedChanges { table, owner, range, changes: changes.into(), notes, stats: None, quota: None })
     }
 }

@@ -132,7 +132,9 @@ mod tests {
                 assert_eq!(BucketId::parse(&id.name()), Some(id));
             }
         }
-        for name in ["rows", "stream-", "stream-6-1", "stream-0-", "stream-0--1", "stream-0-01", "stream-x-1", "stream-0-1-2"] {
+        for name in
+            ["rows", "stream-", "stream-6-1", "stream-0-", "stream-0--1", "stream-0-01", "stream-x-1", "stream-0-1-2"]
+        {
             assert_eq!(BucketId::parse(name), None, "{name}");
         }
         assert_eq!(BucketId::parse(&format!("stream-5-{}", i64::MAX)), None, "no window is so late");
@@ -166,7 +168,11 @@ mod tests {
         // The window's own minute, and five more.
         assert!(plan(start + 6 * minute - 1, &classes(&[]), &there).drop.is_empty());
         assert_eq!(plan(start + 6 * minute, &classes(&[]), &there).drop, [of(0, start)]);
-        assert_eq!(plan(start + 7 * minute, &classes(&[]), &there).drop.len(), 2, "whether tables use the class or not");
+        assert_eq!(
+            plan(start + 7 * minute, &classes(&[]), &there).drop.len(),
+            2,
+            "whether tables use the class or not"
+        );
         assert!(plan(0, &classes(&[]), &there).drop.is_empty(), "the clock stepped back");
     }
 

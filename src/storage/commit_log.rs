@@ -21,8 +21,9 @@ use super::row_block;
 use super::segment::{SegmentEntry, SegmentId};
 use super::store::{COMMITS_RECORD, Keyspaces, Recovered, Store, storage_error};
 use super::stream_buckets::StreamBuckets;
+use super::stream_trim;
 use crate::error::Result;
-use crate::model::{Change, CommittedChanges, Durability, HotStats, PartitionKey, RowPlace, Seq, TableId};
+use crate::model::{Change, CommittedChanges, Durability, HotStats, PartitionKey, QuotaNote, RowPlace, Seq, TableId};
 
 /// One thing to make durable.
 #[derive(Debug, Clone)]
@@ -102,7 +103,13 @@ impl FjallLog {
         JournalSync::new(self.store.journal_folder().to_owned(), self.progress.clone())
     }
 
-    fn put_changes(&self, batch: &mut WriteBatch, committed: &CommittedChanges) -> Result<()> {
+    /// `trims`: up to where rows of STREAM tables gave way by earlier entries of this batch, by table.
+    fn put_changes(
+        &self,
+        batch: &mut WriteBatch,
+        committed: &CommittedChanges,
+        trims: &mut HashMap<TableId, Seq>,
+    ) -> Result<()> {
         let key = PartitionKey { table: committed.table.id, owner: committed.owner.clone() };
         let range = committed.range;
         let (spaces, streams) = (self.store.keyspaces(), self.store.streams());
@@ -137,6 +144,19 @@ impl FjallLog {
         match &bucket {
             None => batch.insert(&spaces.feed, keys::feed(committed.table.id, range.first), entry),
             Some(bucket) => batch.insert(bucket, keys::stream_feed(committed.table.id, range.first), entry),
+        }
+        if let (Some(bucket), Some(note)) = (&bucket, &committed.quota) {
+            batch.insert(bucket, keys::stream_note(&key), stream_trim::value(note));
+            let table = committed.table.id;
+            let before = match trims.get(&table) {
+                Some(before) => *before,
+                None => stream_trim::feed_note(bucket, table)?,
+            };
+            if note.trimmed > before {
+                trims.insert(table, note.trimmed);
+                let of_feed = QuotaNote { trimmed: note.trimmed, slices: Vec::new() };
+                batch.insert(bucket, keys::stream_feed_note(table), stream_trim::value(&of_feed));
+            }
         }
         Ok(())
     }
@@ -308,10 +328,10 @@ impl CommitLog for FjallLog {
             Durability::Buffered => PersistMode::Buffer,
         };
         let mut batch = self.store.db().batch().durability(Some(mode));
-        let mut feeds = HashMap::new();
+        let (mut feeds, mut trims) = (HashMap::new(), HashMap::new());
         for entry in entries {
             match entry {
-                CommitEntry::Changes(committed) => self.put_changes(&mut batch, committed)?,
+                CommitEntry::Changes(committed) => self.put_changes(&mut batch, committed, &mut trims)?,
                 CommitEntry::Records(writes) => self.put_records(&mut batch, writes),
                 CommitEntry::Erase(erased) => self.put_erase(&mut batch, erased),
                 CommitEntry::Cold(cold) => self.put_cold(&mut batch, cold, &mut feeds)?,

@@ -88,6 +88,7 @@ pub struct Eraser {
 enum InBucket {
     Rows,
     Feed,
+    Notes,
 }
 
 impl Eraser {
@@ -198,6 +199,12 @@ impl Eraser {
                 (InBucket::Feed, EraseScope::Partition(key)) => {
                     self.own_feed(&bucket, keys::stream_feed_prefix(key.table), &key, limit)?
                 }
+                (InBucket::Notes, EraseScope::Table(table)) => {
+                    self.walk_in(&bucket, &keys::stream_notes_prefix(table), limit)?
+                }
+                (InBucket::Notes, EraseScope::Partition(key)) => {
+                    self.walk_in(&bucket, &keys::stream_note(&key), limit)?
+                }
             };
             if !keys.is_empty() {
                 return Ok(keys.into_iter().map(|key| (bucket.clone(), key)).collect());
@@ -205,7 +212,8 @@ impl Eraser {
             self.last = None;
             self.in_bucket = match self.in_bucket {
                 InBucket::Rows => InBucket::Feed,
-                InBucket::Feed => {
+                InBucket::Feed => InBucket::Notes,
+                InBucket::Notes => {
                     self.buckets.pop();
                     InBucket::Rows
                 }

@@ -21,6 +21,9 @@ use crate::model::{Owner, PartitionKey, Seq, SeqRange, StoredRow, TableMeta};
 /// Owners whose cold rows are open at once: each may hold a batch of decoded rows.
 const CURSORS: usize = 64;
 
+/// Owners of whom is remembered how far their rows gave way.
+const OWNERS: usize = 4_096;
+
 /// Rows of all owners. See [`ReadView::feed`].
 pub struct FeedScan {
     view: ReadView,
@@ -34,6 +37,8 @@ pub struct FeedScan {
     cold: HashMap<Owner, Cursor>,
     /// Owners of `cold`, the one opened first in front.
     opened: VecDeque<Owner>,
+    /// Of a STREAM table: how far owners' rows gave way.
+    trimmed: HashMap<Owner, Seq>,
 }
 
 /// Entries of the feed, and where the hot rows lie that they tell of.
@@ -57,7 +62,17 @@ impl FeedScan {
         order: Order,
         sources: VecDeque<FeedSource>,
     ) -> Self {
-        Self { view, table, range, order, sources, current: None, cold: HashMap::new(), opened: VecDeque::new() }
+        Self {
+            view,
+            table,
+            range,
+            order,
+            sources,
+            current: None,
+            cold: HashMap::new(),
+            opened: VecDeque::new(),
+            trimmed: HashMap::new(),
+        }
     }
 
     /// The next rows of one owner, tombstones included; `None` at the end.
@@ -73,6 +88,7 @@ impl FeedScan {
                 self.current = None;
             }
             let Some(source) = self.sources.front_mut() else { return Ok(None) };
+            let rows = source.rows.clone();
             let Some(entry) = source.entries.next() else {
                 self.sources.pop_front();
                 continue;
@@ -83,7 +99,9 @@ impl FeedScan {
             if self.view.hides(&owner) {
                 continue;
             }
-            let (first, last) = (range.first.max(*self.range.start()), range.last.min(*self.range.end()));
+            let trimmed = self.trimmed_up_to(&owner)?.after();
+            let first = range.first.max(*self.range.start()).max(trimmed);
+            let last = range.last.min(*self.range.end());
             if first > last {
                 continue;
             }
@@ -96,9 +114,24 @@ impl FeedScan {
                 continue;
             }
             // A statement is flushed as a whole or not at all.
-            let rows = self.view.scan_from(&source.rows, &key, range.first, (first..=last, self.order));
+            let rows = self.view.scan_from(&rows, &key, range.first, (first..=last, self.order));
             self.current = Some((owner, PartitionRows::new([RowsPart::Hot(rows)].into())));
         }
+    }
+
+    fn trimmed_up_to(&mut self, owner: &Owner) -> Result<Seq> {
+        if !self.table.is_stream() {
+            return Ok(Seq::ZERO);
+        }
+        if let Some(trimmed) = self.trimmed.get(owner) {
+            return Ok(*trimmed);
+        }
+        if self.trimmed.len() == OWNERS {
+            self.trimmed.clear();
+        }
+        let trimmed = self.view.trimmed_up_to(&self.table, owner)?;
+        self.trimmed.insert(owner.clone(), trimmed);
+        Ok(trimmed)
     }
 
     /// What is left of one statement's rows.

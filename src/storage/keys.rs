@@ -145,6 +145,25 @@ pub(crate) fn stream_feed_prefix(table: TableId) -> [u8; 4] {
     table_prefix(TableId(table.0 | FEED_IN_BUCKET))
 }
 
+/// Of what gave way in a STREAM table: no table has an id so high.
+const NOTES_IN_BUCKET: u32 = 1 << 30;
+
+/// A bucket of STREAM rows: what is noted of one owner's rows.
+pub(crate) fn stream_note(key: &PartitionKey) -> Vec<u8> {
+    table_owner(TableId(key.table.0 | NOTES_IN_BUCKET), &key.owner, 0)
+}
+
+/// The same of the feed over all owners. No owner's name begins with this byte.
+pub(crate) fn stream_feed_note(table: TableId) -> [u8; 5] {
+    let [a, b, c, d] = stream_notes_prefix(table);
+    [a, b, c, d, u8::MAX]
+}
+
+/// All [`stream_note`] keys of a table.
+pub(crate) fn stream_notes_prefix(table: TableId) -> [u8; 4] {
+    table_prefix(TableId(table.0 | NOTES_IN_BUCKET))
+}
+
 /// The value of a `feed` entry: last position ∥ owner.
 pub(crate) fn feed_value(last: Seq, owner: &Owner) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(8 + owner.as_str().len());

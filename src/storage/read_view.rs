@@ -259,7 +259,7 @@ impl ReadView {
         order: Order,
     ) -> Result<PartitionRows> {
         if table.is_stream() {
-            return Ok(self.stream_rows(table, owner, range, order));
+            return self.stream_rows(table, owner, range, order);
         }
         let key = PartitionKey { table: table.id, owner: owner.clone() };
         let mut parts = VecDeque::new();

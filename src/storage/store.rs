@@ -23,8 +23,8 @@ use super::records::RecordKind;
 use super::stream_buckets::{DROPPED_RECORD, StreamBuckets};
 use super::views::{OlderViews, Views};
 use crate::error::{Error, Result};
-use crate::partition::stream_buckets::BucketId;
 use crate::model::{HotStats, Owner, PartitionKey, PkBytes, TableId, UserId};
+use crate::partition::stream_buckets::BucketId;
 
 /// The layout that this program writes: see docs/on-disk-format.md.
 pub const FORMAT_VERSION: u32 = 5;
@@ -122,7 +122,7 @@ impl Store {
         let store = Self::open_engine(data, cache_bytes, false)?;
         if let Some(from) = store.older_format(data)? {
             // Every older format is one that this program reads as it is; what it writes from now on is newer.
-            if from > 0 {
+            if (1..4).contains(&from) {
                 store.note_what_older_formats_did_not(from, data)?;
             }
             if from > 0 {

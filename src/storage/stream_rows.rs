@@ -46,6 +46,17 @@ impl ReadView {
         found
     }
 
+    /// The buckets that may hold rows of a table which are there.
+    pub(super) fn buckets_there(&self, ttl: &StreamTtl) -> impl Iterator<Item = Keyspace> {
+        let there = self.expired_up_to(ttl).after()..=Seq::MAX;
+        self.buckets_of(ttl, &there).into_iter().map(|(bucket, _)| bucket)
+    }
+
+    /// The last position of one owner's rows that is expired or gave way.
+    fn gone_up_to(&self, ttl: &StreamTtl, key: &PartitionKey) -> Result<Seq> {
+        Ok(self.expired_up_to(ttl).max(self.trimmed(ttl, key)?))
+    }
+
     /// The rows of one owner that are there, in `range`; tombstones included.
     pub(super) fn stream_rows(
         &self,
@@ -53,8 +64,8 @@ impl ReadView {
         owner: &Owner,
         range: RangeInclusive<Seq>,
         order: Order,
-    ) -> PartitionRows {
-        PartitionRows::new(self.stream_parts(table, owner, range, order))
+    ) -> Result<PartitionRows> {
+        Ok(PartitionRows::new(self.stream_parts(table, owner, range, order)?))
     }
 
     fn stream_parts(
@@ -63,19 +74,19 @@ impl ReadView {
         owner: &Owner,
         range: RangeInclusive<Seq>,
         order: Order,
-    ) -> VecDeque<RowsPart> {
-        let Some(ttl) = &table.ttl else { return VecDeque::new() };
+    ) -> Result<VecDeque<RowsPart>> {
+        let Some(ttl) = &table.ttl else { return Ok(VecDeque::new()) };
         let key = PartitionKey { table: table.id, owner: owner.clone() };
-        let range = (*range.start()).max(self.expired_up_to(ttl).after())..=*range.end();
+        let range = (*range.start()).max(self.gone_up_to(ttl, &key)?.after())..=*range.end();
         let buckets = self.buckets_of(ttl, &range).into_iter();
         let parts = buckets.map(|(bucket, range)| {
             let from = self.block_begin(&bucket, &key, Seq::ZERO, *range.start());
             RowsPart::Hot(self.scan_from(&bucket, &key, from, (range, order)))
         });
-        match order {
+        Ok(match order {
             Order::Ascending => parts.collect(),
             Order::Descending => parts.rev().collect(),
-        }
+        })
     }
 
     /// The rows of one owner that are there, in order, without waiting for anything but the disk.
@@ -84,12 +95,12 @@ impl ReadView {
         table: &TableMeta,
         owner: &Owner,
         range: RangeInclusive<Seq>,
-    ) -> impl Iterator<Item = Result<StoredRow>> + use<> {
+    ) -> Result<impl Iterator<Item = Result<StoredRow>> + use<>> {
         let hot = |part| match part {
             RowsPart::Hot(rows) => Some(rows),
             RowsPart::Cold(..) => None,
         };
-        self.stream_parts(table, owner, range, Order::Ascending).into_iter().filter_map(hot).flatten()
+        Ok(self.stream_parts(table, owner, range, Order::Ascending)?.into_iter().filter_map(hot).flatten())
     }
 
     /// The row at a position, if it is there.
@@ -97,8 +108,15 @@ impl ReadView {
     /// # Errors
     /// `STORAGE_UNAVAILABLE`, `INTERNAL`.
     pub fn stream_row(&self, table: &TableMeta, owner: &Owner, seq: Seq) -> Result<Option<StoredRow>> {
-        let found = self.stream_scan(table, owner, seq..=seq).next().transpose()?;
+        let found = self.stream_scan(table, owner, seq..=seq)?.next().transpose()?;
         Ok(found.filter(|row| !row.deleted))
+    }
+
+    /// How far one owner's rows gave way to newer ones.
+    pub(super) fn trimmed_up_to(&self, table: &TableMeta, owner: &Owner) -> Result<Seq> {
+        let Some(ttl) = &table.ttl else { return Ok(Seq::ZERO) };
+        let key = PartitionKey { table: table.id, owner: owner.clone() };
+        self.trimmed(ttl, &key)
     }
 
     /// What the feed over all owners of a table is read from: entries of what is there, with the keyspace of their rows.
@@ -133,8 +151,11 @@ impl ReadView {
             (Some(ttl), owner) => {
                 let last = self.last_of_stream(table, ttl, owner)?;
                 // What is expired was told or never will be: who has seen a snapshot is not told that it lost anything.
-                let expired = self.expired_up_to(ttl);
-                Ok((last.max(expired), expired))
+                let gone = match owner {
+                    Some(owner) => self.gone_up_to(ttl, &key(owner))?,
+                    None => self.expired_up_to(ttl).max(self.feed_trimmed(ttl, table)?),
+                };
+                Ok((last.max(gone), gone))
             }
         }
     }

@@ -106,7 +106,7 @@ impl Store {
     /// `STORAGE_UNAVAILABLE`, `INTERNAL` where one is damaged.
     pub fn stream_rows(&self, table: &TableMeta, owner: &Owner) -> Result<HotRows> {
         let mut found = HotRows::default();
-        for row in self.read_view().stream_scan(table, owner, Seq::ZERO..=Seq::MAX) {
+        for row in self.read_view().stream_scan(table, owner, Seq::ZERO..=Seq::MAX)? {
             match row?.deleted {
                 true => found.tombstones += 1,
                 false => found.rows += 1,

@@ -18,7 +18,7 @@ use inboxdb::model::{CellEncoders, Principal, Role, Seq, UserId};
 use inboxdb::time::Clock;
 use serde_json::{Value, json};
 
-use crate::server::{PASSWORD, Server};
+use crate::server::{PASSWORD, Server, eventually};
 
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
@@ -36,10 +36,15 @@ struct World {
 
 impl World {
     async fn open(data: &Path, now_us: i64) -> Self {
+        Self::open_with(data, now_us, |_| {}).await
+    }
+
+    async fn open_with(data: &Path, now_us: i64, set: impl Fn(&mut DatabaseOptions)) -> Self {
         let fatal = Fatal::new(|reason| panic!("the database gave up: {reason}"));
         let mut options = DatabaseOptions::at(data);
         options.auth.argon2.memory = bytesize::ByteSize::kib(8);
         options.auth.argon2.iterations = 1;
+        set(&mut options);
         let clock = Clock::manual(now_us);
         let database = Database::open(options, clock.clone(), fatal).await.unwrap();
         Self { clock, database }
@@ -75,11 +80,11 @@ impl World {
         let rows: Vec<Value> = expected.iter().map(|id| json!([id])).collect();
         let count = json!([[expected.len().to_string()]]);
         assert_eq!(self.run("SELECT id FROM s.t").await, json!(rows));
-        assert_eq!(self.run("SELECT id FROM s.t WHERE _seq > 0 ORDER BY _seq LIMIT 99").await, json!(rows));
+        assert_eq!(self.run("SELECT id FROM s.t WHERE _seq > 0 ORDER BY _seq LIMIT 999").await, json!(rows));
         assert_eq!(self.run("EXECUTE AS USER '*' (SELECT id FROM s.t)").await, json!(rows));
         assert_eq!(self.run("SELECT COUNT(*) FROM s.t").await, count);
         let newest: Vec<&Value> = rows.iter().rev().collect();
-        assert_eq!(self.run("SELECT id FROM s.t ORDER BY _seq DESC LIMIT 99").await, json!(newest));
+        assert_eq!(self.run("SELECT id FROM s.t ORDER BY _seq DESC LIMIT 999").await, json!(newest));
         for sql in [OWN, ALL] {
             let (target, reader) = self.reader(sql).await;
             assert_eq!(self.loaded(&target, &reader).await, [expected.len(); 2], "{sql}");
@@ -94,7 +99,7 @@ impl World {
 
     /// How many rows a subscription loads, the oldest first and the newest first.
     async fn loaded(&self, target: &LiveTarget, reader: &Arc<dyn LiveReader>) -> [usize; 2] {
-        let (until, limit) = (Seq::MAX, 100);
+        let (until, limit) = (Seq::MAX, 1_000);
         let requests = [PageRequest::Rows { after: Seq::ZERO, until, limit }, PageRequest::Newest { until, limit }];
         let mut counts = [0; 2];
         for (count, request) in counts.iter_mut().zip(requests) {
@@ -104,6 +109,11 @@ impl World {
             *count = page.count;
         }
         counts
+    }
+
+    /// The oldest row of `s.t`, whose ids count up.
+    async fn first(&self) -> i64 {
+        self.run("SELECT MIN(id) FROM s.t").await[0][0].as_i64().unwrap()
     }
 
     async fn buckets(&self) -> usize {
@@ -153,7 +163,6 @@ fn what_has_expired_is_gone_at_once_and_its_bucket_later() {
         w.assert_there(&[4]).await;
         // A view stays as it was when it was opened, its bucket with it.
         assert_eq!(w.loaded(&target, &before).await, [3; 2]);
-
     });
 }
 
@@ -246,7 +255,7 @@ impl World {
     /// Of `s.t`, where deletes left their marks for whoever resumes.
     async fn assert_there_but_marks(&self, expected: &[i64]) {
         let rows: Vec<Value> = expected.iter().map(|id| json!([id])).collect();
-        for sql in ["SELECT id FROM s.t", "SELECT id FROM s.t WHERE _seq > 0 ORDER BY _seq LIMIT 99", ALL] {
+        for sql in ["SELECT id FROM s.t", "SELECT id FROM s.t WHERE _seq > 0 ORDER BY _seq LIMIT 999", ALL] {
             assert_eq!(self.run(sql).await, json!(rows), "{sql}");
         }
     }
@@ -329,4 +338,108 @@ fn a_turn_of_buckets_that_dies_at_any_step_goes_on() {
         assert_eq!(admin.rows("SELECT id FROM s.short"), json!([[5]]), "{point}: acknowledged before the kill");
         server.kill();
     }
+}
+
+#[test]
+fn the_oldest_of_too_many_rows_give_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let bounded = |options: &mut DatabaseOptions| options.streams.max_rows_per_owner = 320;
+    let ids = |from: i64, to: i64| (from..=to).map(|id| format!("({id})")).collect::<Vec<_>>().join(", ");
+    actix::System::new().block_on(async {
+        let w = World::open_with(&data, NOON, bounded).await;
+        w.run("CREATE NAMESPACE s").await;
+        w.run("CREATE STREAM TABLE s.t (id INT) WITH (TTL_SECONDS = 300)").await;
+        for turn in 0..50 {
+            // In several buckets.
+            w.at(turn * 4);
+            w.run(&format!("INSERT INTO s.t VALUES {}", ids(turn * 10, turn * 10 + 9))).await;
+            w.database.turn_stream_buckets().await.unwrap();
+        }
+        let first = w.first().await;
+        assert!((180..=200).contains(&first), "{first}");
+        w.assert_there(&(first..500).collect::<Vec<_>>()).await;
+        // Whoever comes from before is told, also of all owners.
+        for sql in [OWN, ALL] {
+            let (_, reader) = w.reader(sql).await;
+            let oldest = w.run("SELECT MIN(_seq) FROM s.t").await[0][0].as_str().unwrap().parse().unwrap();
+            let lost = reader.replayable_from();
+            assert!(lost > Seq::first_at(NOON / 1_000) && lost < Seq::new(oldest).unwrap(), "{sql}");
+        }
+        w.database.shutdown().await;
+    });
+    actix::System::new().block_on(async {
+        let w = World::open_with(&data, NOON + 201 * SECOND, bounded).await;
+        let first = w.first().await;
+        w.assert_there(&(first..500).collect::<Vec<_>>()).await;
+        w.run(&format!("INSERT INTO s.t VALUES {}", ids(500, 599))).await;
+        assert!((280..=300).contains(&w.first().await), "the count goes on: {}", w.first().await);
+        w.database.shutdown().await;
+    });
+}
+
+#[test]
+fn what_is_dropped_leaves_nothing_in_the_buckets() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let settings = &["user_management.deletion_grace_period=0s", "streams.max_rows_per_owner=100"];
+    let server = Server::start_over(&data, settings);
+    let mut admin = server.set_up();
+    admin.sql("CREATE NAMESPACE s");
+    admin.sql("CREATE STREAM TABLE s.kept (id INT) WITH (TTL_SECONDS = 3000)");
+    admin.sql("CREATE STREAM TABLE s.gone (id INT) WITH (TTL_SECONDS = 3000)");
+    let mut ann = server.new_user(&mut admin, "ann", "user");
+    for table in ["kept", "gone"] {
+        for client in [&mut ann, &mut admin] {
+            for _ in 0..3 {
+                client.sql(&format!("INSERT INTO s.{table} SELECT value FROM generate_series(1, 60)"));
+            }
+        }
+    }
+    admin.sql("DROP STREAM TABLE s.gone");
+    admin.sql("DROP USER 'ann'");
+    let unfinished = "SELECT count(*) FROM system.jobs WHERE status <> 'completed'";
+    eventually("the jobs end", || (admin.rows(unfinished) == json!([["0"]])).then_some(()));
+    let jobs = admin.rows("SELECT count(*) FROM system.jobs");
+    assert_eq!(jobs, json!([["2"]]));
+    // Of three statements of sixty, the last one: two of them are more than the bound.
+    assert_eq!(admin.rows("SELECT COUNT(*) FROM s.kept"), json!([["60"]]));
+    assert_eq!(admin.rows("EXECUTE AS USER '*' (SELECT COUNT(*) FROM s.kept)"), json!([["60"]]));
+    admin.sql("DELETE FROM s.kept WHERE id > 0");
+    admin.sql("DROP NAMESPACE s");
+    eventually("the jobs end", || (admin.rows(unfinished) == json!([["0"]])).then_some(()));
+    server.kill();
+    let mut inspect = std::process::Command::new(env!("CARGO_BIN_EXE_inboxdb"));
+    let inspected = inspect.arg("inspect").arg("--json").arg(&data).output().unwrap();
+    let found: Value = serde_json::from_slice(&inspected.stdout).unwrap();
+    assert_eq!(found["faults"], json!([]), "{found}");
+    let keyspaces = found["hot"]["keyspaces"].as_array().unwrap();
+    let buckets: Vec<&Value> =
+        keyspaces.iter().filter(|keyspace| keyspace["name"].as_str().unwrap().starts_with("stream-")).collect();
+    assert!(!buckets.is_empty(), "{found}");
+    assert!(buckets.iter().all(|bucket| bucket["entries"] == 0), "{buckets:?}");
+}
+
+#[test]
+fn a_backup_has_streams_as_they_were() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, backup, new) = (folder.path().join("data"), folder.path().join("backup"), folder.path().join("new"));
+    let server = Server::start_over(&data, &[]);
+    let mut admin = server.set_up();
+    admin.sql("CREATE NAMESPACE s; CREATE STREAM TABLE s.t (id INT) WITH (TTL_SECONDS = 3000)");
+    admin.sql("INSERT INTO s.t VALUES (1), (2), (3)");
+    admin.sql("DELETE FROM s.t WHERE id = 2");
+    admin.sql(&format!("BACKUP DATABASE TO '{}'", backup.display()));
+    eventually("the backup ends", || {
+        (admin.rows("SELECT status FROM system.jobs WHERE job_type = 'backup'") == json!([["completed"]])).then_some(())
+    });
+    server.kill();
+    let mut restore = std::process::Command::new(env!("CARGO_BIN_EXE_inboxdb"));
+    let restored = restore.arg("restore").arg("--from").arg(&backup).arg("--data").arg(&new).output().unwrap();
+    assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+    let server = Server::start_over(&new, &[]);
+    let mut admin = server.log_in("admin");
+    assert_eq!(admin.rows("SELECT id FROM s.t ORDER BY _seq"), json!([[1], [3]]));
+    admin.sql("INSERT INTO s.t VALUES (4)");
+    assert_eq!(admin.rows("SELECT id FROM s.t ORDER BY _seq"), json!([[1], [3], [4]]));
 }

@@ -104,9 +104,12 @@ impl StreamReader {
             return Err(Error::InvalidInput(text));
         }
         let stretches = stream.stretches(&self.address.key, from);
-        let expired = scope.shape.table.ttl.as_ref().map_or(Seq::ZERO, |ttl| ttl.expired_up_to(scope.now_us / 1_000));
-        if matches!(self.from, ReadFrom::After(_)) && from != Seq::ZERO && stretches.iter().any(|s| s.above < expired) {
-            return Err(StreamFault::Expired.into());
+        // From its beginning whoever asks has what is there.
+        if from != Seq::ZERO && !stretches.is_empty() {
+            let (_, gone) = view.reach(&scope.shape.table, Some(scope.owner()))?;
+            if stretches.iter().any(|stretch| stretch.above < gone) {
+                return Err(StreamFault::Expired.into());
+            }
         }
         let page = read_page(&view, &scope, &stream, (from, stretches)).await?;
         self.from = ReadFrom::After(page.next.0);

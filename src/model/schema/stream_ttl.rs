@@ -67,8 +67,7 @@ impl StreamTtl {
         let latest = EarlierTtl { until: head, written: self.seconds, keeps: self.seconds };
         let gone = self.expired_up_to(now_ms).min(head).max(self.gone);
         let eras = self.earlier.iter().copied().chain([latest]).filter(|era| era.until > gone);
-        let earlier: Vec<EarlierTtl> =
-            eras.map(|era| EarlierTtl { keeps: era.keeps.min(seconds), ..era }).collect();
+        let earlier: Vec<EarlierTtl> = eras.map(|era| EarlierTtl { keeps: era.keeps.min(seconds), ..era }).collect();
         (earlier.len() <= EARLIER_MAX).then_some(Self { seconds, gone, earlier })
     }
 

@@ -178,6 +178,7 @@ impl World {
             changes: Arc::new([(seq, change)]),
             notes: Vec::new(),
             stats: None,
+            quota: None,
         };
         self.log.append(&[CommitEntry::Changes(committed)], Durability::Buffered).unwrap();
         seq

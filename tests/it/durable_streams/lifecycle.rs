@@ -85,7 +85,8 @@ fn a_dropped_users_streams_are_not_the_next_ones() {
     world.admin.sql("DROP USER 'bob'");
     let started = Instant::now();
     let mut bob = loop {
-        let made = world.admin.try_sql(&json!({"sql": "CREATE USER 'bob' WITH PASSWORD 'a long enough password' ROLE user"}));
+        let made =
+            world.admin.try_sql(&json!({"sql": "CREATE USER 'bob' WITH PASSWORD 'a long enough password' ROLE user"}));
         if made.is_ok() {
             break world.server.log_in("bob");
         }

@@ -41,7 +41,10 @@ fn an_append_is_a_row_to_sql_and_to_sockets() {
     // One message of a JSON stream is one row.
     let json = [("Content-Type", "application/json")];
     send(&mut world.alice, &format!("PUT {}", path("j")), &json, r#"[{"n":1}, {"n":2}]"#);
-    assert_eq!(world.alice.rows("SELECT data FROM s.t WHERE stream = 'j' ORDER BY _seq"), json!([[r#"{"n":1}"#], [r#"{"n":2}"#]]));
+    assert_eq!(
+        world.alice.rows("SELECT data FROM s.t WHERE stream = 'j' ORDER BY _seq"),
+        json!([[r#"{"n":1}"#], [r#"{"n":2}"#]])
+    );
     // A stream that is deleted takes its rows with it.
     assert_eq!(send(&mut world.alice, &format!("DELETE {}", path("a")), &[], "").status, 204);
     let gone = socket.json();
@@ -74,7 +77,11 @@ fn readers_hear_of_an_append_at_once() {
     let (last, control) = data(&mut told);
     assert_eq!((last.as_str(), &control["streamClosed"]), ("last", &json!(true)));
     assert_eq!(told.event(), None);
-    let ended = world.alice.get(&format!("{}?offset={}&live=long-poll", path("a"), control["streamNextOffset"].as_str().unwrap()));
+    let ended = world.alice.get(&format!(
+        "{}?offset={}&live=long-poll",
+        path("a"),
+        control["streamNextOffset"].as_str().unwrap()
+    ));
     assert_eq!((ended.status, ended.header("stream-closed")), (204, Some("true")));
 }
 
@@ -142,5 +149,7 @@ fn who_loses_the_stream_or_the_right_is_shown_out() {
     told.event();
     world.server.signal(Signal::TERM);
     assert_eq!(told.event(), None, "the server stops, and does not wait for readers");
-    eventually("it stops", || world.server.client().exchange(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").is_err().then_some(()));
+    eventually("it stops", || {
+        world.server.client().exchange(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").is_err().then_some(())
+    });
 }
