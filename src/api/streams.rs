@@ -124,10 +124,12 @@ fn text<'a>(request: &'a HttpRequest, name: &str) -> Option<&'a str> {
 }
 
 /// The whole body, or the answer where it is too large.
-fn whole(services: &Services, body: Result<Bytes, actix_web::Error>) -> Result<Bytes, HttpResponse> {
-    body.map_err(|error| match error.as_error::<PayloadError>() {
-        Some(PayloadError::Overflow) => client::too_large(None, services.config.server.request_body_limit.as_u64()),
-        _ => answer::refused(&Error::InvalidInput(format!("The request body can not be read: {error}"))),
+fn whole(services: &Services, body: Result<Bytes, actix_web::Error>) -> Result<Bytes, Box<HttpResponse>> {
+    body.map_err(|error| {
+        Box::new(match error.as_error::<PayloadError>() {
+            Some(PayloadError::Overflow) => client::too_large(None, services.config.server.request_body_limit.as_u64()),
+            _ => answer::refused(&Error::InvalidInput(format!("The request body can not be read: {error}"))),
+        })
     })
 }
 
@@ -139,7 +141,7 @@ async fn create(
 ) -> HttpResponse {
     let body = match whole(&services, body) {
         Ok(body) => body,
-        Err(refused) => return answer::secured(refused),
+        Err(refused) => return answer::secured(*refused),
     };
     let made = async {
         let principal = services.principal(&request).await?;
@@ -183,7 +185,7 @@ async fn append(
 ) -> HttpResponse {
     let body = match whole(&services, body) {
         Ok(body) => body,
-        Err(refused) => return answer::secured(refused),
+        Err(refused) => return answer::secured(*refused),
     };
     let appended = async {
         let principal = services.principal(&request).await?;

@@ -132,7 +132,8 @@ fn coming_back_misses_nothing() {
 fn what_is_refused_has_its_own_status() {
     let mut world = World::new(&["websocket.max_subscriptions_per_user=2"]);
     let open = |client: &Client, path: &str, headers: &[(&str, &str)]| try_open(&world, client, path, headers);
-    let cases: &[(&str, &[(&str, &str)], u16, &str)] = &[
+    type Case = (&'static str, &'static [(&'static str, &'static str)], u16, &'static str);
+    let cases: &[Case] = &[
         ("/v1/live", &[], 400, "INVALID_INPUT"),
         ("/v1/live?sql=SELECT", &[], 400, "INVALID_SQL"),
         ("/v1/live?sql=DELETE%20FROM%20w.mail", &[], 400, "INVALID_SQL"),
