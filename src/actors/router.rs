@@ -200,8 +200,7 @@ impl Router {
         self.append_holding(write, None).await
     }
 
-    /// [`Router::append`], with something that is dropped when the write has ended: durable, told to its subscribers, or
-    /// refused. So it is, also where its writer has gone meanwhile.
+    /// With something that is dropped when the write has ended: durable and told, or refused; also where its writer has gone.
     ///
     /// # Errors
     /// As [`Router::append`].
