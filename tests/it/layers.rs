@@ -25,7 +25,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("live", &["model", "error", "time", "config"]),
     ("jobs", &["model", "error", "time", "config"]),
     ("auth", &["model", "error", "time", "config"]),
-    ("storage", &["model", "error", "time", "failpoint", "config"]),
+    ("storage", &["model", "error", "time", "failpoint", "config", "partition"]),
     ("sql", &["model", "error", "time", "config", "storage", "live", "auth"]),
     ("actors", &["model", "error", "time", "config", "partition", "live", "jobs", "auth", "storage", "sql"]),
     (
