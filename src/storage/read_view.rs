@@ -357,7 +357,7 @@ impl ReadView {
             .next_back()
             .and_then(|guard| guard.into_inner().ok())
             .and_then(|(key, value)| keys::parse_feed(&key, &value));
-        before.map_or(start, |(range, _)| range.first)
+        before.filter(|(range, _)| range.last >= start).map_or(start, |(range, _)| range.first)
     }
 
     /// Position of the last change in a partition: [`Seq::ZERO`] where there is none.

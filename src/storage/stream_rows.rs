@@ -199,3 +199,6 @@ impl ReadView {
         Ok(range.last)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use fjall::{Keyspace, Readable};
 use super::erase::ErasedKeys;
 use super::keys::{self, RowKey};
 use super::read_view::ReadView;
+use super::row_block::{self, RowValue};
 use super::store::{Store, storage_error};
 use crate::error::{Error, Result};
 use crate::model::{Owner, PartitionKey, QuotaNote, QuotaSlice, Seq, StreamTtl, TableId, TableMeta};
@@ -120,23 +121,38 @@ impl Store {
         let mut found = ErasedKeys::default();
         let mut reached = above;
         for bucket in self.streams().current().values() {
+            // A block, or a statement, of which later rows are there stays, with the marks of the block.
+            let mut kept = None;
             for guard in bucket.range(keys::row(key, above.after())..=keys::gone(key, up_to)) {
-                let row = guard.key().map_err(storage_error)?;
-                match keys::parse_row_key(key, &row) {
+                let (row, value) = guard.into_inner().map_err(storage_error)?;
+                let goes = match keys::parse_row_key(key, &row) {
                     Some(RowKey::At(seq)) if found.len() >= limit && seq > reached => {
                         return Ok(Some((found, reached)));
                     }
                     Some(RowKey::At(seq)) => {
                         reached = reached.max(seq);
                         let entry = keys::stream_feed(key.table, seq);
-                        if bucket.contains_key(entry).map_err(storage_error)? {
+                        let told = bucket.get(entry).map_err(storage_error)?;
+                        let told = told.and_then(|value| keys::parse_feed(&entry, &value));
+                        if told.is_some_and(|(range, _)| range.last <= up_to) {
                             found.in_buckets.push((bucket.clone(), entry.into()));
                         }
+                        let goes = match row_block::parse(seq, value.into())? {
+                            RowValue::One(_) => true,
+                            RowValue::Block(block) => block.last()? <= up_to,
+                        };
+                        kept = (!goes).then_some(seq);
+                        goes
                     }
-                    Some(RowKey::Gone(seq)) => reached = reached.max(seq),
+                    Some(RowKey::Gone(seq)) => {
+                        reached = reached.max(seq);
+                        kept != Some(row_block::parse_gone(&value)?)
+                    }
                     None => return Err(Error::internal("a rows key without a position")),
+                };
+                if goes {
+                    found.in_buckets.push((bucket.clone(), row));
                 }
-                found.in_buckets.push((bucket.clone(), row));
             }
         }
         Ok((!found.is_empty()).then_some((found, reached)))

@@ -26,7 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("jobs", &["model", "error", "time", "config"]),
     ("streams", &["model", "error"]),
     ("auth", &["model", "error", "time", "config"]),
-    ("storage", &["model", "error", "time", "failpoint", "config"]),
+    ("storage", &["model", "error", "time", "failpoint", "config", "partition"]),
     ("sql", &["model", "error", "time", "config", "storage", "live", "auth"]),
     ("actors", &["model", "error", "time", "config", "partition", "live", "jobs", "auth", "storage", "sql"]),
     (

@@ -92,8 +92,11 @@ fn tables() {
             "CREATE TABLE t (id INT PRIMARY KEY) WITH (DURABILITY = 'sync', durability = 'sync')",
             "Invalid SQL: Table option 'DURABILITY' is given twice",
         ),
-        ("CREATE STREAM TABLE t (id INT) WITH (TTL_SECONDS = 5)", "Invalid SQL: STREAM tables are not supported yet"),
-        ("CREATE TABLE t (id INT) WITH (TYPE='STREAM')", "Invalid SQL: STREAM tables are not supported yet"),
+        (
+            "CREATE STREAM TABLE t (id INT) WITH (TTL_SECONDS = 5)",
+            r#"CreateTable(t, Some(Stream), id INT, [("TTL_SECONDS", "5")])"#,
+        ),
+        ("CREATE TABLE t (id INT) WITH (TYPE='STREAM')", "CreateTable(t, Some(Stream), id INT, [])"),
         ("CREATE TABLE t AS SELECT 1", "Invalid SQL: CREATE TABLE … AS SELECT is not supported yet"),
         (
             "CREATE TABLE order (id INT PRIMARY KEY)",
