@@ -201,7 +201,6 @@ impl Router {
     }
 
     /// With something that is dropped when the write has ended: durable and told, or refused; also where its writer has gone.
-    ///
     /// # Errors
     /// As [`Router::append`].
     pub async fn append_holding(&self, write: Authorized<WriteCommand>, held: Option<Held>) -> Result<WriteAck> {
