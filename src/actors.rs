@@ -38,6 +38,7 @@ pub use committer::{Committer, CommitterHandle};
 pub use fatal::Fatal;
 pub use gate::ClosedGate;
 pub use jobs::Jobs;
+pub use partition::Held;
 pub use partition::cold::{ColdChange, ColdSwap};
 pub use router::Router;
 pub use topic_signals::TopicSignals;

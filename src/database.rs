@@ -8,6 +8,7 @@ mod alter;
 mod backup;
 mod catalog;
 mod define;
+pub mod durable_streams;
 mod execute;
 pub mod exports;
 mod jobs;
@@ -139,6 +140,7 @@ pub struct Database {
     log: CommitterHandle,
     committer: Mutex<Option<Committer>>,
     stopping: AtomicBool,
+    turns: durable_streams::turns::Turns,
 }
 
 impl Database {
@@ -233,6 +235,7 @@ impl Database {
             log: handle,
             committer: Mutex::new(Some(committer)),
             stopping: AtomicBool::new(false),
+            turns: durable_streams::turns::Turns::default(),
             policy: Policy,
             options,
             clock,
@@ -284,6 +287,7 @@ impl Database {
         self.jobs.begin_stop();
         self.live.shut_down();
         self.topics.wake_all();
+        self.turns.ring_all();
     }
 
     /// Cancels running jobs for whoever will not wait for them; returns when that is durable. Those that may begin anew

@@ -11,6 +11,9 @@ use std::time::Duration;
 use tracing::Level;
 
 use crate::model::{GroupId, NamespaceName, Seq, StorageId, TableName, UserId};
+pub use stream::StreamFault;
+
+mod stream;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -155,6 +158,10 @@ pub enum Error {
     // What ends or refuses a subscription.
     #[error("{0}")]
     Subscription(SubscriptionFault),
+
+    // What a stream's address is answered.
+    #[error("{0}")]
+    Stream(StreamFault),
 }
 
 /// What is told to a subscriber, on its socket, about a subscription.
@@ -260,6 +267,7 @@ impl Error {
             Error::Backup { .. } => ErrorCode::Backup,
             Error::Internal(_) => ErrorCode::Internal,
             Error::Subscription(fault) => fault.code(),
+            Error::Stream(fault) => fault.code(),
         }
     }
 
@@ -395,6 +403,12 @@ error_codes! {
     TableDropped "TABLE_DROPPED" 400 "42P01" false "TABLE_DROPPED";
     RightRevoked "RIGHT_REVOKED" 403 "42501" false "RIGHT_REVOKED";
     SubscriptionKilled "SUBSCRIPTION_KILLED" 400 "57014" false "SUBSCRIPTION_KILLED";
+    StreamNotFound "STREAM_NOT_FOUND" 404 "42704" false "NOT_FOUND";
+    StreamGone "STREAM_GONE" 410 "55000" false "SUBSCRIPTION_FAILED";
+    StreamClosed "STREAM_CLOSED" 409 "55000" false "SUBSCRIPTION_FAILED";
+    StreamConflict "STREAM_CONFLICT" 409 "40001" false "SUBSCRIPTION_FAILED";
+    ProducerFenced "PRODUCER_FENCED" 403 "55000" false "SUBSCRIPTION_FAILED";
+    ProducerGap "PRODUCER_GAP" 409 "55000" false "SUBSCRIPTION_FAILED";
 }
 
 impl ErrorCode {

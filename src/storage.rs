@@ -19,6 +19,7 @@ mod hot_stats;
 pub mod journal_sync;
 pub mod keys;
 pub mod manifest;
+mod notes;
 mod partition_rows;
 pub mod path_template;
 pub mod read_view;

@@ -34,7 +34,7 @@ impl Attach {
 /// Tells the subscribers. Without any, nothing is decoded. `homes`: where rows lie, for subscribers over all owners.
 /// Rows of a STREAM table always say their owner: the name of one that is deleted is made of it.
 pub(crate) fn deliver(queries: &mut QueryRegistry, committed: &CommittedChanges, homes: Option<&UserStorages>) {
-    if queries.is_empty() {
+    if queries.is_empty() || committed.changes.is_empty() {
         return;
     }
     match change_batch(committed, homes) {

@@ -121,7 +121,7 @@ impl PartitionActor {
         let editor = Editor(&command.table);
         match self.core.prepare(&command, found, &editor) {
             Err(error) => drop(reply.send(Err(error))),
-            Ok(Prepared { changes, rows, .. }) if changes.is_empty() => {
+            Ok(Prepared { changes, rows, .. }) if changes.is_empty() && command.notes.is_empty() => {
                 drop(reply.send(Ok(WriteAck { rows, last: None })));
             }
             Ok(Prepared { ticket, changes, rows }) => {
@@ -131,9 +131,10 @@ impl PartitionActor {
                     None => (self.hot.count(&changes, self.cold.manifest().flushed_up_to), None),
                     Some(ttl) => (None, self.stream.take(&changes, ttl.expired_up_to(self.store.streams().now_ms()))),
                 };
-                let WriteCommand { table, owner, durability, .. } = command;
+                let WriteCommand { table, owner, notes, durability, .. } = command;
                 let partition = ctx.address();
-                let commit = Commit { partition, ticket, table, owner, changes, durability, stats, quota, rows, reply };
+                let commit =
+                    Commit { partition, ticket, table, owner, changes, notes, durability, stats, quota, rows, reply };
                 inbox::send(&self.table, commit);
             }
         }
@@ -273,11 +274,15 @@ pub(super) struct Append {
     pub holds: Holds,
 }
 
+/// Something of a writer's that lives as long as its write is under way.
+pub type Held = Box<dyn std::any::Any + Send>;
+
 /// What a write gives back when it has ended, also when its writer has gone meanwhile.
 pub(super) struct Holds {
     pub _credit: OwnedSemaphorePermit,
     /// Its table is not altered before.
     pub _passage: Passage,
+    pub _held: Option<Held>,
 }
 
 impl AsRef<WriteCommand> for Append {

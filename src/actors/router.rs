@@ -25,7 +25,7 @@ use super::gate::{ClosedGate, Gate};
 use super::inbox;
 use super::partition::cold::{BeginCold, ColdChange, Forget, RefuseCold};
 use super::partition::{
-    Append, AttachOwn, DetachOwn, DrainOwn, EndSubscribers, Holds, PartitionActor, PartitionParts, Passivate,
+    Append, AttachOwn, DetachOwn, DrainOwn, EndSubscribers, Held, Holds, PartitionActor, PartitionParts, Passivate,
 };
 use super::table::{AttachFeed, DetachFeed, EndFeed, TableActor};
 use crate::auth::policy::Authorized;
@@ -203,18 +203,25 @@ impl Router {
     /// definition, `INVALID_CREDENTIALS` for a dropped user, `STORAGE_UNAVAILABLE`, and whatever the partition finds:
     /// `DUPLICATE_KEY`, `CONFLICT`.
     pub async fn append(&self, write: Authorized<WriteCommand>) -> Result<WriteAck> {
+        self.append_holding(write, None).await
+    }
+
+    /// With something that is dropped when the write has ended: durable and told, or refused; also where its writer has gone.
+    /// # Errors
+    /// As [`Router::append`].
+    pub async fn append_holding(&self, write: Authorized<WriteCommand>, held: Option<Held>) -> Result<WriteAck> {
         if self.parts.fatal.is_raised() {
             return Err(Error::StorageUnavailable);
         }
         let (command, principal) = write.into_parts();
-        if command.ops.is_empty() {
+        if command.ops.is_empty() && command.notes.is_empty() {
             return Ok(WriteAck { rows: 0, last: None });
         }
         // Before the credits: who waits here must not keep other tables' writes from going on.
         let passage = self.gate(&command.table)?.pass(&command.table).await?;
         let _write = self.writes.clone().try_acquire_owned().map_err(|_| self.no_room())?;
         let credit = self.credits.clone().try_acquire_many_owned(cost(&command)).map_err(|_| self.no_room())?;
-        let holds = Holds { _credit: credit, _passage: passage };
+        let holds = Holds { _credit: credit, _passage: passage, _held: held };
         let (reply, answer) = oneshot::channel();
         let meta = command.table.clone();
         let key = PartitionKey { table: meta.id, owner: command.owner.clone() };

@@ -17,7 +17,9 @@ use super::partition::{PartitionActor, Settled};
 use super::routes::entries_for;
 use crate::error::{Error, Result};
 use crate::live::{QueryRegistry, SubscriptionKey};
-use crate::model::{Change, CommittedChanges, Durability, HotStats, Owner, QuotaNote, Seq, TableMeta, WriteAck};
+use crate::model::{
+    Change, CommittedChanges, Durability, HotStats, NoteWrite, Owner, QuotaNote, Seq, TableMeta, WriteAck,
+};
 use crate::partition::{Sequencer, Ticket};
 use crate::storage::{CommitEntry, Store};
 use crate::time::Clock;
@@ -82,6 +84,7 @@ pub(super) struct Commit {
     pub table: Arc<TableMeta>,
     pub owner: Owner,
     pub changes: Vec<Change>,
+    pub notes: Vec<NoteWrite>,
     pub durability: Durability,
     /// What is to be noted of the partition's hot rows.
     pub stats: Option<HotStats>,
@@ -96,10 +99,10 @@ impl Handler<Commit> for TableActor {
     type Result = ();
 
     fn handle(&mut self, msg: Commit, ctx: &mut Context<Self>) {
-        let Commit { partition, ticket, table, owner, changes, durability, stats, quota, rows, reply } = msg;
+        let Commit { partition, ticket, table, owner, changes, notes, durability, stats, quota, rows, reply } = msg;
         // A row whose position is behind the time by which rows expire would be gone before it is read.
         let now_ms = if table.is_stream() { self.store.streams().now_ms() } else { self.clock.now_ms() };
-        let assigned = self.sequencer.assign(table, owner, changes, now_ms);
+        let assigned = self.sequencer.assign(table, owner, (changes, notes), now_ms);
         let Some(committed) = assigned.map(|committed| CommittedChanges { stats, quota, ..committed }) else { return };
         let topics = match entries_for(&self.routes, &committed, self.store.user_storages()) {
             Ok(topics) => topics,

@@ -3,9 +3,8 @@
 //! Owns what an upgrade may ask for, and who may ask: origins, a token in the header, a server that stops.
 //! Never speaks the session's protocol: that is the session actor's, in `ws/session.rs`.
 
-mod session;
-
 mod frame_guard;
+pub(super) mod session;
 
 use std::sync::Arc;
 

@@ -136,6 +136,8 @@ pub const KEYS: &[Key] = &[
 
     key("streams.max_rows_per_owner", "Rows of one user in one STREAM table; with more, the oldest give way. 0: no bound but their TTL.", COUNT_OR_ZERO),
     key("streams.max_bytes_per_owner", "The same by their size.", SIZE),
+    key("streams.long_poll_timeout", "How long a reader of a stream waits for what comes next (live=long-poll).", DURATION),
+    key("streams.sse_lifetime", "After how long a stream's events end, and their reader comes back (live=sse).", DURATION),
 
     key("jobs.max_concurrent", "Background jobs that run at one time.", COUNT),
     key("jobs.max_queued", "Jobs that may wait for their turn; more are refused with BUSY.", COUNT),

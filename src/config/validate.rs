@@ -87,6 +87,8 @@ fn durations(config: &Config, faults: &mut Faults) {
         ("websocket.auth_timeout", config.websocket.auth_timeout),
         ("websocket.client_timeout", config.websocket.client_timeout),
         ("websocket.heartbeat_interval", config.websocket.heartbeat_interval),
+        ("streams.long_poll_timeout", config.streams.long_poll_timeout),
+        ("streams.sse_lifetime", config.streams.sse_lifetime),
         ("flush.default_time_interval", config.flush.default_time_interval),
         ("flush.check_interval", config.flush.check_interval),
         ("retention.check_interval", config.retention.check_interval),

@@ -3,6 +3,7 @@
 //! Owns authentication before anything else, the limits of a connection, its subscriptions, and the order of all that
 //! goes out. Every ending is told with a code before the close (A13).
 //! Never reads a socket, a clock or the database: the actor brings messages, answers and `now`, and carries out effects.
+//! Never knows what carries its frames: a WebSocket, or a response of server-sent events ([`Label`]).
 //! Invariants: LQ-1 per subscription; LQ-5 (replies, work under way and what is held back are bounded).
 //! Start at [`SessionCore::text`] (what comes in) and [`SessionCore::next_out`] (what goes out).
 
@@ -12,7 +13,7 @@ mod outgoing;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-pub use outgoing::{Close, Outgoing};
+pub use outgoing::{Close, Label, Outgoing};
 use outgoing::{Item, Queue};
 
 use super::database::LiveLogin;
@@ -266,25 +267,27 @@ impl SessionCore {
                     let Some(entry) = self.entries.get_mut(&key) else { continue };
                     entry.subscription.sent(event.seq);
                     match event.frame(&entry.id, self.wire) {
-                        Ok(frame) => return Some(Outgoing::Change(frame, key)),
+                        Ok(frame) => {
+                            return Some(Outgoing::Change(frame, key, Label::Change(event.kind, event.seq)));
+                        }
                         Err(error) => self.end(key, &error),
                     }
                 }
-                Item::Batch(key, frame, last) => {
+                Item::Batch(key, frame, control) => {
                     let Some(entry) = self.entries.get_mut(&key) else { continue };
-                    if let Some(last) = last {
+                    if let Some(last) = control.last_seq_id {
                         entry.subscription.sent(last);
                     }
-                    return Some(Outgoing::Frame(frame));
+                    return Some(Outgoing::Frame(frame, control.label()));
                 }
                 Item::Ended(key, error) => {
                     let Some(entry) = self.remove(key) else { continue };
                     let message = ServerMessage::Error { subscription_id: &entry.id, error: &error };
                     if let Ok(frame) = message.frame(self.wire) {
-                        return Some(Outgoing::Frame(frame));
+                        return Some(Outgoing::Frame(frame, message.label()));
                     }
                 }
-                Item::Frame(frame) => return Some(Outgoing::Frame(frame)),
+                Item::Frame(frame, label) => return Some(Outgoing::Frame(frame, label)),
                 Item::Ping => return Some(Outgoing::Ping),
                 Item::Pong(payload) => return Some(Outgoing::Pong(payload)),
                 Item::Close(close) => return Some(Outgoing::Close(close)),
@@ -364,7 +367,7 @@ impl SessionCore {
                         ServerMessage::InitialDataBatch { subscription_id: &id, rows: &rows, control }.frame(self.wire)
                     });
                     match frame {
-                        Ok(frame) => self.queue.push(Item::Batch(key, frame, control.last_seq_id)),
+                        Ok(frame) => self.queue.push(Item::Batch(key, frame, control)),
                         Err(error) => return self.end(key, &error),
                     }
                 }

@@ -228,7 +228,7 @@ impl World {
         for _ in 0..count {
             match self.session.core.next_out() {
                 None => break,
-                Some(Outgoing::Frame(frame) | Outgoing::Change(frame, _)) => self.receive(&text(&frame)),
+                Some(Outgoing::Frame(frame, _) | Outgoing::Change(frame, ..)) => self.receive(&text(&frame)),
                 Some(Outgoing::Close(close)) => {
                     assert_eq!(close.code, 4408, "{}", close.reason);
                     return self.reconnect();

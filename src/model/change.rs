@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Owner, Seq, SeqRange, TableMeta};
+use super::{NoteWrite, Owner, Seq, SeqRange, TableMeta};
 
 /// A primary key in its order-preserving encoding (`storage::keys`). Opaque to everyone else.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,6 +101,8 @@ pub struct CommittedChanges {
     pub range: SeqRange,
     /// `_seq` and change, ascending.
     pub changes: Arc<[(Seq, Change)]>,
+    /// What is noted with them; without changes, at a position of its own.
+    pub notes: Vec<NoteWrite>,
     /// What the partition has hot behind this statement, where it is worth noting.
     pub stats: Option<HotStats>,
     /// Of a STREAM table: what is to be noted of what gave way.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Durability, Owner, PkBytes, RowBytes, Seq, TableMeta, Value};
+use super::{Durability, NoteWrite, Owner, PkBytes, RowBytes, Seq, TableMeta, Value};
 
 /// One INSERT, UPDATE or DELETE statement for one partition: all of it happens, or nothing.
 #[derive(Debug, Clone)]
@@ -10,6 +10,8 @@ pub struct WriteCommand {
     pub table: Arc<TableMeta>,
     pub owner: Owner,
     pub ops: Vec<WriteOp>,
+    /// What is noted of the partition with it; without `ops`, that alone.
+    pub notes: Vec<NoteWrite>,
     pub durability: Durability,
 }
 
@@ -54,6 +56,6 @@ impl WriteOp {
 pub struct WriteAck {
     /// Live rows that the statement inserted, matched or deleted.
     pub rows: u64,
-    /// Position of the last change; `None` where nothing changed.
+    /// Position of the last change, or of what was noted alone; `None` where nothing changed.
     pub last: Option<Seq>,
 }

@@ -176,7 +176,7 @@ impl<W: AsRef<WriteCommand>> PartitionCore<W> {
             rows += u64::from(apply(op, live, first, editor, &mut changes)?);
         }
         let ticket = self.next_ticket();
-        if !changes.is_empty() {
+        if !changes.is_empty() || !command.notes.is_empty() {
             let keys: Vec<PkBytes> =
                 changes.iter().map(|c| &c.pk).filter(|pk| **pk != PkBytes::NONE).cloned().collect();
             if let (Some(greatest), Some(most)) = (&mut self.greatest, keys.iter().max())
@@ -361,7 +361,10 @@ mod tests {
     }
 
     fn write(name: &'static str, ops: Vec<WriteOp>) -> Write {
-        Write(name, WriteCommand { table: table(), owner: Owner::Shared, ops, durability: Durability::Sync })
+        Write(
+            name,
+            WriteCommand { table: table(), owner: Owner::Shared, ops, notes: Vec::new(), durability: Durability::Sync },
+        )
     }
 
     fn insert(k: &'static str) -> WriteOp {

@@ -54,6 +54,7 @@ impl<'a> BindContext<'a> {
             table: Arc::clone(table),
             owner: table.owner_for(self.user),
             ops,
+            notes: Vec::new(),
             durability: self.request_durability.unwrap_or_else(|| table.durability_or(self.durability)),
         }
     }

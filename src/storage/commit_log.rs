@@ -15,6 +15,7 @@ use super::hot_stats;
 use super::journal_sync::{JournalSync, Progress};
 use super::keys;
 use super::manifest::{self, PartitionManifest};
+use super::notes;
 use super::records::{self, RecordKind, RecordWrite};
 use super::row_block;
 use super::segment::{SegmentEntry, SegmentId};
@@ -141,6 +142,7 @@ impl FjallLog {
             let stats = stats.begun(committed.range.first);
             batch.insert(&spaces.stats, keys::partition_prefix(&key), hot_stats::value(&stats));
         }
+        notes::put(batch, &spaces.notes, &key, (committed.range, &committed.notes));
         // One entry for all rows of the statement.
         let entry = keys::feed_value(range.last, &committed.owner);
         match &bucket {
@@ -265,6 +267,7 @@ impl FjallLog {
             (&spaces.manifest, &erased.manifest),
             (&spaces.deletions, &erased.deletions),
             (&spaces.stats, &erased.stats),
+            (&spaces.notes, &erased.notes),
         ];
         for (keyspace, keys) in spaces {
             for key in keys {

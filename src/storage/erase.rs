@@ -34,6 +34,7 @@ pub struct ErasedKeys {
     pub(super) manifest: Vec<UserKey>,
     pub(super) deletions: Vec<UserKey>,
     pub(super) stats: Vec<UserKey>,
+    pub(super) notes: Vec<UserKey>,
     /// Rows of a STREAM table, and feed entries that tell of them.
     pub(super) in_buckets: Vec<(Keyspace, UserKey)>,
 }
@@ -50,7 +51,7 @@ impl ErasedKeys {
     }
 
     pub fn len(&self) -> usize {
-        let spaces = [&self.rows, &self.pk, &self.feed, &self.manifest, &self.deletions, &self.stats];
+        let spaces = [&self.rows, &self.pk, &self.feed, &self.manifest, &self.deletions, &self.stats, &self.notes];
         spaces.into_iter().map(Vec::len).sum::<usize>() + self.in_buckets.len()
     }
 }
@@ -65,6 +66,7 @@ enum Space {
     Deletions,
     Manifest,
     Stats,
+    Notes,
     Buckets,
 }
 
@@ -126,6 +128,7 @@ impl Eraser {
                 Space::Deletions => found.deletions = keys,
                 Space::Manifest => found.manifest = keys,
                 Space::Stats => found.stats = keys,
+                Space::Notes => found.notes = keys,
                 Space::Buckets => {}
             }
             break;
@@ -140,7 +143,8 @@ impl Eraser {
             (Space::Feed, _) => Some(Space::Deletions),
             (Space::Deletions, _) => Some(Space::Manifest),
             (Space::Manifest, _) => Some(Space::Stats),
-            (Space::Stats, _) => Some(Space::Buckets),
+            (Space::Stats, _) => Some(Space::Notes),
+            (Space::Notes, _) => Some(Space::Buckets),
             (Space::Buckets, _) => None,
         }
     }
@@ -226,6 +230,7 @@ impl Eraser {
             Space::Feed => &spaces.feed,
             Space::Deletions => &spaces.deletions,
             Space::Manifest => &spaces.manifest,
+            Space::Notes => &spaces.notes,
             Space::Stats | Space::Buckets => &spaces.stats,
         }
     }

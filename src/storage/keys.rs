@@ -120,6 +120,13 @@ pub(crate) fn pk(key: &PartitionKey, pk: &PkBytes) -> Vec<u8> {
     bytes
 }
 
+/// `notes`: table ∥ owner ∥ name.
+pub(crate) fn note(key: &PartitionKey, name: &[u8]) -> Vec<u8> {
+    let mut bytes = table_owner(key.table, &key.owner, name.len());
+    bytes.extend_from_slice(name);
+    bytes
+}
+
 /// `feed`: table ∥ first position of a statement's changes.
 pub(crate) fn feed(table: TableId, first: Seq) -> [u8; 12] {
     let mut bytes = [0; 12];

@@ -45,15 +45,25 @@ pub(super) struct Keyspaces {
     pub deletions: Keyspace,
     pub stats: Keyspace,
     pub topics: Keyspace,
+    pub notes: Keyspace,
 }
 
 impl Keyspaces {
-    const NAMES: [&str; 8] = ["rows", "pk", "feed", "records", "manifest", "deletions", "stats", "topics"];
+    const NAMES: [&str; 9] = ["rows", "pk", "feed", "records", "manifest", "deletions", "stats", "topics", "notes"];
 
-    pub fn named(&self) -> [(&'static str, &Keyspace); 8] {
-        let Self { rows, pk, feed, records, manifest, deletions, stats, topics } = self;
-        let [a, b, c, d, e, f, g, h] = Self::NAMES;
-        [(a, rows), (b, pk), (c, feed), (d, records), (e, manifest), (f, deletions), (g, stats), (h, topics)]
+    pub fn named(&self) -> [(&'static str, &Keyspace); 9] {
+        let spaces = [
+            &self.rows,
+            &self.pk,
+            &self.feed,
+            &self.records,
+            &self.manifest,
+            &self.deletions,
+            &self.stats,
+            &self.topics,
+            &self.notes,
+        ];
+        std::array::from_fn(|number| (Self::NAMES[number], spaces[number]))
     }
 }
 
@@ -183,6 +193,7 @@ impl Store {
             deletions: keyspace("deletions", 4 << 20)?,
             stats: keyspace("stats", 4 << 20)?,
             topics: keyspace("topics", 16 << 20)?,
+            notes: keyspace("notes", 4 << 20)?,
         });
         let dropped = keyspaces.records.get(keys::record(RecordKind::Store, DROPPED_RECORD)).map_err(engine)?;
         let dropped_ms = dropped.and_then(|ms| ms.as_ref().try_into().ok()).map_or(0, i64::from_be_bytes);

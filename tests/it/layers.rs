@@ -25,8 +25,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("live", &["model", "error", "time", "config"]),
     ("topics", &["model", "error", "live"]),
     ("jobs", &["model", "error", "time", "config"]),
+    ("streams", &["model", "error"]),
     ("auth", &["model", "error", "time", "config"]),
-    ("storage", &["model", "error", "time", "failpoint", "config"]),
+    ("storage", &["model", "error", "time", "failpoint", "config", "partition"]),
     ("sql", &["model", "error", "time", "config", "storage", "live", "auth"]),
     ("actors", &["model", "error", "time", "config", "partition", "live", "topics", "jobs", "auth", "storage", "sql"]),
     (
@@ -41,13 +42,14 @@ const LAYERS: &[(&str, &[&str])] = &[
             "live",
             "topics",
             "jobs",
+            "streams",
             "auth",
             "storage",
             "sql",
             "actors",
         ],
     ),
-    ("api", &["model", "error", "time", "config", "auth", "live", "database"]),
+    ("api", &["model", "error", "time", "config", "auth", "live", "streams", "database"]),
     ("logging", &["config"]),
 ];
 

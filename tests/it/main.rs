@@ -8,6 +8,8 @@ mod backup;
 mod cold;
 mod crash;
 mod demo;
+mod durable_streams;
+mod event_stream;
 mod export;
 mod failpoints;
 mod http;

@@ -95,7 +95,8 @@ impl SessionCore {
         }
     }
 
-    fn subscribe(&mut self, request: SubscribeRequest, now_us: i64) {
+    /// A subscription. Of a WebSocket its message asks for it, of a response its request.
+    pub fn subscribe(&mut self, request: SubscribeRequest, now_us: i64) {
         if request.id.trim().is_empty() || request.id.len() > MAX_ID_BYTES {
             return self.error("invalid_subscription", &SubscriptionFault::InvalidId.into());
         }
@@ -121,7 +122,8 @@ impl SessionCore {
         }
     }
 
-    fn next_batch(&mut self, id: &str, now_us: i64) {
+    /// The next batch of a load, once the one before has gone out.
+    pub fn next_batch(&mut self, id: &str, now_us: i64) {
         let Some(key) = self.ids.get(id).copied() else {
             return self.error(id, &Error::NotFound(format!("no subscription '{id}' on this connection")));
         };

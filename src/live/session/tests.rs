@@ -105,7 +105,7 @@ fn effect_text(effect: &Effect) -> String {
 
 fn short(outgoing: Outgoing) -> String {
     let frame = match outgoing {
-        Outgoing::Frame(frame) | Outgoing::Change(frame, _) => text(&frame),
+        Outgoing::Frame(frame, _) | Outgoing::Change(frame, ..) => text(&frame),
         Outgoing::Ping => return "ping".into(),
         Outgoing::Pong(payload) => return format!("pong {}", payload.len()),
         Outgoing::Close(close) => return format!("close {} {}", close.code, close.reason),
@@ -218,7 +218,7 @@ fn message_pack_is_spoken_where_it_was_agreed() {
     let [Effect::Open(request)] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!(request.wire.format, Format::MsgPack);
     peer.core.opened(request.key, Ok(opened(None)), 0);
-    let Some(Outgoing::Frame(crate::live::WireFrame::Binary(ack))) = peer.core.next_out() else { panic!("no ack") };
+    let Some(Outgoing::Frame(crate::live::WireFrame::Binary(ack), _)) = peer.core.next_out() else { panic!("no ack") };
     let ack: serde_json::Value = rmp_serde::from_slice(&ack).unwrap();
     assert_eq!(ack["type"], "subscription_ack");
     peer.core.binary(&[0xc1], 0);

@@ -175,8 +175,15 @@ impl World {
         let seq = self.seqs.next(NOW_US / 1_000);
         let change = Change { pk, row, replaces, deletes };
         let range = SeqRange { first: seq, last: seq };
-        let committed =
-            CommittedChanges { table, owner, range, changes: Arc::new([(seq, change)]), stats: None, quota: None };
+        let committed = CommittedChanges {
+            table,
+            owner,
+            range,
+            changes: Arc::new([(seq, change)]),
+            notes: Vec::new(),
+            stats: None,
+            quota: None,
+        };
         self.log.append(&[CommitEntry::Changes(committed)], Durability::Buffered).unwrap();
         seq
     }
