@@ -119,8 +119,15 @@ impl World {
         }
         let range = SeqRange { first: changes[0].0, last: changes[changes.len() - 1].0 };
         let (table, quota) = (Arc::new(self.table.clone()), quota.map(Arc::new));
-        let committed =
-            CommittedChanges { table, owner: owner(nth), range, changes: changes.into(), stats: None, quota, notes: Vec::new().into() };
+        let committed = CommittedChanges {
+            table,
+            owner: owner(nth),
+            range,
+            changes: changes.into(),
+            stats: None,
+            quota,
+            notes: Vec::new().into(),
+        };
         self.append(CommitEntry::Changes(committed));
     }
 
