@@ -40,6 +40,7 @@ impl Database {
                 for table in tables {
                     self.retire(&table).await;
                 }
+                self.live.namespace_dropped(&name);
                 let with = if count == 0 { String::new() } else { format!(" with {count} table(s)") };
                 Ok(said(format!("Namespace '{name}' dropped successfully{with}")))
             }
@@ -57,11 +58,11 @@ impl Database {
             .create_table(&name, |id| define::define_table(create, name.clone(), id, &scope.principal, scope.now_us))
             .await?;
         match made {
-            Some(table) => Ok(said(format!(
-                "CREATE TABLE: {} table {name} created with {} column(s)",
-                table.kind.as_str().to_ascii_uppercase(),
-                table.columns.len()
-            ))),
+            Some(table) => {
+                self.live.table_made(&name);
+                let kind = table.kind.as_str().to_ascii_uppercase();
+                Ok(said(format!("CREATE TABLE: {kind} table {name} created with {} column(s)", table.columns.len())))
+            }
             None if create.if_not_exists => Ok(said(format!("CREATE TABLE: table {name} already exists"))),
             None => Err(Error::TableExists(name)),
         }

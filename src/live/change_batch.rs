@@ -15,7 +15,7 @@ use super::encoding::Formats;
 use super::event::{EventKind, LiveEvent};
 use super::rows::{LiveRows, as_tombstones, holds, seqs, take, tombstones};
 use crate::error::{Error, Result};
-use crate::model::{ChangeKind, Seq};
+use crate::model::{ChangeKind, Seq, TableId};
 
 /// The changes of one commit as a query sees them.
 #[derive(Debug, Clone)]
@@ -83,7 +83,7 @@ pub fn events(query: &dyn LiveQuery, batch: &ChangeBatch, formats: Formats) -> R
             gone = Some(LiveRows::project(query, &rows)?);
         }
     }
-    encode(&plan.told, &EventRows { shown, previous, gone }, formats)
+    encode(query.table().id, &plan.told, &EventRows { shown, previous, gone }, formats)
 }
 
 /// Rows read back from storage, tombstones included, ascending.
@@ -131,7 +131,7 @@ pub fn replayed_events(
         let rows = as_tombstones(&take(&stored.rows, &plan.gone)?, plan.gone_seqs())?;
         gone = Some(LiveRows::project(query, &rows)?);
     }
-    encode(&plan.told, &EventRows { shown, previous: None, gone }, formats)
+    encode(query.table().id, &plan.told, &EventRows { shown, previous: None, gone }, formats)
 }
 
 /// Which rows to project, and which event each becomes. Positions in `told` count within the projected rows.
@@ -194,14 +194,14 @@ struct EventRows {
     gone: Option<LiveRows>,
 }
 
-fn encode(told: &[(Seq, Told)], rows: &EventRows, formats: Formats) -> Result<Vec<Arc<LiveEvent>>> {
+fn encode(table: TableId, told: &[(Seq, Told)], rows: &EventRows, formats: Formats) -> Result<Vec<Arc<LiveEvent>>> {
     let missing = || Error::internal("an event without its rows");
     let mut events = Vec::with_capacity(told.len());
     for (seq, told) in told {
         let event = match told {
             Told::Insert { shown } => {
                 let row = rows.shown.as_ref().ok_or_else(missing)?.shown(*shown);
-                LiveEvent::new((*seq, EventKind::Insert), Some(row), None::<()>, formats)
+                LiveEvent::new((table, *seq, EventKind::Insert), Some(row), None::<()>, formats)
             }
             Told::Update { shown: at, previous: old_at } => {
                 let shown = rows.shown.as_ref().ok_or_else(missing)?;
@@ -210,11 +210,11 @@ fn encode(told: &[(Seq, Told)], rows: &EventRows, formats: Formats) -> Result<Ve
                     None => ((shown, *at), shown.key().to_vec()),
                 };
                 let old_values = old.0.of_columns(old.1, &columns);
-                LiveEvent::new((*seq, EventKind::Update), Some(shown.shown(*at)), Some(old_values), formats)
+                LiveEvent::new((table, *seq, EventKind::Update), Some(shown.shown(*at)), Some(old_values), formats)
             }
             Told::Delete { gone } => {
                 let row = rows.gone.as_ref().ok_or_else(missing)?.gone(*gone);
-                LiveEvent::new((*seq, EventKind::Delete), None::<()>, Some(row), formats)
+                LiveEvent::new((table, *seq, EventKind::Delete), None::<()>, Some(row), formats)
             }
         };
         events.push(event?);

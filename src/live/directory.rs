@@ -10,10 +10,10 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::database::{LiveLogin, LiveTarget};
+use super::database::LiveLogin;
 use super::outbox::{Delivery, Outbox, SubscriptionKey};
 use crate::error::{Error, Result, SubscriptionFault};
-use crate::model::{Principal, TableMeta, UserId};
+use crate::model::{NamespaceName, Principal, TableId, TableMeta, TableName, UserId};
 
 /// All connections and subscriptions of this server.
 #[derive(Debug, Default)]
@@ -76,6 +76,35 @@ impl LiveConnection {
     }
 }
 
+/// What a subscription is about.
+#[derive(Debug, Clone)]
+pub enum Follows {
+    Table(Arc<TableMeta>),
+    /// All its tables, over all owners.
+    Namespace(NamespaceName),
+}
+
+impl Follows {
+    pub fn namespace(&self) -> &NamespaceName {
+        match self {
+            Follows::Table(table) => table.name.namespace(),
+            Follows::Namespace(namespace) => namespace,
+        }
+    }
+
+    /// The table's name without its namespace; `*`: all.
+    pub fn table_name(&self) -> &str {
+        match self {
+            Follows::Table(table) => table.name.table(),
+            Follows::Namespace(_) => "*",
+        }
+    }
+
+    pub fn is_table(&self, id: TableId) -> bool {
+        matches!(self, Follows::Table(table) if table.id == id)
+    }
+}
+
 /// One live query: a row of `system.live`.
 #[derive(Debug)]
 pub struct LiveSubscription {
@@ -83,7 +112,7 @@ pub struct LiveSubscription {
     pub connection: Arc<LiveConnection>,
     /// The id that the client gave it.
     pub subscription_id: String,
-    pub table: Arc<TableMeta>,
+    pub follows: Follows,
     pub user: UserId,
     /// Whose rights it was authorised with.
     pub reader: Principal,
@@ -122,6 +151,9 @@ impl LiveSubscription {
 /// What a client asked for, for `system.live`.
 #[derive(Debug, Clone)]
 pub struct SubscriptionSpec {
+    pub follows: Follows,
+    pub reader: Principal,
+    pub actor: Option<Principal>,
     pub subscription_id: String,
     pub query: String,
     pub options: Option<String>,
@@ -212,7 +244,7 @@ impl LiveDirectory {
         self: &Arc<Self>,
         key: SubscriptionKey,
         (connection, user): (&Arc<LiveConnection>, &UserId),
-        (target, spec): (&LiveTarget, SubscriptionSpec),
+        spec: SubscriptionSpec,
         max_per_user: usize,
         now_us: i64,
     ) -> Result<SubscriptionGuard> {
@@ -220,10 +252,10 @@ impl LiveDirectory {
             key,
             connection: connection.clone(),
             subscription_id: spec.subscription_id,
-            table: target.query.table().clone(),
+            follows: spec.follows,
             user: user.clone(),
-            reader: target.reader.clone(),
-            actor: target.actor.clone(),
+            reader: spec.reader,
+            actor: spec.actor,
             query: spec.query,
             options: spec.options,
             created_at: now_us,
@@ -275,6 +307,21 @@ impl LiveDirectory {
         chosen.len()
     }
 
+    /// Tells whoever follows the namespace of a new table.
+    pub fn table_made(&self, table: &TableName) {
+        let follows = |s: &LiveSubscription| matches!(&s.follows, Follows::Namespace(n) if n == table.namespace());
+        let chosen: Vec<_> = self.lock().subscriptions.values().filter(|s| follows(s)).cloned().collect();
+        for subscription in &chosen {
+            subscription.connection.outbox.tell(Delivery::TableMade(subscription.key, table.clone()));
+        }
+    }
+
+    /// Ends the subscriptions to a namespace that is gone, behind what was told of its tables.
+    pub fn namespace_dropped(&self, namespace: &NamespaceName) {
+        let dropped = SubscriptionFault::NamespaceDropped(namespace.clone()).into();
+        self.end(|s| matches!(&s.follows, Follows::Namespace(n) if n == namespace), &dropped);
+    }
+
     /// Closes the chosen connections with `error`, and says how many.
     pub fn close(&self, which: impl Fn(&LiveConnection) -> bool, error: &Error) -> usize {
         let chosen: Vec<_> = self.lock().connections.values().filter(|c| which(c)).cloned().collect();
@@ -316,7 +363,7 @@ mod tests {
 
     use super::*;
     use crate::live::outbox::OutboxLimits;
-    use crate::live::testing::{ScoreQuery, notes};
+    use crate::live::testing::notes;
     use crate::model::Role;
 
     struct Peer {
@@ -335,11 +382,16 @@ mod tests {
     }
 
     fn subscribe(directory: &Arc<LiveDirectory>, peer: &Peer, max: usize) -> Result<SubscriptionGuard> {
-        let spec = SubscriptionSpec { subscription_id: "s".into(), query: "SELECT".into(), options: None };
+        let spec = SubscriptionSpec {
+            follows: Follows::Table(notes()),
+            reader: Principal { user: peer.user.clone(), role: Role::User, generation: 0 },
+            actor: None,
+            subscription_id: "s".into(),
+            query: "SELECT".into(),
+            options: None,
+        };
         let whose = (peer.connection.connection(), &peer.user);
-        let reader = Principal { user: peer.user.clone(), role: Role::User, generation: 0 };
-        let target = LiveTarget { query: Arc::new(ScoreQuery::all(None)), owner: None, reader, actor: None };
-        directory.subscribe(directory.next_key(), whose, (&target, spec), max, 2)
+        directory.subscribe(directory.next_key(), whose, spec, max, 2)
     }
 
     fn told(peer: &Peer) -> Vec<String> {
@@ -349,6 +401,7 @@ mod tests {
             Delivery::Event(..) => "event".to_owned(),
             Delivery::Ended(key, error) => format!("ended {} {}", key.0, error.code().live_wire()),
             Delivery::Closed(error) => format!("closed {}", error.code().live_wire()),
+            other => format!("{other:?}"),
         };
         into.into_iter().map(text).collect()
     }
@@ -383,9 +436,9 @@ mod tests {
         directory.kill(&one.subscription().live_id()).unwrap();
         assert_eq!(told(&alice), [format!("ended {} SUBSCRIPTION_KILLED", one.subscription().key.0)]);
         assert!(directory.kill("c0-0").is_err());
-        let name = notes().name.clone();
-        let dropped = Error::from(SubscriptionFault::TableDropped(name.clone()));
-        assert_eq!(directory.end(|s| s.table.name == name, &dropped), 2);
+        let table = notes();
+        let dropped = Error::from(SubscriptionFault::TableDropped(table.name.clone()));
+        assert_eq!(directory.end(|s| s.follows.is_table(table.id), &dropped), 2);
         assert_eq!(told(&bob), [format!("ended {} TABLE_DROPPED", two.subscription().key.0)]);
         assert_eq!(directory.close_user(&bob.user, &Error::InvalidCredentials), 1);
         assert_eq!(told(&bob), ["closed UNAUTHORIZED"]);

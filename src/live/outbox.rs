@@ -12,6 +12,7 @@ use futures_util::task::AtomicWaker;
 
 use super::LiveEvent;
 use crate::error::Error;
+use crate::model::{TableId, TableName};
 
 /// A subscription's number: never given twice by one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,6 +24,10 @@ pub enum Delivery {
     Event(SubscriptionKey, Arc<LiveEvent>),
     /// The subscription is over.
     Ended(SubscriptionKey, Error),
+    /// One of several tables of the subscription is gone, or another.
+    TableEnded(SubscriptionKey, TableId, Error),
+    /// There is a new table in the subscription's namespace.
+    TableMade(SubscriptionKey, TableName),
     /// The whole session is over.
     Closed(Error),
 }

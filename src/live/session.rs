@@ -6,14 +6,18 @@
 //! Invariants: LQ-1 per subscription; LQ-5 (replies, work under way and what is held back are bounded).
 //! Start at [`SessionCore::text`] (what comes in) and [`SessionCore::next_out`] (what goes out).
 
+mod feed;
 mod inward;
 mod outgoing;
+mod tables;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+use feed::{Feed, FeedStep, of_one};
 pub use outgoing::{Close, Outgoing};
 use outgoing::{Item, Queue};
+pub use tables::{JoinRequest, Joined, OpenedFeed};
 
 use super::database::LiveLogin;
 use super::directory::LiveDirectory;
@@ -23,10 +27,10 @@ use super::limits::{MAX_REPLIES, MAX_WORK, SessionLimits};
 use super::outbox::{Delivery, SubscriptionKey};
 use super::pages::{Page, PageRequest, no_rows};
 use super::rate::MessageRate;
-use super::subscription::{Start, Step, Subscription};
+use super::subscription::{Start, Step};
 use crate::error::{Error, Result, SubscriptionFault};
-use crate::model::Seq;
 use crate::model::result::ResultSchema;
+use crate::model::{Seq, TableId};
 
 /// What the actor is to do.
 #[derive(Debug)]
@@ -35,10 +39,14 @@ pub enum Effect {
     Authenticate { token: String },
     /// Compile, attach, read the first page, and call [`SessionCore::opened`].
     Open(OpenRequest),
-    /// Read the page and call [`SessionCore::page`].
-    Fetch(SubscriptionKey, PageRequest),
-    /// The subscription's view is not needed any more.
-    ReleaseView(SubscriptionKey),
+    /// Read the page, of one of several tables, and call [`SessionCore::page`].
+    Fetch(SubscriptionKey, Option<TableId>, PageRequest),
+    /// The view of the subscription, or of its table, is not needed any more.
+    ReleaseView(SubscriptionKey, Option<TableId>),
+    /// Detach the table from the subscription, before what follows is done.
+    Leave(SubscriptionKey, TableId),
+    /// Compile, attach, read the first page of the table, and call [`SessionCore::joined`].
+    Join(JoinRequest),
     /// Detach the subscription and forget it.
     Drop(SubscriptionKey),
 }
@@ -56,6 +64,8 @@ pub struct OpenRequest {
 #[derive(Debug)]
 pub struct Opened {
     pub schema: ResultSchema,
+    /// What comes first, where that is known only now: a cursor says it, or a map of positions.
+    pub start: Option<Start>,
     /// Where its view ends; without a view, the head at attaching.
     pub cut: Seq,
     pub first: Option<Page>,
@@ -94,9 +104,11 @@ enum State {
 #[derive(Debug)]
 struct Entry {
     id: Arc<str>,
-    subscription: Subscription,
+    feed: Feed,
     /// It is over: what waits still goes out, and then why.
     ended: bool,
+    /// What became of tables before it was known which it follows.
+    early: Vec<Delivery>,
 }
 
 impl SessionCore {
@@ -154,8 +166,14 @@ impl SessionCore {
         let Some(entry) = self.current(key) else { return false };
         let opened = opened.and_then(|opened| {
             let has_view = opened.first.is_some();
-            let steps = entry.subscription.opened(opened.cut, opened.first, now_us)?;
-            Ok((opened.schema, has_view, steps))
+            let Feed::Table(subscription) = &mut entry.feed else {
+                return Err(Error::internal("a subscription was opened twice"));
+            };
+            if let Some(start) = opened.start {
+                subscription.begin_with(start);
+            }
+            let steps = subscription.opened(opened.cut, opened.first, now_us)?;
+            Ok((opened.schema, has_view, of_one(steps)))
         });
         match opened {
             Ok((schema, has_view, steps)) => {
@@ -173,13 +191,13 @@ impl SessionCore {
     }
 
     /// The answer to [`Effect::Fetch`].
-    pub fn page(&mut self, key: SubscriptionKey, page: Result<Page>) {
+    pub fn page(&mut self, key: SubscriptionKey, table: Option<TableId>, page: Result<Page>, now_us: i64) {
         self.working -= 1;
         let Some(entry) = self.current(key) else { return };
         let page = page.map_err(|error| SubscriptionFault::BatchFetchFailed(error.to_string()).into());
-        match page.and_then(|page| entry.subscription.page(page)) {
+        match page.and_then(|page| entry.feed.page(table, page, now_us)) {
             Ok(steps) => self.run(key, None, steps),
-            Err(error) => self.end(key, &error),
+            Err(error) => self.fail(key, &error),
         }
     }
 
@@ -188,13 +206,14 @@ impl SessionCore {
         match delivery {
             Delivery::Event(key, event) => {
                 let Some(entry) = self.current(key) else { return };
-                match entry.subscription.event(event) {
+                match entry.feed.event(event) {
                     Ok(None) => {}
                     Ok(Some(event)) => self.queue.push(Item::Event(key, event)),
-                    Err(Error::Subscription(SubscriptionFault::SlowConsumer { .. })) => self.overflowed(),
-                    Err(error) => self.end(key, &error),
+                    Err(error) => self.fail(key, &error),
                 }
             }
+            Delivery::TableEnded(key, table, error) => self.table_ended(key, table, error),
+            Delivery::TableMade(key, table) => self.table_made(key, table),
             Delivery::Ended(key, error) => self.end(key, &error),
             Delivery::Closed(error) => self.close_with(&error),
         }
@@ -208,8 +227,7 @@ impl SessionCore {
         // What has not gone out is given up as a whole: the client comes back for all of it.
         self.queue.clear();
         for entry in self.entries.values().filter(|entry| !entry.ended) {
-            let fault = SubscriptionFault::SlowConsumer { last_delivered: entry.subscription.last_delivered() };
-            self.queue.push_error(&entry.id, &fault.into(), self.wire);
+            self.queue.push_error(&entry.id, &entry.feed.slow().into(), self.wire);
         }
         let code = SubscriptionFault::SlowConsumer { last_delivered: None }.code();
         self.close(Close { code: code.close_code(), reason: "Can not keep up; reconnect and resume".into() });
@@ -264,16 +282,16 @@ impl SessionCore {
                 Item::Event(key, event) => {
                     // Who has unsubscribed is told nothing more.
                     let Some(entry) = self.entries.get_mut(&key) else { continue };
-                    entry.subscription.sent(event.seq);
+                    entry.feed.sent(Some(event.table), event.seq);
                     match event.frame(&entry.id, self.wire) {
                         Ok(frame) => return Some(Outgoing::Change(frame, key)),
                         Err(error) => self.end(key, &error),
                     }
                 }
-                Item::Batch(key, frame, last) => {
+                Item::Batch(key, frame, reached) => {
                     let Some(entry) = self.entries.get_mut(&key) else { continue };
-                    if let Some(last) = last {
-                        entry.subscription.sent(last);
+                    if let (table, Some(reached)) = reached {
+                        entry.feed.sent(table, reached);
                     }
                     return Some(Outgoing::Frame(frame));
                 }
@@ -302,15 +320,20 @@ impl SessionCore {
         if self.has_room() {
             for key in &self.with_view {
                 let entry = self.entries.get_mut(key).filter(|entry| !entry.ended);
-                let request = entry.and_then(|entry| entry.subscription.has_room(now_us));
-                if let Some(request) = request {
-                    self.waiting.push_back(Effect::Fetch(*key, request));
+                let request = entry.and_then(|entry| entry.feed.has_room(now_us));
+                if let Some((table, request)) = request {
+                    self.waiting.push_back(Effect::Fetch(*key, table, request));
                 }
             }
         }
         while self.working < MAX_WORK && self.queue.bytes() <= self.limits.outbox.bytes {
             let Some(work) = self.waiting.pop_front() else { break };
-            let (Effect::Open(OpenRequest { key, .. }) | Effect::Fetch(key, _)) = &work else { continue };
+            let (Effect::Open(OpenRequest { key, .. })
+            | Effect::Fetch(key, ..)
+            | Effect::Join(JoinRequest { key, .. })) = &work
+            else {
+                continue;
+            };
             if self.entries.get(key).is_some_and(|entry| !entry.ended) {
                 self.working += 1;
                 self.effects.push(work);
@@ -348,9 +371,9 @@ impl SessionCore {
     }
 
     /// Carries out a subscription's steps.
-    fn run(&mut self, key: SubscriptionKey, schema: Option<&ResultSchema>, steps: Vec<Step>) {
+    fn run(&mut self, key: SubscriptionKey, schema: Option<&ResultSchema>, steps: Vec<FeedStep>) {
         let Some(id) = self.entries.get(&key).map(|entry| entry.id.clone()) else { return };
-        for step in steps {
+        for (table, step) in steps {
             match step {
                 Step::Ack(control) => {
                     if let Some(schema) = schema {
@@ -358,21 +381,23 @@ impl SessionCore {
                         self.queue.push_message(&message, self.wire);
                     }
                 }
-                Step::Batch { rows, control } => {
+                Step::Batch { rows, control, reached } => {
                     let rows = rows.map_or_else(|| no_rows(self.wire), Ok);
                     let frame = rows.and_then(|rows| {
                         ServerMessage::InitialDataBatch { subscription_id: &id, rows: &rows, control }.frame(self.wire)
                     });
                     match frame {
-                        Ok(frame) => self.queue.push(Item::Batch(key, frame, control.last_seq_id)),
+                        Ok(frame) => self.queue.push(Item::Batch(key, frame, (table, reached))),
                         Err(error) => return self.end(key, &error),
                     }
                 }
                 Step::Change(event) => self.queue.push(Item::Event(key, event)),
-                Step::Fetch(request) => self.waiting.push_back(Effect::Fetch(key, request)),
+                Step::Fetch(request) => self.waiting.push_back(Effect::Fetch(key, table, request)),
                 Step::ReleaseView => {
-                    self.with_view.remove(&key);
-                    self.effects.push(Effect::ReleaseView(key));
+                    if self.entries.get(&key).is_none_or(|entry| table.is_none() || entry.feed.is_live()) {
+                        self.with_view.remove(&key);
+                    }
+                    self.effects.push(Effect::ReleaseView(key, table));
                 }
             }
         }
@@ -380,11 +405,13 @@ impl SessionCore {
     }
 
     fn give_up_views(&mut self, now_us: i64) {
-        let expired = |key: &SubscriptionKey| Some((*key, self.entries.get(key)?.subscription.expired(now_us)?));
+        let expired = |key: &SubscriptionKey| Some((*key, self.entries.get(key)?.feed.expired(now_us)?));
         let expired: Vec<_> = self.with_view.iter().filter_map(expired).collect();
         for (key, fault) in expired {
             match fault {
-                SubscriptionFault::SlowConsumer { .. } => return self.overflowed(),
+                SubscriptionFault::SlowConsumer { .. } | SubscriptionFault::SlowFeed { .. } => {
+                    return self.overflowed();
+                }
                 fault => self.end(key, &fault.into()),
             }
         }

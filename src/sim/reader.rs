@@ -105,7 +105,7 @@ impl Reader {
     /// Registered first; the view is opened later.
     pub(super) fn attach(&mut self, queries: &mut QueryRegistry, head: Seq, key: SubscriptionKey) {
         let outbox = Outbox::new(OutboxLimits { events: 12, bytes: 1 << 20 });
-        let subscriber = Subscriber { key, format: Format::Json, outbox: outbox.clone() };
+        let subscriber = Subscriber { key, format: Format::Json, outbox: outbox.clone(), of_many: false };
         queries.attach(self.query.clone(), subscriber);
         self.attached = Some(Attached { key, outbox, head, merge: None });
     }

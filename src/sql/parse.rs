@@ -52,6 +52,7 @@ pub(in crate::sql) fn parse_whole(sql: &str) -> Result<Vec<ParsedStatement>> {
         .tokenize_with_location()
         .map_err(|error| syntax(error.message, error.location))?;
     guard::check_shape(&tokens)?;
+    let tokens = live::name_all_tables(tokens);
     let mut walk = StatementParser::new(tokens, source);
     let mut statements = Vec::new();
     loop {

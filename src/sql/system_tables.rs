@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 
 use crate::model::{
-    Catalog, ColumnMeta, NamespaceMeta, Owner, Role, StorageId, StorageMeta, TableKind, TableMeta, TableName,
+    Catalog, ColumnMeta, NamespaceMeta, NamespaceName, Owner, Role, StorageId, StorageMeta, TableKind, TableMeta,
     TableOptions, UserId,
 };
 use schemas::{SCHEMAS, SchemaRow};
@@ -82,7 +82,9 @@ pub struct LiveRow {
     pub live_id: String,
     pub connection_id: String,
     pub subscription_id: String,
-    pub table: TableName,
+    pub namespace: NamespaceName,
+    /// `*`: all of the namespace.
+    pub table: String,
     pub user_id: UserId,
     pub query: String,
     /// JSON.
@@ -369,8 +371,8 @@ const LIVE: &[Column<LiveRow>] = &[
     text("live_id", |r| r.live_id.as_str().into()),
     text("connection_id", |r| r.connection_id.as_str().into()),
     text("subscription_id", |r| r.subscription_id.as_str().into()),
-    text("namespace_id", |r| r.table.namespace().as_str().into()),
-    text("table_name", |r| r.table.table().into()),
+    text("namespace_id", |r| r.namespace.as_str().into()),
+    text("table_name", |r| r.table.as_str().into()),
     text("user_id", |r| r.user_id.as_str().into()),
     text("query", |r| r.query.as_str().into()),
     null(text("options", |r| words(r.options.as_deref()))),

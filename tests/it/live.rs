@@ -3,6 +3,7 @@
 mod bad_frames;
 mod closes;
 mod delivery;
+mod feed;
 mod formats;
 mod script;
 

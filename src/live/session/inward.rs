@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::feed::Feed;
 use super::outgoing::{Close, Item};
 use super::{Effect, Entry, OpenRequest, SessionCore, State};
 use crate::error::{Error, SubscriptionFault};
+use crate::live::Position;
 use crate::live::encoding::Format;
 use crate::live::frames::{ClientMessage, MessageFault, Protocol, SubscribeRequest};
 use crate::live::subscription::{Start, Subscription};
@@ -81,8 +83,9 @@ impl SessionCore {
                 self.next_batch(&subscription_id, now_us);
             }
             Ok(ClientMessage::Unsubscribe { subscription_id }) if known => self.unsubscribe(&subscription_id),
+            Ok(ClientMessage::Ack { subscription_id, upto }) if known => self.ack(&subscription_id, &upto, now_us),
             // Before authentication there is nothing that these could mean.
-            Ok(ClientMessage::NextBatch { .. } | ClientMessage::Unsubscribe { .. }) => {}
+            Ok(ClientMessage::NextBatch { .. } | ClientMessage::Unsubscribe { .. } | ClientMessage::Ack { .. }) => {}
         }
     }
 
@@ -110,7 +113,7 @@ impl SessionCore {
         let start = Start::of(request.options.as_ref());
         let subscription = Subscription::new(start, self.limits.held, now_us);
         self.ids.insert(id.clone(), key);
-        self.entries.insert(key, Entry { id, subscription, ended: false });
+        self.entries.insert(key, Entry { id, feed: Feed::Table(subscription), ended: false, early: Vec::new() });
         self.waiting.push_back(Effect::Open(OpenRequest { key, request, start, wire: self.wire }));
     }
 
@@ -126,9 +129,15 @@ impl SessionCore {
             return self.error(id, &Error::NotFound(format!("no subscription '{id}' on this connection")));
         };
         let Some(entry) = self.current(key) else { return };
-        match entry.subscription.next_batch(now_us) {
+        match entry.feed.next_batch(now_us) {
             Ok(steps) => self.run(key, None, steps),
             Err(error) => self.end(key, &error),
         }
+    }
+
+    /// What does not fit is refused; the subscription goes on.
+    fn ack(&mut self, id: &str, upto: &Position, _now_us: i64) {
+        let _ = upto;
+        self.error(id, &SubscriptionFault::AckRefused("the subscription has no group".into()).into());
     }
 }

@@ -10,7 +10,7 @@ use crate::live::LiveEvent;
 use crate::live::encoding::{Wire, WireFrame};
 use crate::live::frames::ServerMessage;
 use crate::live::outbox::SubscriptionKey;
-use crate::model::Seq;
+use crate::model::{Seq, TableId};
 
 /// Something for the socket.
 #[derive(Debug)]
@@ -33,8 +33,8 @@ pub struct Close {
 #[derive(Debug)]
 pub(super) enum Item {
     Frame(WireFrame),
-    /// A batch of initial rows, and the position of its last one.
-    Batch(SubscriptionKey, WireFrame, Option<Seq>),
+    /// A batch of initial rows, and up to where (of which table) everything is told with it.
+    Batch(SubscriptionKey, WireFrame, (Option<TableId>, Option<Seq>)),
     /// Becomes a frame only when it goes out: until then its bytes are shared.
     Event(SubscriptionKey, Arc<LiveEvent>),
     /// The end of this subscription, in its place behind what was told before.

@@ -40,7 +40,7 @@ fn told(steps: &[Step]) -> String {
         .iter()
         .map(|step| match step {
             Step::Ack(c) => format!("ack {}", control(c)),
-            Step::Batch { rows, control: c } => {
+            Step::Batch { rows, control: c, .. } => {
                 let rows = rows.as_ref().map_or("[]".into(), rows_text);
                 format!("batch {rows}: {}", control(c))
             }

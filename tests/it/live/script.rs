@@ -38,6 +38,7 @@ scripts! {
     errors
     filters
     initial_rows
+    namespace_feed
     projection
     resume
     revoked

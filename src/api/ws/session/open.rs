@@ -1,15 +1,22 @@
 //! Opening a subscription: compile, count, attach, then read. The order is what LQ-1 rests on.
+//!
+//! 1. Attached: from here on every change comes. 2. The view is opened: it contains every change before. A change
+//! between the two is in both, and is told once: the cut says by whom. Of a namespace all tables are attached, then one
+//! view is opened for all.
 
 use std::sync::Arc;
 
-use super::{Attachment, LiveEndpoint};
-use crate::error::{Result, SubscriptionFault};
-use crate::live::Subscriber;
-use crate::live::directory::{LiveConnection, SubscriptionSpec};
-use crate::live::pages::{LiveReader, PageJob};
-use crate::live::session::{OpenRequest, Opened};
+use super::{AttachedTable, Attachment, LiveEndpoint, OpenOutcome};
+use crate::error::{Error, Result, SubscriptionFault};
+use crate::live::database::{Attached, LiveScope, LiveTarget};
+use crate::live::directory::{Follows, LiveConnection, SubscriptionGuard, SubscriptionSpec};
+use crate::live::namespace::FeedTable;
+use crate::live::pages::{LiveReader, Page, PageJob};
+use crate::live::session::{JoinRequest, Joined, OpenRequest, Opened, OpenedFeed};
 use crate::live::subscription::Start;
-use crate::model::Principal;
+use crate::live::{Position, Subscriber, Wire};
+use crate::model::result::ResultSchema;
+use crate::model::{NamespaceName, Principal, Seq, TableId};
 
 /// # Errors
 /// Whatever of it fails; what was done before is undone.
@@ -18,46 +25,220 @@ pub(super) async fn open(
     connection: Arc<LiveConnection>,
     principal: Principal,
     request: OpenRequest,
-) -> Result<(Opened, Attachment)> {
-    let OpenRequest { key, request, start, wire } = request;
-    let database = &endpoint.database;
-    let target = database.compile(&principal, &request.sql).await?;
-
-    let options = request.options.as_ref().and_then(|options| serde_json::to_string(options).ok());
-    let spec = SubscriptionSpec { subscription_id: request.id, query: request.sql, options };
-    let entry = endpoint.directory.subscribe(
-        key,
-        (&connection, &principal.user),
-        (&target, spec),
-        endpoint.limits.max_subscriptions_per_user,
-        endpoint.clock.now_us(),
-    )?;
-
-    // 1. attached: from here on every change comes. 2. the view is opened: it contains every change before. A change
-    // between the two is in both, and is told once: the cut says by whom.
-    let subscriber = Subscriber { key, format: wire.format, outbox: connection.outbox().clone() };
-    let attached = database.attach(&target, subscriber).await?;
-    let (mut cut, mut reader, mut first) = (attached.head, None, None);
-    if start != Start::Changes {
-        let view = database.open_reader(&target).await?;
-        cut = cut.max(view.head());
-        check_position(start, &*view)?;
-        if let Some(request) = start.first_page(cut) {
-            let job = PageJob { query: target.query.clone(), reader: view.clone(), request, wire };
-            first = Some(database.read_page(job).await?);
+) -> Result<(OpenOutcome, Attachment)> {
+    let scope = endpoint.database.compile(&principal, &request.request.sql).await?;
+    let opening = Opening { endpoint, connection, principal, request };
+    match scope {
+        LiveScope::Table(target) => opening.table(target).await,
+        LiveScope::Namespace { namespace, tables, reader, actor } => {
+            let spec = opening.spec(Follows::Namespace(namespace.clone()), reader, actor);
+            let entry = opening.count(spec)?;
+            opening.namespace(&namespace, tables, entry).await
         }
-        reader = Some(view);
     }
-    let opened = Opened { schema: target.query.schema().clone(), cut, first };
-    Ok((opened, Attachment { query: target.query, reader, wire, entry, _attached: attached.guard }))
 }
 
-/// Are all changes above the position that a replay starts from still there?
-fn check_position(start: Start, view: &dyn LiveReader) -> Result<()> {
+struct Opening {
+    endpoint: Arc<LiveEndpoint>,
+    connection: Arc<LiveConnection>,
+    principal: Principal,
+    request: OpenRequest,
+}
+
+impl Opening {
+    async fn table(self, target: LiveTarget) -> Result<(OpenOutcome, Attachment)> {
+        let table = target.query.table().clone();
+        let spec = self.spec(Follows::Table(table.clone()), target.reader.clone(), target.actor.clone());
+        let entry = self.count(spec)?;
+        let start = self.start_of(self.given(), &table.name.to_string());
+
+        let (database, wire) = (&self.endpoint.database, self.request.wire);
+        let attached = database.attach(&target, self.subscriber(false)).await?;
+        let (mut cut, mut reader, mut first) = (attached.head, None, None);
+        if start != Start::Changes {
+            let view = self.readers(std::slice::from_ref(&target)).await?.swap_remove(0);
+            cut = cut.max(view.head());
+            check_position(start, &*view).map_err(|from| SubscriptionFault::PositionLost { from })?;
+            first = self.first_page(&target, &view, start, cut).await?;
+            reader = Some(view);
+        }
+        let opened = Opened { schema: target.query.schema().clone(), start: Some(start), cut, first };
+        let tables = vec![AttachedTable { query: target.query, reader, _attached: attached.guard }];
+        Ok((OpenOutcome::Table(opened), Attachment { tables, wire, entry }))
+    }
+
+    async fn namespace(
+        self,
+        namespace: &NamespaceName,
+        mut targets: Vec<LiveTarget>,
+        entry: SubscriptionGuard,
+    ) -> Result<(OpenOutcome, Attachment)> {
+        let (database, wire) = (&self.endpoint.database, self.request.wire);
+        // It is in the directory by now: of tables made from here on it is told. Those made before that are looked for.
+        for name in database.tables_of(namespace) {
+            if targets.iter().all(|target| target.query.table().name != name)
+                && let Some(made) = database.compile_table(&self.principal, &self.request.request.sql, &name).await?
+            {
+                targets.push(made);
+            }
+        }
+        let mut attached = Vec::with_capacity(targets.len());
+        for target in &targets {
+            attached.push(database.attach(target, self.subscriber(true)).await?);
+        }
+        let given = self.given();
+        let starts: Vec<Start> =
+            targets.iter().map(|target| self.start_of(given, &target.query.table().name.to_string())).collect();
+        let reads = starts.iter().any(|start| *start != Start::Changes);
+        let mut readers: Vec<Option<Arc<dyn LiveReader>>> = vec![None; targets.len()];
+        if reads {
+            readers = self.readers(&targets).await?.into_iter().map(Some).collect();
+        }
+        let (mut tables, mut parts, mut first) = (Vec::new(), Vec::new(), None);
+        for (((target, attached), start), reader) in targets.into_iter().zip(attached).zip(starts).zip(readers) {
+            let table = target.query.table().clone();
+            let mut cut = attached.head;
+            if let Some(view) = &reader {
+                cut = cut.max(view.head());
+                check_table_position(start, &**view, &target)?;
+                if tables.is_empty() {
+                    first = self.first_page(&target, view, start, cut).await?;
+                }
+            }
+            tables.push(FeedTable { id: table.id, name: table.name.to_string(), start, cut });
+            parts.push(AttachedTable { query: target.query, reader, _attached: attached.guard });
+        }
+        let schema = union(parts.iter().map(|part| part.query.schema()));
+        let loads = self.request.start.loads();
+        let opened = OpenedFeed { schema, tables, first, loads };
+        Ok((OpenOutcome::Namespace(opened), Attachment { tables: parts, wire, entry }))
+    }
+
+    /// Where the client says that it stands.
+    fn given(&self) -> Option<&Position> {
+        self.request.request.options.as_ref().and_then(|options| options.from.as_ref())
+    }
+
+    fn start_of(&self, from: Option<&Position>, table: &str) -> Start {
+        Start::of_table(self.request.request.options.as_ref(), from, table)
+    }
+
+    fn spec(&self, follows: Follows, reader: Principal, actor: Option<Principal>) -> SubscriptionSpec {
+        let request = &self.request.request;
+        SubscriptionSpec {
+            follows,
+            reader,
+            actor,
+            subscription_id: request.id.clone(),
+            query: request.sql.clone(),
+            options: request.options.as_ref().and_then(|options| serde_json::to_string(options).ok()),
+        }
+    }
+
+    fn count(&self, spec: SubscriptionSpec) -> Result<SubscriptionGuard> {
+        let max = self.endpoint.limits.max_subscriptions_per_user;
+        let whose = (&self.connection, &self.principal.user);
+        self.endpoint.directory.subscribe(self.request.key, whose, spec, max, self.endpoint.clock.now_us())
+    }
+
+    fn subscriber(&self, of_many: bool) -> Subscriber {
+        let (key, format) = (self.request.key, self.request.wire.format);
+        Subscriber { key, format, outbox: self.connection.outbox().clone(), of_many }
+    }
+
+    /// One view, and a reader of it for each.
+    async fn readers(&self, targets: &[LiveTarget]) -> Result<Vec<Arc<dyn LiveReader>>> {
+        readers(&self.endpoint, targets).await
+    }
+
+    async fn first_page(
+        &self,
+        target: &LiveTarget,
+        view: &Arc<dyn LiveReader>,
+        start: Start,
+        cut: Seq,
+    ) -> Result<Option<Page>> {
+        first_page(&self.endpoint, target, view, (start, cut, self.request.wire)).await
+    }
+}
+
+/// A table on its way into a subscription to its namespace.
+pub(super) struct Joining {
+    pub sql: String,
+    /// Tables that are in it.
+    pub present: Vec<TableId>,
+    pub subscriber: Subscriber,
+    pub wire: Wire,
+    pub request: JoinRequest,
+}
+
+/// # Errors
+/// Whatever of it fails; what was done before is undone. `None`: it is in already, or in no feed.
+pub(super) async fn join(
+    endpoint: Arc<LiveEndpoint>,
+    principal: Principal,
+    joining: Joining,
+) -> Result<Option<(Joined, AttachedTable)>> {
+    let Joining { sql, present, subscriber, wire, request } = joining;
+    let database = &endpoint.database;
+    let Some(target) = database.compile_table(&principal, &sql, &request.table).await? else { return Ok(None) };
+    let table = target.query.table().clone();
+    if present.contains(&table.id) {
+        return Ok(None);
+    }
+    let Attached { head, guard } = database.attach(&target, subscriber).await?;
+    let view = readers(&endpoint, std::slice::from_ref(&target)).await?.swap_remove(0);
+    let (start, cut) = (Start::Resume { from: request.told }, head.max(view.head()));
+    check_table_position(start, &*view, &target)?;
+    let first = first_page(&endpoint, &target, &view, (start, cut, wire)).await?;
+    let first = first.ok_or_else(|| Error::internal("a table joins without a page"))?;
+    let table = FeedTable { id: table.id, name: table.name.to_string(), start, cut };
+    let joined = Joined { table, schema: target.query.schema().clone(), first };
+    Ok(Some((joined, AttachedTable { query: target.query, reader: Some(view), _attached: guard })))
+}
+
+async fn readers(endpoint: &LiveEndpoint, targets: &[LiveTarget]) -> Result<Vec<Arc<dyn LiveReader>>> {
+    let readers = endpoint.database.open_readers(targets).await?;
+    if readers.len() == targets.len() { Ok(readers) } else { Err(Error::internal("a view without its readers")) }
+}
+
+async fn first_page(
+    endpoint: &LiveEndpoint,
+    target: &LiveTarget,
+    view: &Arc<dyn LiveReader>,
+    (start, cut, wire): (Start, Seq, Wire),
+) -> Result<Option<Page>> {
+    let Some(request) = start.first_page(cut) else { return Ok(None) };
+    let job = PageJob { query: target.query.clone(), reader: view.clone(), request, wire };
+    endpoint.database.read_page(job).await.map(Some)
+}
+
+/// Are all changes above the position that a replay starts from still there? If not, that position.
+fn check_position(start: Start, view: &dyn LiveReader) -> Result<(), Seq> {
     let from = match start {
         Start::Resume { from } => from,
         Start::Continue { end, .. } => end,
         Start::Changes | Start::Load { .. } | Start::Newest { .. } => return Ok(()),
     };
-    if from < view.replayable_from() { Err(SubscriptionFault::PositionLost { from }.into()) } else { Ok(()) }
+    if from < view.replayable_from() { Err(from) } else { Ok(()) }
+}
+
+/// The same, of one of several tables. Of one that the client has never heard of, it misses no delete.
+fn check_table_position(start: Start, view: &dyn LiveReader, target: &LiveTarget) -> Result<()> {
+    if start.from() == Some(Seq::ZERO) {
+        return Ok(());
+    }
+    let table = target.query.table().name.clone();
+    check_position(start, view).map_err(|from| SubscriptionFault::PositionOfTableLost { from, table }.into())
+}
+
+/// The columns of all tables, each by its first occurrence.
+fn union<'a>(schemas: impl Iterator<Item = &'a ResultSchema>) -> ResultSchema {
+    let mut columns = Vec::new();
+    for column in schemas.flat_map(ResultSchema::columns) {
+        if columns.iter().all(|known: &crate::model::ResultColumn| known.name != column.name) {
+            columns.push(column.clone());
+        }
+    }
+    ResultSchema::new(columns)
 }
