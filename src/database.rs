@@ -7,8 +7,10 @@
 mod alter;
 mod backup;
 mod catalog;
+mod cursors;
 mod define;
 mod execute;
+mod explain_live;
 pub mod exports;
 mod jobs;
 mod live;
@@ -31,11 +33,13 @@ use std::time::Instant;
 
 use crate::actors::jobs::JobParts;
 use crate::actors::router::RouterParts;
-use crate::actors::{Committer, Fatal, Jobs, Router};
+use crate::actors::{Committer, CommitterHandle, Fatal, Jobs, Router};
 use crate::auth::AuthConfig;
 use crate::auth::Authenticator;
 use crate::auth::Policy;
-use crate::config::{ExportsConfig, FlushConfig, JobsConfig, RemoteTimeouts, RetentionConfig, UserManagementConfig};
+use crate::config::{
+    ExportsConfig, FlushConfig, JobsConfig, RemoteTimeouts, RetentionConfig, UserManagementConfig, WebSocketConfig,
+};
 use crate::error::{Error, Result};
 use crate::live::LiveDirectory;
 use crate::model::{Durability, Seq};
@@ -72,6 +76,7 @@ pub struct DatabaseOptions {
     pub jobs: JobsConfig,
     pub exports: ExportsConfig,
     pub deletion_grace_period: Duration,
+    pub cursor_idle: Duration,
     pub remote_timeouts: RemoteTimeouts,
 }
 
@@ -94,6 +99,7 @@ impl DatabaseOptions {
             jobs: JobsConfig::default(),
             exports: ExportsConfig::default(),
             deletion_grace_period: UserManagementConfig::default().deletion_grace_period,
+            cursor_idle: WebSocketConfig::default().cursor_idle,
             remote_timeouts: RemoteTimeouts::default(),
         }
     }
@@ -123,6 +129,8 @@ pub struct Database {
     system: Arc<dyn SystemData>,
     ids: Arc<IdSource>,
     live: Arc<LiveDirectory>,
+    /// Of what is written behind the actors' back: cursors, at the end.
+    writer: CommitterHandle,
     parsed: ParseCache,
     jobs: Jobs,
     exports: ExportFolder,
@@ -177,6 +185,8 @@ impl Database {
         actix::spawn(passivate(Arc::downgrade(&router)));
         let live = Arc::new(LiveDirectory::default());
         actix::spawn(live::follow_rights(auth.clone(), live.clone()));
+        cursors::load(&live, &store, &catalog.current(), &auth)?;
+        actix::spawn(cursors::write_changes(Arc::downgrade(&live), handle.clone()));
         let ids = Arc::new(IdSource::new(options.node, Seq::ZERO));
         let bodies = jobs::Bodies {
             store: store.clone(),
@@ -193,6 +203,7 @@ impl Database {
             retention: options.retention.clone(),
             moving: Mutex::default(),
         };
+        let writer = handle.clone();
         let parts = JobParts {
             config: options.jobs.clone(),
             committer: handle,
@@ -211,6 +222,7 @@ impl Database {
                 started: Instant::now(),
             }),
             live,
+            writer,
             engine,
             ids,
             parsed: ParseCache::new(),
@@ -274,6 +286,9 @@ impl Database {
     pub async fn shutdown(&self) {
         self.finish_jobs().await;
         self.router.stop();
+        if let Err(error) = cursors::write(&self.live, &self.writer).await {
+            tracing::warn!(%error, "the last acknowledgements are not written");
+        }
         let committer = self.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(committer) = committer {
             // It blocks on a thread, which no arbiter may.

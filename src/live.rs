@@ -7,11 +7,13 @@
 //! Start at [`registry::QueryRegistry`] (the writer's side) and [`subscription::Subscription`] (the reader's side).
 
 pub mod change_batch;
+pub mod cursors;
 pub mod database;
 pub mod directory;
 pub mod encoding;
 pub mod event;
 pub mod frames;
+pub mod history;
 pub mod limits;
 pub mod namespace;
 pub mod outbox;

@@ -166,6 +166,7 @@ fn database_options(config: &Config) -> DatabaseOptions {
         jobs: jobs.clone(),
         exports: exports.clone(),
         deletion_grace_period: user_management.deletion_grace_period,
+        cursor_idle: config.websocket.cursor_idle,
         remote_timeouts: storage.remote_timeouts,
     }
 }

@@ -53,6 +53,9 @@ fn counts(config: &Config, faults: &mut Faults) {
         ("websocket.max_messages_per_sec", u64::from(websocket.max_messages_per_sec), 1, any),
         ("websocket.max_subscriptions_per_user", websocket.max_subscriptions_per_user as u64, 1, any),
         ("websocket.max_subscriptions_per_connection", websocket.max_subscriptions_per_connection as u64, 1, any),
+        ("websocket.max_concurrent_opens", websocket.max_concurrent_opens as u64, 1, any),
+        ("websocket.max_waiting_opens", websocket.max_waiting_opens as u64, 1, any),
+        ("websocket.max_cursors_per_user", websocket.max_cursors_per_user as u64, 1, any),
         ("datafusion.threads", datafusion.threads as u64, 0, 1_024),
         ("datafusion.rows_per_thread", datafusion.rows_per_thread, 1, any),
         ("flush.default_row_limit", flush.default_row_limit, 1, any),
@@ -83,6 +86,7 @@ fn durations(config: &Config, faults: &mut Faults) {
         ("websocket.auth_timeout", config.websocket.auth_timeout),
         ("websocket.client_timeout", config.websocket.client_timeout),
         ("websocket.heartbeat_interval", config.websocket.heartbeat_interval),
+        ("websocket.cursor_idle", config.websocket.cursor_idle),
         ("flush.default_time_interval", config.flush.default_time_interval),
         ("flush.check_interval", config.flush.check_interval),
         ("retention.check_interval", config.retention.check_interval),
@@ -106,6 +110,7 @@ fn sizes(config: &Config, faults: &mut Faults) {
         ("auth.argon2.memory", config.auth.argon2.memory, ByteSize::kib(8 * u64::from(config.auth.argon2.parallelism))),
         ("websocket.max_message_size", config.websocket.max_message_size, ByteSize::kib(1)),
         ("websocket.outbox_bytes", config.websocket.outbox_bytes, ByteSize::kib(16)),
+        ("websocket.outbox_bytes_total", config.websocket.outbox_bytes_total, ByteSize::kib(64)),
         ("datafusion.memory_limit", config.datafusion.memory_limit, ByteSize::mib(1)),
     ] {
         faults.when(value < least, key, &format!("expected at least {least}"));

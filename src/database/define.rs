@@ -41,6 +41,7 @@ impl Database {
                     self.retire(&table).await;
                 }
                 self.live.namespace_dropped(&name);
+                self.live.cursors().namespace_dropped(&name);
                 let with = if count == 0 { String::new() } else { format!(" with {count} table(s)") };
                 Ok(said(format!("Namespace '{name}' dropped successfully{with}")))
             }
@@ -93,6 +94,7 @@ impl Database {
     /// The table is out of the catalog: its writers and subscribers are told, its keys removed behind.
     async fn retire(&self, table: &Arc<TableMeta>) {
         self.router.drop_table(table).await;
+        self.live.cursors().table_dropped(table.id);
         let reason = format!("table {} was dropped", table.name);
         self.jobs.call_off(|work| is_about(work, table.id), &reason).await;
         self.jobs.submit_owed(cleanup_of(&DroppedTable::of(table))).await;

@@ -327,6 +327,9 @@ pub(super) async fn follow_rights(auth: Arc<Authenticator>, live: Arc<LiveDirect
         let Some(auth) = auth.upgrade() else { return };
         match change {
             Ok(AuthEvent::UserDropped(user) | AuthEvent::UserLocked(user) | AuthEvent::UserChanged(user)) => {
+                if auth.user(&user).is_err() {
+                    live.cursors().remove_all(|cursor| cursor.user == user);
+                }
                 live.close_user(&user, &Error::InvalidCredentials);
                 let lost = |actor: &Principal| auth.may_act_for(actor, &user).is_err();
                 live.end(

@@ -10,7 +10,7 @@ use crate::jobs::{Job, JobState};
 use crate::live::LiveDirectory;
 use crate::live::directory::LiveSubscription;
 use crate::model::{Catalog, PartitionKey};
-use crate::sql::system_tables::{JobRow, LiveRow, ManifestRow, StatRow, SystemData, UserRow};
+use crate::sql::system_tables::{CursorRow, JobRow, LiveRow, ManifestRow, StatRow, SystemData, UserRow};
 use crate::storage::Store;
 
 pub(super) struct System {
@@ -57,6 +57,10 @@ impl SystemData for System {
             last_ping_at: subscription.connection.last_seen_at(),
         };
         self.live.subscriptions().iter().map(row).collect()
+    }
+
+    fn cursors(&self, catalog: &Catalog) -> Vec<CursorRow> {
+        super::cursors::rows_of(&self.live, &self.store, catalog)
     }
 
     fn jobs(&self) -> Vec<JobRow> {

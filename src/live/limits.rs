@@ -17,6 +17,7 @@ pub struct SessionLimits {
     pub max_messages_per_sec: u32,
     pub max_subscriptions_per_user: usize,
     pub max_subscriptions_per_connection: usize,
+    pub max_cursors_per_user: usize,
     /// What may wait for a session. Beyond, it is closed with SLOW_CONSUMER.
     pub outbox: OutboxLimits,
     /// What one subscription may hold back while it loads. Beyond, the session is closed with SLOW_CONSUMER.
@@ -47,6 +48,7 @@ impl From<&WebSocketConfig> for SessionLimits {
             max_messages_per_sec: config.max_messages_per_sec,
             max_subscriptions_per_user: config.max_subscriptions_per_user,
             max_subscriptions_per_connection: config.max_subscriptions_per_connection,
+            max_cursors_per_user: config.max_cursors_per_user,
             outbox: bound(outbox),
             held: bound(outbox.saturating_mul(HELD_TIMES)),
         }

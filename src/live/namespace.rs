@@ -275,6 +275,12 @@ impl NamespaceFeed {
         self.parts.iter().all(Part::is_live)
     }
 
+    /// That of the table which is not live yet.
+    pub fn phase(&self) -> &'static str {
+        let busy = self.parts.iter().find(|part| !part.is_live());
+        busy.map_or("live", |part| part.subscription.phase())
+    }
+
     /// Events and bytes that are held back.
     pub fn held(&self) -> (usize, usize) {
         let strays = (self.strays.len(), self.strays.iter().map(|event| event.weight()).sum::<usize>());

@@ -39,6 +39,14 @@ pub struct OutboxLimits {
     pub bytes: usize,
 }
 
+/// What waits for a session, and how much may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    pub events: usize,
+    pub bytes: usize,
+    pub max_bytes: usize,
+}
+
 /// The session can not keep up, or is gone: the subscriber must be detached and hears no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overflow;
@@ -149,6 +157,12 @@ impl Outbox {
         self.reader.register(cx.waker());
         // Again: a writer may have come between the look and the registration.
         if self.has_waiting() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// What waits for the session now.
+    pub fn waiting(&self) -> Waiting {
+        let queue = self.lock();
+        Waiting { events: queue.waiting.len(), bytes: queue.bytes, max_bytes: queue.limits.bytes }
     }
 
     /// For a reader that can not take anything now: ready when the session is over all the same.

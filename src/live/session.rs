@@ -19,15 +19,17 @@ pub use outgoing::{Close, Outgoing};
 use outgoing::{Item, Queue};
 pub use tables::{JoinRequest, Joined, OpenedFeed};
 
+use super::cursors::CursorKey;
 use super::database::LiveLogin;
 use super::directory::LiveDirectory;
 use super::encoding::{Format, Wire};
 use super::frames::{Protocol, ServerMessage, SubscribeRequest};
+use super::history::End;
 use super::limits::{MAX_REPLIES, MAX_WORK, SessionLimits};
 use super::outbox::{Delivery, SubscriptionKey};
 use super::pages::{Page, PageRequest, no_rows};
 use super::rate::MessageRate;
-use super::subscription::{Start, Step};
+use super::subscription::{Start, Step, Subscription};
 use crate::error::{Error, Result, SubscriptionFault};
 use crate::model::result::ResultSchema;
 use crate::model::{Seq, TableId};
@@ -69,6 +71,16 @@ pub struct Opened {
     /// Where its view ends; without a view, the head at attaching.
     pub cut: Seq,
     pub first: Option<Page>,
+    /// What it acknowledges to.
+    pub cursor: Option<HeldCursor>,
+}
+
+/// The cursor that a subscription reads with.
+#[derive(Debug, Clone)]
+pub struct HeldCursor {
+    pub key: CursorKey,
+    /// Of a subscription to one table: which.
+    pub table: Option<TableId>,
 }
 
 #[derive(Debug)]
@@ -109,6 +121,13 @@ struct Entry {
     ended: bool,
     /// What became of tables before it was known which it follows.
     early: Vec<Delivery>,
+    cursor: Option<HeldCursor>,
+}
+
+impl Entry {
+    fn new(id: Arc<str>, subscription: Subscription) -> Self {
+        Self { id, feed: Feed::Table(subscription), ended: false, early: Vec::new(), cursor: None }
+    }
 }
 
 impl SessionCore {
@@ -140,6 +159,9 @@ impl SessionCore {
 
     /// The peer closes.
     pub fn goodbye(&mut self) {
+        for key in self.entries.keys() {
+            self.directory.note_end(*key, End::closed_by_peer());
+        }
         self.close(Close { code: 1000, reason: String::new() });
     }
 
@@ -165,6 +187,7 @@ impl SessionCore {
         self.working -= 1;
         let Some(entry) = self.current(key) else { return false };
         let opened = opened.and_then(|opened| {
+            entry.cursor = opened.cursor;
             let has_view = opened.first.is_some();
             let Feed::Table(subscription) = &mut entry.feed else {
                 return Err(Error::internal("a subscription was opened twice"));
@@ -226,8 +249,10 @@ impl SessionCore {
         }
         // What has not gone out is given up as a whole: the client comes back for all of it.
         self.queue.clear();
-        for entry in self.entries.values().filter(|entry| !entry.ended) {
-            self.queue.push_error(&entry.id, &entry.feed.slow().into(), self.wire);
+        for (key, entry) in self.entries.iter().filter(|(_, entry)| !entry.ended) {
+            let slow = entry.feed.slow().into();
+            self.queue.push_error(&entry.id, &slow, self.wire);
+            self.directory.note_end(*key, end_of(&slow));
         }
         let code = SubscriptionFault::SlowConsumer { last_delivered: None }.code();
         self.close(Close { code: code.close_code(), reason: "Can not keep up; reconnect and resume".into() });
@@ -238,8 +263,9 @@ impl SessionCore {
         if matches!(self.state, State::Closing) {
             return;
         }
-        for entry in self.entries.values().filter(|entry| !entry.ended) {
+        for (key, entry) in self.entries.iter().filter(|(_, entry)| !entry.ended) {
             self.queue.push_error(&entry.id, error, self.wire);
+            self.directory.note_end(*key, end_of(error));
         }
         let reason = match error {
             Error::ShuttingDown => "Server shutting down".to_owned(),
@@ -284,7 +310,7 @@ impl SessionCore {
                     let Some(entry) = self.entries.get_mut(&key) else { continue };
                     entry.feed.sent(Some(event.table), event.seq);
                     match event.frame(&entry.id, self.wire) {
-                        Ok(frame) => return Some(Outgoing::Change(frame, key)),
+                        Ok(frame) => return Some(Outgoing::Change(frame, key, (event.table, event.seq))),
                         Err(error) => self.end(key, &error),
                     }
                 }
@@ -340,6 +366,11 @@ impl SessionCore {
             }
         }
         std::mem::take(&mut self.effects)
+    }
+
+    /// `opening`, `loading`, `replaying` or `live`; `None`: it is not there.
+    pub fn phase(&self, key: SubscriptionKey) -> Option<&'static str> {
+        self.entries.get(&key).map(|entry| entry.feed.phase())
     }
 
     pub fn is_closing(&self) -> bool {
@@ -419,6 +450,7 @@ impl SessionCore {
 
     /// Ends a subscription: what waits for it still goes out, and then why it is over.
     fn end(&mut self, key: SubscriptionKey, error: &Error) {
+        self.directory.note_end(key, end_of(error));
         if self.detach(key) {
             self.reply(Item::Ended(key, error.clone()));
         }
@@ -472,6 +504,10 @@ impl SessionCore {
         }
         self.waiting.clear();
     }
+}
+
+fn end_of(error: &Error) -> End {
+    End { code: error.code().live_wire(), message: error.to_string() }
 }
 
 #[cfg(test)]

@@ -182,7 +182,8 @@ impl World {
                 session.reader = Some(view);
                 let schema = query().schema().clone();
                 // It may have been given up meanwhile: too much had to be held back.
-                let wanted = session.core.opened(request.key, Ok(Opened { schema, start: None, cut, first }), 0);
+                let wanted =
+                    session.core.opened(request.key, Ok(Opened { schema, start: None, cut, first, cursor: None }), 0);
                 assert!(wanted || session.core.is_closing());
                 None
             }
@@ -229,7 +230,7 @@ impl World {
         for _ in 0..count {
             match self.session.core.next_out() {
                 None => break,
-                Some(Outgoing::Frame(frame) | Outgoing::Change(frame, _)) => self.receive(&text(&frame)),
+                Some(Outgoing::Frame(frame) | Outgoing::Change(frame, ..)) => self.receive(&text(&frame)),
                 Some(Outgoing::Close(close)) => {
                     assert_eq!(close.code, 4408, "{}", close.reason);
                     return self.reconnect();

@@ -216,7 +216,8 @@ impl Subscription {
             }
             (Start::Resume { from }, Some(Page::Changes(page))) => {
                 self.merge = Merge::new(from, cut);
-                self.delivered = Some(from);
+                // A client may claim more than there is.
+                self.delivered = Some(from.min(cut));
                 self.phase = Phase::Replaying { after: from.min(cut), known: from, fetching: true };
                 steps.push(Step::Ack(BatchControl::new(0, false, Some(from), None)));
                 self.replay(page, &mut steps)?;

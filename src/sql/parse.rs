@@ -108,6 +108,7 @@ impl<'a> StatementParser<'a> {
             "INSERT" => self.insert(),
             "UPDATE" => self.update(),
             "DELETE" => self.delete(),
+            "EXPLAIN" if self.peek_nth_is(1, "LIVE") => self.explain_live(),
             "EXPLAIN" => self.explain(),
             "CREATE" => self.create(),
             "DROP" => self.drop_object(),
@@ -170,9 +171,12 @@ impl<'a> StatementParser<'a> {
         if self.peek_is("STORAGE") {
             return self.drop_storage();
         }
+        if self.peek_is("CURSOR") {
+            return self.drop_cursor();
+        }
         match refused::other_object("DROP", &self.peek_words()) {
             Some(error) => Err(error),
-            None => Err(self.expected("NAMESPACE, TABLE, USER or STORAGE")),
+            None => Err(self.expected("NAMESPACE, TABLE, USER, STORAGE or CURSOR")),
         }
     }
 

@@ -13,9 +13,12 @@ use crate::model::{
     Catalog, ColumnMeta, NamespaceMeta, NamespaceName, Owner, Role, StorageId, StorageMeta, TableKind, TableMeta,
     TableOptions, UserId,
 };
+use cursors::CURSORS;
+pub use cursors::CursorRow;
 use schemas::{SCHEMAS, SchemaRow};
 use storages::STORAGES;
 
+mod cursors;
 mod schemas;
 mod storages;
 
@@ -23,6 +26,7 @@ mod storages;
 pub trait SystemData: Send + Sync {
     fn users(&self) -> Vec<UserRow>;
     fn live(&self) -> Vec<LiveRow>;
+    fn cursors(&self, catalog: &Catalog) -> Vec<CursorRow>;
     fn jobs(&self) -> Vec<JobRow>;
     /// # Errors
     /// `STORAGE_UNAVAILABLE`, `INTERNAL` where an entry is damaged.
@@ -128,6 +132,7 @@ pub(crate) enum SystemTable {
     Schemas,
     Storages,
     Live,
+    Cursors,
     Jobs,
     JobNodes,
     Manifest,
@@ -143,6 +148,7 @@ impl SystemTable {
         SystemTable::Schemas,
         SystemTable::Storages,
         SystemTable::Live,
+        SystemTable::Cursors,
         SystemTable::Jobs,
         SystemTable::JobNodes,
         SystemTable::Manifest,
@@ -162,6 +168,7 @@ impl SystemTable {
             SystemTable::Schemas => "schemas",
             SystemTable::Storages => "storages",
             SystemTable::Live => "live",
+            SystemTable::Cursors => "cursors",
             SystemTable::Jobs => "jobs",
             SystemTable::JobNodes => "job_nodes",
             SystemTable::Manifest => "manifest",
@@ -178,6 +185,7 @@ impl SystemTable {
             SystemTable::Schemas => schema_of(SCHEMAS),
             SystemTable::Storages => schema_of(STORAGES),
             SystemTable::Live => schema_of(LIVE),
+            SystemTable::Cursors => schema_of(CURSORS),
             SystemTable::Jobs => schema_of(JOBS),
             SystemTable::JobNodes => schema_of(JOB_NODES),
             SystemTable::Manifest => schema_of(MANIFEST),
@@ -213,6 +221,7 @@ impl SystemTable {
                 batch_of(STORAGES, &rows)
             }
             SystemTable::Live => batch_of(LIVE, &system.live()),
+            SystemTable::Cursors => batch_of(CURSORS, &system.cursors(catalog)),
             SystemTable::Jobs => batch_of(JOBS, &system.jobs()),
             SystemTable::JobNodes => batch_of(JOB_NODES, &system.jobs()),
             SystemTable::Manifest => {

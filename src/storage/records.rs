@@ -29,6 +29,8 @@ pub enum RecordKind {
     Expired = 12,
     /// A table, or one owner's partition of it, whose segments are to be moved.
     Move = 13,
+    /// Where a durable cursor of live queries stands.
+    Cursor = 20,
 }
 
 impl RecordKind {
@@ -45,6 +47,7 @@ impl RecordKind {
         RecordKind::Flushed,
         RecordKind::Expired,
         RecordKind::Move,
+        RecordKind::Cursor,
     ];
 }
 

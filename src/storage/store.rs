@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::model::{HotStats, Owner, PartitionKey, PkBytes, TableId, UserId};
 
 /// The layout that this program writes: see docs/on-disk-format.md.
-pub const FORMAT_VERSION: u32 = 4;
+pub const FORMAT_VERSION: u32 = 5;
 
 /// Under the data folder: the fjall database.
 const HOT_FOLDER: &str = "hot";

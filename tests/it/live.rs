@@ -2,6 +2,7 @@
 
 mod bad_frames;
 mod closes;
+mod cursors;
 mod delivery;
 mod feed;
 mod formats;

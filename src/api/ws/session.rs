@@ -27,7 +27,7 @@ use futures_util::Sink;
 
 use crate::error::{Error, Result};
 use crate::live::database::{AttachGuard, LiveDatabase, LiveLogin};
-use crate::live::directory::{ConnectionGuard, SubscriptionGuard};
+use crate::live::directory::{ConnectionGuard, CursorClaim, SubscriptionGuard};
 use crate::live::frames::Protocol;
 use crate::live::limits::SessionLimits;
 use crate::live::outbox::{Delivery, Ending, SubscriptionKey, Taken};
@@ -91,6 +91,7 @@ struct Attachment {
     tables: Vec<AttachedTable>,
     wire: Wire,
     entry: SubscriptionGuard,
+    _claim: Option<CursorClaim>,
 }
 
 struct AttachedTable {
@@ -199,10 +200,10 @@ impl SessionActor {
             }
             let Some(outgoing) = self.core.next_out() else { break };
             let last = matches!(outgoing, Outgoing::Close(_));
-            if let Outgoing::Change(_, key) = &outgoing
+            if let Outgoing::Change(_, key, (table, seq)) = &outgoing
                 && let Some(attachment) = self.attachments.get(key)
             {
-                attachment.entry.subscription().delivered(now);
+                attachment.entry.subscription().delivered(*table, *seq, now);
             }
             if Pin::new(&mut self.socket).start_send(message(outgoing)).is_err() || last {
                 return Written::Over;
@@ -273,8 +274,16 @@ impl SessionActor {
             if !wanted {
                 actor.attachments.remove(&key);
             }
+            actor.note_phase(key);
             actor.flush(ctx);
         }));
+    }
+
+    /// For EXPLAIN LIVE.
+    fn note_phase(&self, key: SubscriptionKey) {
+        if let (Some(phase), Some(attachment)) = (self.core.phase(key), self.attachments.get(&key)) {
+            attachment.entry.subscription().set_phase(phase);
+        }
     }
 
     /// A table comes into a subscription to its namespace.
@@ -319,6 +328,7 @@ impl SessionActor {
         };
         ctx.spawn(page.into_actor(self).map(move |page, actor, ctx| {
             actor.core.page(key, table, page, actor.now_us());
+            actor.note_phase(key);
             actor.flush(ctx);
         }));
     }
@@ -373,6 +383,9 @@ impl StreamHandler<Result<AggregatedMessage, ProtocolError>> for SessionActor {
             // The bytes are no WebSocket frames: there is nobody to talk to.
             Err(_) => return ctx.stop(),
         }
+        for key in self.attachments.keys() {
+            self.note_phase(*key);
+        }
         self.flush(ctx);
     }
 }
@@ -391,8 +404,8 @@ fn is_too_long(error: &ProtocolError) -> bool {
 
 fn message(outgoing: Outgoing) -> Message {
     match outgoing {
-        Outgoing::Frame(WireFrame::Text(text)) | Outgoing::Change(WireFrame::Text(text), _) => Message::Text(text),
-        Outgoing::Frame(WireFrame::Binary(bytes)) | Outgoing::Change(WireFrame::Binary(bytes), _) => {
+        Outgoing::Frame(WireFrame::Text(text)) | Outgoing::Change(WireFrame::Text(text), ..) => Message::Text(text),
+        Outgoing::Frame(WireFrame::Binary(bytes)) | Outgoing::Change(WireFrame::Binary(bytes), ..) => {
             Message::Binary(bytes)
         }
         Outgoing::Ping => Message::Ping(Bytes::new()),

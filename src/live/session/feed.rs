@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::error::{Error, SubscriptionFault};
-use crate::live::LiveEvent;
 use crate::live::namespace::NamespaceFeed;
 use crate::live::pages::{Page, PageRequest};
 use crate::live::subscription::{Step, Subscription};
+use crate::live::{LiveEvent, Position};
 use crate::model::{Seq, TableId};
 
 /// A step, and which of several tables it is about.
@@ -57,6 +57,37 @@ impl Feed {
         }
     }
 
+    /// The positions that an acknowledgement names. `table`: of a subscription to one table, which.
+    ///
+    /// # Errors
+    /// Why it is refused: it names what was not sent.
+    pub(super) fn acknowledged(&self, table: Option<TableId>, upto: &Position) -> Result<Vec<(TableId, Seq)>, String> {
+        let beyond = |upto: Seq, sent: Seq| format!("position {upto} was not delivered; the last one is {sent}");
+        match (self, upto) {
+            (Feed::Table(subscription), Position::Seq(upto)) => {
+                let table = table.ok_or_else(|| "the subscription is not open yet".to_owned())?;
+                let sent = subscription.last_delivered().unwrap_or(Seq::ZERO);
+                if *upto > sent { Err(beyond(*upto, sent)) } else { Ok(vec![(table, *upto)]) }
+            }
+            (Feed::Table(_), Position::Tables(_)) => Err("a subscription to one table has one position".to_owned()),
+            (Feed::Namespace(feed), Position::Seq(upto)) => {
+                let sent = feed.delivered_of().map(|(_, _, sent)| sent).max().unwrap_or(Seq::ZERO);
+                if *upto > sent {
+                    return Err(beyond(*upto, sent));
+                }
+                Ok(feed.delivered_of().map(|(table, _, sent)| (table, sent.min(*upto))).collect())
+            }
+            (Feed::Namespace(feed), Position::Tables(tables)) => {
+                let of = |(name, upto): (&String, &Seq)| {
+                    let found = feed.delivered_of().find(|(_, table, _)| *table == name.as_str());
+                    let (table, _, sent) = found.ok_or_else(|| format!("table {name} is not in the subscription"))?;
+                    if *upto > sent { Err(beyond(*upto, sent)) } else { Ok((table, *upto)) }
+                };
+                tables.iter().map(of).collect()
+            }
+        }
+    }
+
     /// What a subscriber is told that can not keep up.
     pub(super) fn slow(&self) -> SubscriptionFault {
         match self {
@@ -71,6 +102,13 @@ impl Feed {
         match self {
             Feed::Table(subscription) => subscription.expired(now_us),
             Feed::Namespace(feed) => feed.expired(now_us),
+        }
+    }
+
+    pub(super) fn phase(&self) -> &'static str {
+        match self {
+            Feed::Table(subscription) => subscription.phase(),
+            Feed::Namespace(feed) => feed.phase(),
         }
     }
 

@@ -16,8 +16,8 @@ use crate::model::{Seq, TableId};
 #[derive(Debug)]
 pub enum Outgoing {
     Frame(WireFrame),
-    /// A change of this subscription.
-    Change(WireFrame, SubscriptionKey),
+    /// A change of this subscription, and its position.
+    Change(WireFrame, SubscriptionKey, (TableId, Seq)),
     Ping,
     Pong(Bytes),
     /// The last.

@@ -5,7 +5,7 @@
 
 use super::feed::{Feed, of_many};
 use super::outgoing::Item;
-use super::{Effect, SessionCore};
+use super::{Effect, HeldCursor, SessionCore};
 use crate::error::{Error, ErrorCode, Result};
 use crate::live::frames::{ServerMessage, TableChange};
 use crate::live::limits::MAX_REPLIES;
@@ -26,6 +26,8 @@ pub struct OpenedFeed {
     pub first: Option<Page>,
     /// Rows were asked for.
     pub loads: bool,
+    /// What it acknowledges to.
+    pub cursor: Option<HeldCursor>,
 }
 
 /// A table to be taken into a subscription's namespace.
@@ -53,7 +55,8 @@ impl SessionCore {
         self.working -= 1;
         let held = self.limits.held;
         let Some(entry) = self.current(key) else { return false };
-        let OpenedFeed { schema, tables, first, loads } = opened;
+        let OpenedFeed { schema, tables, first, loads, cursor } = opened;
+        entry.cursor = cursor;
         let Feed::Table(before) = &mut entry.feed else { return false };
         let waiting = Subscription::new(Start::Changes, held, now_us);
         let early = std::mem::replace(before, waiting).into_held();

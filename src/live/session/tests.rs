@@ -82,7 +82,7 @@ fn login(expires_at: Option<i64>) -> LiveLogin {
 }
 
 fn opened(first: Option<Page>) -> Opened {
-    Opened { schema: ResultSchema::of_table(&notes()), start: None, cut: seq(50), first }
+    Opened { schema: ResultSchema::of_table(&notes()), start: None, cut: seq(50), first, cursor: None }
 }
 
 fn rows(last: i64, more: bool) -> Page {
@@ -107,7 +107,7 @@ fn effect_text(effect: &Effect) -> String {
 
 fn short(outgoing: Outgoing) -> String {
     let frame = match outgoing {
-        Outgoing::Frame(frame) | Outgoing::Change(frame, _) => text(&frame),
+        Outgoing::Frame(frame) | Outgoing::Change(frame, ..) => text(&frame),
         Outgoing::Ping => return "ping".into(),
         Outgoing::Pong(payload) => return format!("pong {}", payload.len()),
         Outgoing::Close(close) => return format!("close {} {}", close.code, close.reason),

@@ -6,6 +6,7 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan
 use super::dialect::InboxDialect;
 use super::{RECURSION_MAX, StatementParser, refused, unquoted};
 use crate::error::{Error, Result};
+use crate::model::UserId;
 use crate::sql::live_query::namespace::ALL_TABLES;
 use crate::sql::statement::{Statement, SubscribeOptions, SubscribeTo};
 
@@ -67,6 +68,25 @@ impl StatementParser<'_> {
         }
         self.expect_word("QUERY")?;
         Ok(Statement::KillLiveQuery { live_id: self.string("the live query's id in single quotes")? })
+    }
+
+    /// `DROP CURSOR [IF EXISTS] 'group' [FOR USER 'name']`, behind DROP.
+    pub(super) fn drop_cursor(&mut self) -> Result<Statement> {
+        self.expect_word("CURSOR")?;
+        let if_exists = self.accept_words(&["IF", "EXISTS"]);
+        let group = self.name_or_string("the group's name")?;
+        let user = if self.accept_words(&["FOR", "USER"]) {
+            Some(UserId::parse(&self.name_or_string("a user's name")?)?)
+        } else {
+            None
+        };
+        Ok(Statement::DropCursor { group, user, if_exists })
+    }
+
+    pub(super) fn explain_live(&mut self) -> Result<Statement> {
+        self.expect_word("EXPLAIN")?;
+        self.expect_word("LIVE")?;
+        Ok(Statement::ExplainLive { live_id: self.string("the live query's id in single quotes")? })
     }
 
     /// The coming tokens as far as the statement's OPTIONS or its end, and where that is.

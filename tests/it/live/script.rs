@@ -35,6 +35,7 @@ scripts! {
     alter
     authenticate
     changes
+    cursors
     errors
     filters
     initial_rows

@@ -4,19 +4,21 @@
 //! between the two is in both, and is told once: the cut says by whom. Of a namespace all tables are attached, then one
 //! view is opened for all.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{AttachedTable, Attachment, LiveEndpoint, OpenOutcome};
 use crate::error::{Error, Result, SubscriptionFault};
+use crate::live::cursors::{CursorKey, CursorTarget, CursorWish};
 use crate::live::database::{Attached, LiveScope, LiveTarget};
-use crate::live::directory::{Follows, LiveConnection, SubscriptionGuard, SubscriptionSpec};
+use crate::live::directory::{CursorClaim, Follows, LiveConnection, SubscriptionGuard, SubscriptionSpec};
 use crate::live::namespace::FeedTable;
 use crate::live::pages::{LiveReader, Page, PageJob};
-use crate::live::session::{JoinRequest, Joined, OpenRequest, Opened, OpenedFeed};
+use crate::live::session::{HeldCursor, JoinRequest, Joined, OpenRequest, Opened, OpenedFeed};
 use crate::live::subscription::Start;
 use crate::live::{Position, Subscriber, Wire};
 use crate::model::result::ResultSchema;
-use crate::model::{NamespaceName, Principal, Seq, TableId};
+use crate::model::{NamespaceName, Owner, Principal, Seq, TableId, UserId};
 
 /// # Errors
 /// Whatever of it fails; what was done before is undone.
@@ -50,7 +52,12 @@ impl Opening {
         let table = target.query.table().clone();
         let spec = self.spec(Follows::Table(table.clone()), target.reader.clone(), target.actor.clone());
         let entry = self.count(spec)?;
-        let start = self.start_of(self.given(), &table.name.to_string());
+        let group = self.claim(
+            CursorTarget::Table { table: table.id, name: table.name.clone() },
+            target.owner.as_ref().and_then(Owner::user).cloned(),
+        )?;
+        let from = self.from(&group, |positions| positions.get(&table.id).copied().unwrap_or(Seq::ZERO).into());
+        let start = self.start_of(from.as_ref(), &table.name.to_string());
 
         let (database, wire) = (&self.endpoint.database, self.request.wire);
         let attached = database.attach(&target, self.subscriber(false)).await?;
@@ -58,13 +65,18 @@ impl Opening {
         if start != Start::Changes {
             let view = self.readers(std::slice::from_ref(&target)).await?.swap_remove(0);
             cut = cut.max(view.head());
-            check_position(start, &*view).map_err(|from| SubscriptionFault::PositionLost { from })?;
+            check_position(start, &*view)
+                .map_err(|from| SubscriptionFault::PositionLost { from }.into())
+                .inspect_err(|lost| self.begin_anew(&group, lost))?;
             first = self.first_page(&target, &view, start, cut).await?;
             reader = Some(view);
         }
-        let opened = Opened { schema: target.query.schema().clone(), start: Some(start), cut, first };
+        self.note_beginning(&group, start, [(table.id, cut)]);
+        let cursor = group.as_ref().map(|group| HeldCursor { key: group.claim.key().clone(), table: Some(table.id) });
+        let opened = Opened { schema: target.query.schema().clone(), start: Some(start), cut, first, cursor };
         let tables = vec![AttachedTable { query: target.query, reader, _attached: attached.guard }];
-        Ok((OpenOutcome::Table(opened), Attachment { tables, wire, entry }))
+        let claim = group.map(|group| group.claim);
+        Ok((OpenOutcome::Table(opened), Attachment { tables, wire, entry, _claim: claim }))
     }
 
     async fn namespace(
@@ -86,9 +98,16 @@ impl Opening {
         for target in &targets {
             attached.push(database.attach(target, self.subscriber(true)).await?);
         }
-        let given = self.given();
+        let group = self.claim(CursorTarget::Namespace { name: namespace.clone() }, None)?;
+        let from = self.from(&group, |positions| {
+            let of = |target: &LiveTarget| {
+                let table = target.query.table();
+                Some((table.name.to_string(), *positions.get(&table.id)?))
+            };
+            Position::Tables(targets.iter().filter_map(of).collect())
+        });
         let starts: Vec<Start> =
-            targets.iter().map(|target| self.start_of(given, &target.query.table().name.to_string())).collect();
+            targets.iter().map(|t| self.start_of(from.as_ref(), &t.query.table().name.to_string())).collect();
         let reads = starts.iter().any(|start| *start != Start::Changes);
         let mut readers: Vec<Option<Arc<dyn LiveReader>>> = vec![None; targets.len()];
         if reads {
@@ -100,7 +119,7 @@ impl Opening {
             let mut cut = attached.head;
             if let Some(view) = &reader {
                 cut = cut.max(view.head());
-                check_table_position(start, &**view, &target)?;
+                check_table_position(start, &**view, &target).inspect_err(|lost| self.begin_anew(&group, lost))?;
                 if tables.is_empty() {
                     first = self.first_page(&target, view, start, cut).await?;
                 }
@@ -109,14 +128,53 @@ impl Opening {
             parts.push(AttachedTable { query: target.query, reader, _attached: attached.guard });
         }
         let schema = union(parts.iter().map(|part| part.query.schema()));
-        let loads = self.request.start.loads();
-        let opened = OpenedFeed { schema, tables, first, loads };
-        Ok((OpenOutcome::Namespace(opened), Attachment { tables: parts, wire, entry }))
+        let loads = from.is_none() && self.request.start.loads();
+        if let Some(first) = tables.first() {
+            self.note_beginning(&group, first.start, tables.iter().map(|table| (table.id, table.cut)));
+        }
+        let cursor = group.as_ref().map(|group| HeldCursor { key: group.claim.key().clone(), table: None });
+        let opened = OpenedFeed { schema, tables, first, loads, cursor };
+        let claim = group.map(|group| group.claim);
+        Ok((OpenOutcome::Namespace(opened), Attachment { tables: parts, wire, entry, _claim: claim }))
     }
 
-    /// Where the client says that it stands.
-    fn given(&self) -> Option<&Position> {
-        self.request.request.options.as_ref().and_then(|options| options.from.as_ref())
+    /// Takes the cursor that the options name.
+    fn claim(&self, target: CursorTarget, rows_of: Option<UserId>) -> Result<Option<Group>> {
+        let options = self.request.request.options.as_ref();
+        let Some(group) = options.and_then(|options| options.group.as_ref()) else { return Ok(None) };
+        let wish = CursorWish { key: CursorKey::new(&self.principal.user, group)?, target, rows_of };
+        let LiveEndpoint { directory, limits, clock, .. } = &*self.endpoint;
+        let max = limits.max_cursors_per_user;
+        let (claim, positions) = directory.claim(wish, &self.principal, self.request.key, max, clock)?;
+        Ok(Some(Group { claim, positions }))
+    }
+
+    /// Where the client stands: as it says, else where its cursor is.
+    fn from(&self, group: &Option<Group>, of: impl Fn(&BTreeMap<TableId, Seq>) -> Position) -> Option<Position> {
+        let options = self.request.request.options.as_ref();
+        let given = options.and_then(|options| options.from.clone());
+        let kept = || group.as_ref().filter(|group| !group.positions.is_empty()).map(|group| of(&group.positions));
+        given.or_else(kept)
+    }
+
+    /// What the cursor stood at is gone: it is told once, and the next time begins with a snapshot.
+    fn begin_anew(&self, group: &Option<Group>, lost: &Error) {
+        tracing::debug!(%lost, "a position is lost");
+        let given = self.request.request.options.as_ref().is_some_and(|options| options.from.is_some());
+        if let (Some(group), false) = (group, given) {
+            self.endpoint.directory.cursors().forget_positions(group.claim.key(), self.request.key);
+        }
+    }
+
+    /// Who wants no rows of before stands at the beginning, acknowledged or not.
+    fn note_beginning(&self, group: &Option<Group>, start: Start, cuts: impl IntoIterator<Item = (TableId, Seq)>) {
+        if let Some(group) = group
+            && matches!(start, Start::Newest { rows: 0 })
+        {
+            let cursors = self.endpoint.directory.cursors();
+            // Another may have taken over this moment: then it is none of our business.
+            let _ = cursors.ack(group.claim.key(), self.request.key, cuts, self.endpoint.clock.now_us());
+        }
     }
 
     fn start_of(&self, from: Option<&Position>, table: &str) -> Start {
@@ -138,7 +196,7 @@ impl Opening {
     fn count(&self, spec: SubscriptionSpec) -> Result<SubscriptionGuard> {
         let max = self.endpoint.limits.max_subscriptions_per_user;
         let whose = (&self.connection, &self.principal.user);
-        self.endpoint.directory.subscribe(self.request.key, whose, spec, max, self.endpoint.clock.now_us())
+        self.endpoint.directory.subscribe(self.request.key, whose, spec, max, &self.endpoint.clock)
     }
 
     fn subscriber(&self, of_many: bool) -> Subscriber {
@@ -160,6 +218,12 @@ impl Opening {
     ) -> Result<Option<Page>> {
         first_page(&self.endpoint, target, view, (start, cut, self.request.wire)).await
     }
+}
+
+/// The cursor that is read with, and where it stood.
+struct Group {
+    claim: CursorClaim,
+    positions: BTreeMap<TableId, Seq>,
 }
 
 /// A table on its way into a subscription to its namespace.
