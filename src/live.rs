@@ -6,6 +6,7 @@
 //! Invariants: LQ-1 no gap, no double; LQ-5 no queue over its bytes; a subscriber is told why it ends.
 //! Start at [`registry::QueryRegistry`] (the writer's side) and [`subscription::Subscription`] (the reader's side).
 
+pub mod budget;
 pub mod change_batch;
 pub mod cursors;
 pub mod database;

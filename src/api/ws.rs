@@ -5,6 +5,7 @@
 
 mod session;
 
+mod admission;
 mod frame_guard;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use actix_web::http::header::{AUTHORIZATION, HeaderMap, ORIGIN};
 use actix_web::{FromRequest as _, HttpRequest, HttpResponse, dev, web};
 use serde::Deserialize;
 
+pub use admission::Admission;
 pub use session::LiveEndpoint;
 
 use self::session::Hello;
@@ -77,7 +79,7 @@ async fn upgrade(
         Ok(login) => login,
         Err(refused) => return Ok(refused),
     };
-    let outbox = Outbox::new(endpoint.limits.outbox);
+    let outbox = Outbox::within(endpoint.limits.outbox, endpoint.directory.budget());
     let Ok(connection) = endpoint.directory.connect(peer, outbox, endpoint.clock.now_us()) else {
         return Ok(shutting_down());
     };

@@ -129,6 +129,11 @@ fn agreement(config: &Config, faults: &mut Faults) {
         "websocket.heartbeat_interval",
         "must be shorter than websocket.client_timeout, or no peer is pinged before it is given up",
     );
+    faults.when(
+        websocket.outbox_bytes_total < websocket.outbox_bytes,
+        "websocket.outbox_bytes_total",
+        "must not be below websocket.outbox_bytes, which one socket may have",
+    );
     let any_origin = security.cors.allowed_origins.is_empty() || security.cors.allowed_origins.iter().any(|o| o == "*");
     faults.when(
         security.cors.allow_credentials && any_origin,

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::budget::OutboxBudget;
 use super::cursors::{CursorKey, CursorWish, Cursors};
 use super::database::LiveLogin;
 use super::history::{ClosedSubscription, End, History};
@@ -25,6 +26,7 @@ pub struct LiveDirectory {
     entries: Mutex<Entries>,
     cursors: Cursors,
     history: History,
+    budget: Arc<OutboxBudget>,
 }
 
 #[derive(Debug, Default)]
@@ -271,6 +273,11 @@ impl Drop for CursorClaim {
 }
 
 impl LiveDirectory {
+    /// What may wait for all sockets together.
+    pub fn budget(&self) -> &Arc<OutboxBudget> {
+        &self.budget
+    }
+
     /// Those that are over.
     pub fn history(&self) -> &History {
         &self.history

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::error::Error;
 use crate::model::UserId;
 
 /// The oldest is forgotten when there is one more.
@@ -30,6 +31,10 @@ pub struct End {
 }
 
 impl End {
+    pub fn of(error: &Error) -> Self {
+        Self { code: error.code().live_wire(), message: error.to_string() }
+    }
+
     pub fn unsubscribed() -> Self {
         Self { code: "UNSUBSCRIBED", message: "the client unsubscribed".into() }
     }

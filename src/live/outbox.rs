@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use futures_util::task::AtomicWaker;
 
 use super::LiveEvent;
+use super::budget::{OutboxBudget, Share};
 use crate::error::Error;
 use crate::model::{TableId, TableName};
 
@@ -56,6 +57,7 @@ pub struct Overflow;
 pub struct Outbox {
     queue: Mutex<Queue>,
     reader: AtomicWaker,
+    share: Share,
 }
 
 #[derive(Debug)]
@@ -63,6 +65,8 @@ struct Queue {
     limits: OutboxLimits,
     waiting: VecDeque<Delivery>,
     bytes: usize,
+    /// What the session itself keeps: taken, and not gone out.
+    held: usize,
     state: State,
     /// Why the session is to be closed, where that was told.
     closed: Option<Error>,
@@ -99,9 +103,48 @@ pub enum Taken {
 const KEEP_CAPACITY: usize = 64;
 
 impl Outbox {
+    /// One with a bound of its own only.
     pub fn new(limits: OutboxLimits) -> Arc<Self> {
-        let queue = Queue { limits, waiting: VecDeque::new(), bytes: 0, state: State::Open, closed: None };
-        Arc::new(Self { queue: Mutex::new(queue), reader: AtomicWaker::new() })
+        Self::within(limits, &Arc::default())
+    }
+
+    /// One that shares a bound with others.
+    pub fn within(limits: OutboxLimits, budget: &Arc<OutboxBudget>) -> Arc<Self> {
+        let queue = Queue { limits, waiting: VecDeque::new(), bytes: 0, held: 0, state: State::Open, closed: None };
+        Arc::new_cyclic(|outbox| Self {
+            queue: Mutex::new(queue),
+            reader: AtomicWaker::new(),
+            share: budget.share(outbox),
+        })
+    }
+
+    /// The session keeps so many bytes beside what waits here.
+    pub fn hold(&self, bytes: usize) {
+        let mut queue = self.lock();
+        if queue.state != State::Open || queue.held == bytes {
+            return;
+        }
+        queue.held = bytes;
+        self.share.set(queue.bytes + queue.held);
+        drop(queue);
+        self.share.settle();
+    }
+
+    /// Everything that waits is given up: the session is told to close with SLOW_CONSUMER.
+    pub(super) fn give_up(&self) {
+        let mut queue = self.lock();
+        if queue.state != State::Open {
+            return;
+        }
+        queue.state = State::Overflowed;
+        queue.clear();
+        self.share.set(0);
+        drop(queue);
+        self.reader.wake();
+    }
+
+    pub(super) fn share_bytes(&self) -> usize {
+        self.share.bytes()
     }
 
     /// Puts all of `events` behind what waits, or none of them.
@@ -119,15 +162,15 @@ impl Outbox {
         let fits = count <= queue.limits.events && bytes <= queue.limits.bytes;
         let was_empty = queue.waiting.is_empty();
         if !fits && !was_empty {
-            queue.state = State::Overflowed;
-            queue.clear();
             drop(queue);
-            self.reader.wake();
+            self.give_up();
             return Err(Overflow);
         }
         queue.bytes = bytes;
         queue.waiting.extend(events.iter().map(|event| Delivery::Event(key, event.clone())));
+        self.share.set(queue.bytes + queue.held);
         drop(queue);
+        self.share.settle();
         // Whoever finds the queue empty wakes the reader; it reads until it finds the queue empty itself.
         if was_empty && !events.is_empty() {
             self.reader.wake();
@@ -162,7 +205,8 @@ impl Outbox {
     /// What waits for the session now.
     pub fn waiting(&self) -> Waiting {
         let queue = self.lock();
-        Waiting { events: queue.waiting.len(), bytes: queue.bytes, max_bytes: queue.limits.bytes }
+        let bytes = queue.bytes + queue.held;
+        Waiting { events: queue.waiting.len(), bytes, max_bytes: queue.limits.bytes }
     }
 
     /// For a reader that can not take anything now: ready when the session is over all the same.
@@ -191,6 +235,7 @@ impl Outbox {
             into.push_back(delivery);
         }
         queue.bytes -= bytes;
+        self.share.set(queue.bytes + queue.held);
         if !queue.waiting.is_empty() {
             return Taken::Some;
         }
@@ -205,6 +250,7 @@ impl Outbox {
         let mut queue = self.lock();
         queue.state = State::Closed;
         queue.clear();
+        self.share.set(0);
     }
 
     fn has_waiting(&self) -> bool {
@@ -222,6 +268,7 @@ impl Queue {
     fn clear(&mut self) {
         self.waiting = VecDeque::new();
         self.bytes = 0;
+        self.held = 0;
     }
 }
 

@@ -6,6 +6,7 @@
 //! Invariants: LQ-1 per subscription; LQ-5 (replies, work under way and what is held back are bounded).
 //! Start at [`SessionCore::text`] (what comes in) and [`SessionCore::next_out`] (what goes out).
 
+mod endings;
 mod feed;
 mod inward;
 mod outgoing;
@@ -24,8 +25,7 @@ use super::database::LiveLogin;
 use super::directory::LiveDirectory;
 use super::encoding::{Format, Wire};
 use super::frames::{Protocol, ServerMessage, SubscribeRequest};
-use super::history::End;
-use super::limits::{MAX_REPLIES, MAX_WORK, SessionLimits};
+use super::limits::{MAX_WORK, SessionLimits};
 use super::outbox::{Delivery, SubscriptionKey};
 use super::pages::{Page, PageRequest, no_rows};
 use super::rate::MessageRate;
@@ -157,14 +157,6 @@ impl SessionCore {
         self.seen_at = now_us;
     }
 
-    /// The peer closes.
-    pub fn goodbye(&mut self) {
-        for key in self.entries.keys() {
-            self.directory.note_end(*key, End::closed_by_peer());
-        }
-        self.close(Close { code: 1000, reason: String::new() });
-    }
-
     /// The protocol that a session agrees on before [`SessionCore::authenticated`].
     pub fn agree(&mut self, protocol: Protocol) {
         self.protocol = protocol;
@@ -230,6 +222,8 @@ impl SessionCore {
             Delivery::Event(key, event) => {
                 let Some(entry) = self.current(key) else { return };
                 match entry.feed.event(event) {
+                    // What all its subscriptions hold back together is bounded as well.
+                    Ok(None) if self.held() > self.limits.held.bytes => self.overflowed(),
                     Ok(None) => {}
                     Ok(Some(event)) => self.queue.push(Item::Event(key, event)),
                     Err(error) => self.fail(key, &error),
@@ -240,65 +234,6 @@ impl SessionCore {
             Delivery::Ended(key, error) => self.end(key, &error),
             Delivery::Closed(error) => self.close_with(&error),
         }
-    }
-
-    /// The peer does not keep up: each subscription is told where it stands, then the socket is closed.
-    pub fn overflowed(&mut self) {
-        if matches!(self.state, State::Closing) {
-            return;
-        }
-        // What has not gone out is given up as a whole: the client comes back for all of it.
-        self.queue.clear();
-        for (key, entry) in self.entries.iter().filter(|(_, entry)| !entry.ended) {
-            let slow = entry.feed.slow().into();
-            self.queue.push_error(&entry.id, &slow, self.wire);
-            self.directory.note_end(*key, end_of(&slow));
-        }
-        let code = SubscriptionFault::SlowConsumer { last_delivered: None }.code();
-        self.close(Close { code: code.close_code(), reason: "Can not keep up; reconnect and resume".into() });
-    }
-
-    /// Ends the session: each subscription is told why, then the socket is closed.
-    pub fn close_with(&mut self, error: &Error) {
-        if matches!(self.state, State::Closing) {
-            return;
-        }
-        for (key, entry) in self.entries.iter().filter(|(_, entry)| !entry.ended) {
-            self.queue.push_error(&entry.id, error, self.wire);
-            self.directory.note_end(*key, end_of(error));
-        }
-        let reason = match error {
-            Error::ShuttingDown => "Server shutting down".to_owned(),
-            error => error.to_string(),
-        };
-        self.close(Close { code: error.code().close_code(), reason });
-    }
-
-    /// Time has passed: deadlines, the token's end, silence.
-    pub fn tick(&mut self, now_us: i64) {
-        let micros = |duration: std::time::Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-        let silent = now_us - self.seen_at;
-        match &self.state {
-            State::Closing => return,
-            State::Stranger if now_us - self.opened_at >= micros(self.limits.auth_timeout) => {
-                let seconds = self.limits.auth_timeout.as_secs_f64();
-                let message = format!("Authentication timeout - no auth message received within {seconds} seconds");
-                return self.refuse(&message, "Authentication timeout");
-            }
-            State::Known(login) if login.expires_at.is_some_and(|expires_at| now_us >= expires_at) => {
-                return self.close_with(&Error::TokenExpired);
-            }
-            State::Stranger | State::Known(_) => {}
-        }
-        if silent >= micros(self.limits.client_timeout) {
-            return self.close(Close { code: 1000, reason: "Heartbeat timeout".into() });
-        }
-        // Half: a peer whose answer to the last ping came just after it must be asked again by this tick, since at the
-        // next one it may already have been silent for too long.
-        if silent >= micros(self.limits.heartbeat_interval) / 2 {
-            self.reply(Item::Ping);
-        }
-        self.give_up_views(now_us);
     }
 
     /// What goes out next, in order. `None`: nothing is waiting.
@@ -339,6 +274,19 @@ impl SessionCore {
     /// Does nothing wait to go out?
     pub fn has_room(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// Bytes that wait here for their turn, or to go out.
+    pub fn kept(&self) -> usize {
+        self.queue.bytes() + self.held()
+    }
+
+    /// Bytes that subscriptions hold back while they are opened, loaded or replayed.
+    fn held(&self) -> usize {
+        if self.with_view.is_empty() && self.working == 0 && self.waiting.is_empty() {
+            return 0;
+        }
+        self.entries.values().map(|entry| entry.feed.held()).sum()
     }
 
     /// What to do now. Replays read on when everything has gone out; work beyond [`MAX_WORK`] waits.
@@ -435,36 +383,6 @@ impl SessionCore {
         self.bound_replies();
     }
 
-    fn give_up_views(&mut self, now_us: i64) {
-        let expired = |key: &SubscriptionKey| Some((*key, self.entries.get(key)?.feed.expired(now_us)?));
-        let expired: Vec<_> = self.with_view.iter().filter_map(expired).collect();
-        for (key, fault) in expired {
-            match fault {
-                SubscriptionFault::SlowConsumer { .. } | SubscriptionFault::SlowFeed { .. } => {
-                    return self.overflowed();
-                }
-                fault => self.end(key, &fault.into()),
-            }
-        }
-    }
-
-    /// Ends a subscription: what waits for it still goes out, and then why it is over.
-    fn end(&mut self, key: SubscriptionKey, error: &Error) {
-        self.directory.note_end(key, end_of(error));
-        if self.detach(key) {
-            self.reply(Item::Ended(key, error.clone()));
-        }
-    }
-
-    /// From now on nothing more comes for it. `false` where that was so before.
-    fn detach(&mut self, key: SubscriptionKey) -> bool {
-        let Some(entry) = self.entries.get_mut(&key).filter(|entry| !entry.ended) else { return false };
-        entry.ended = true;
-        self.with_view.remove(&key);
-        self.effects.push(Effect::Drop(key));
-        true
-    }
-
     fn remove(&mut self, key: SubscriptionKey) -> Option<Entry> {
         let entry = self.entries.remove(&key)?;
         self.ids.remove(&entry.id);
@@ -484,30 +402,6 @@ impl SessionCore {
         self.queue.push(item);
         self.bound_replies();
     }
-
-    /// A peer that asks and does not read is a slow consumer as well.
-    fn bound_replies(&mut self) {
-        if self.queue.replies() > MAX_REPLIES {
-            self.overflowed();
-        }
-    }
-
-    fn close(&mut self, close: Close) {
-        if self.is_closing() {
-            return;
-        }
-        self.state = State::Closing;
-        self.queue.push(Item::Close(close));
-        let keys: Vec<_> = self.entries.keys().copied().collect();
-        for key in keys {
-            self.detach(key);
-        }
-        self.waiting.clear();
-    }
-}
-
-fn end_of(error: &Error) -> End {
-    End { code: error.code().live_wire(), message: error.to_string() }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod cursors;
 mod delivery;
 mod feed;
 mod formats;
+mod pressure;
 mod script;
 
 use serde_json::{Value, json};

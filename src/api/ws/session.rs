@@ -25,6 +25,7 @@ use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReaso
 use bytes::Bytes;
 use futures_util::Sink;
 
+use super::admission::Admission;
 use crate::error::{Error, Result};
 use crate::live::database::{AttachGuard, LiveDatabase, LiveLogin};
 use crate::live::directory::{ConnectionGuard, CursorClaim, SubscriptionGuard};
@@ -42,6 +43,7 @@ pub struct LiveEndpoint {
     pub database: Arc<dyn LiveDatabase>,
     pub directory: Arc<LiveDirectory>,
     pub limits: Arc<SessionLimits>,
+    pub admission: Admission,
     pub clock: Clock,
 }
 
@@ -170,6 +172,7 @@ impl SessionActor {
                 }
             }
             self.start_effects(ctx);
+            self.connection.connection().outbox().hold(self.core.kept());
             if written == Written::Blocked || self.core.is_closing() && self.core.has_room() {
                 return;
             }
@@ -187,6 +190,7 @@ impl SessionActor {
                     }
                 }
             }
+            self.connection.connection().outbox().hold(self.core.kept());
         }
     }
 

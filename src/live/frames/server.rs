@@ -171,6 +171,10 @@ fn error_frame(subscription_id: &str, error: &Error, compress: bool) -> Result<W
         }
         _ => None,
     };
+    let retry_after = match error {
+        Error::Subscription(SubscriptionFault::TooManyOpening { retry_after }) => Some(retry_after.as_millis()),
+        _ => None,
+    };
     let mut map = MapWriter::new(Format::Json, 4 + u8::from(resume_at.is_some()));
     map.entry("type", "error")?;
     map.entry("subscription_id", subscription_id)?;
@@ -178,6 +182,10 @@ fn error_frame(subscription_id: &str, error: &Error, compress: bool) -> Result<W
     map.entry("message", &error.to_string())?;
     if let Some(last_delivered) = resume_at {
         map.entry("last_seq_id", &last_delivered)?;
+    }
+    // Errors are JSON in any format: the number of entries is not written before.
+    if let Some(retry_after) = retry_after {
+        map.entry("retry_after_ms", &u64::try_from(retry_after).unwrap_or(u64::MAX))?;
     }
     Ok(pack(Wire { format: Format::Json, compress }, map.finish()))
 }

@@ -105,6 +105,14 @@ impl Feed {
         }
     }
 
+    /// Bytes that are held back.
+    pub(super) fn held(&self) -> usize {
+        match self {
+            Feed::Table(subscription) => subscription.held().1,
+            Feed::Namespace(feed) => feed.held().1,
+        }
+    }
+
     pub(super) fn phase(&self) -> &'static str {
         match self {
             Feed::Table(subscription) => subscription.phase(),

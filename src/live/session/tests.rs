@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::live::frames::ClientMessage;
+use crate::live::limits::MAX_REPLIES;
 use crate::live::outbox::OutboxLimits;
 use crate::live::pages::{ChangesPage, RowsPage};
 use crate::live::testing::{notes, rows_of, seq, some_event, text};

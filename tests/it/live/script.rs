@@ -36,6 +36,7 @@ scripts! {
     authenticate
     changes
     cursors
+    ends
     errors
     filters
     initial_rows

@@ -12,6 +12,7 @@ use crate::error::{Error, Result, SubscriptionFault};
 use crate::live::cursors::{CursorKey, CursorTarget, CursorWish};
 use crate::live::database::{Attached, LiveScope, LiveTarget};
 use crate::live::directory::{CursorClaim, Follows, LiveConnection, SubscriptionGuard, SubscriptionSpec};
+use crate::live::history::End;
 use crate::live::namespace::FeedTable;
 use crate::live::pages::{LiveReader, Page, PageJob};
 use crate::live::session::{HeldCursor, JoinRequest, Joined, OpenRequest, Opened, OpenedFeed};
@@ -28,17 +29,31 @@ pub(super) async fn open(
     principal: Principal,
     request: OpenRequest,
 ) -> Result<(OpenOutcome, Attachment)> {
+    let turn = endpoint.clone();
+    let _turn = turn.admission.turn().await?;
     let scope = endpoint.database.compile(&principal, &request.request.sql).await?;
     let opening = Opening { endpoint, connection, principal, request };
-    match scope {
-        LiveScope::Table(target) => opening.table(target).await,
-        LiveScope::Namespace { namespace, tables, reader, actor } => {
-            let spec = opening.spec(Follows::Namespace(namespace.clone()), reader, actor);
-            let entry = opening.count(spec)?;
-            opening.namespace(&namespace, tables, entry).await
+    let wire = opening.request.wire;
+    let spec = match &scope {
+        LiveScope::Table(target) => {
+            let table = target.query.table().clone();
+            opening.spec(Follows::Table(table), target.reader.clone(), target.actor.clone())
         }
-    }
+        LiveScope::Namespace { namespace, reader, actor, .. } => {
+            opening.spec(Follows::Namespace(namespace.clone()), reader.clone(), actor.clone())
+        }
+    };
+    let entry = opening.count(spec)?;
+    let opened = match scope {
+        LiveScope::Table(target) => opening.table(target).await,
+        LiveScope::Namespace { namespace, tables, .. } => opening.namespace(&namespace, tables).await,
+    };
+    let (outcome, tables, claim) = opened.inspect_err(|error| entry.subscription().ends(End::of(error)))?;
+    Ok((outcome, Attachment { tables, wire, entry, _claim: claim }))
 }
+
+/// What is attached for an opened subscription.
+type Attachments = (OpenOutcome, Vec<AttachedTable>, Option<CursorClaim>);
 
 struct Opening {
     endpoint: Arc<LiveEndpoint>,
@@ -48,10 +63,8 @@ struct Opening {
 }
 
 impl Opening {
-    async fn table(self, target: LiveTarget) -> Result<(OpenOutcome, Attachment)> {
+    async fn table(self, target: LiveTarget) -> Result<Attachments> {
         let table = target.query.table().clone();
-        let spec = self.spec(Follows::Table(table.clone()), target.reader.clone(), target.actor.clone());
-        let entry = self.count(spec)?;
         let group = self.claim(
             CursorTarget::Table { table: table.id, name: table.name.clone() },
             target.owner.as_ref().and_then(Owner::user).cloned(),
@@ -59,7 +72,7 @@ impl Opening {
         let from = self.from(&group, |positions| positions.get(&table.id).copied().unwrap_or(Seq::ZERO).into());
         let start = self.start_of(from.as_ref(), &table.name.to_string());
 
-        let (database, wire) = (&self.endpoint.database, self.request.wire);
+        let database = &self.endpoint.database;
         let attached = database.attach(&target, self.subscriber(false)).await?;
         let (mut cut, mut reader, mut first) = (attached.head, None, None);
         if start != Start::Changes {
@@ -75,17 +88,11 @@ impl Opening {
         let cursor = group.as_ref().map(|group| HeldCursor { key: group.claim.key().clone(), table: Some(table.id) });
         let opened = Opened { schema: target.query.schema().clone(), start: Some(start), cut, first, cursor };
         let tables = vec![AttachedTable { query: target.query, reader, _attached: attached.guard }];
-        let claim = group.map(|group| group.claim);
-        Ok((OpenOutcome::Table(opened), Attachment { tables, wire, entry, _claim: claim }))
+        Ok((OpenOutcome::Table(opened), tables, group.map(|group| group.claim)))
     }
 
-    async fn namespace(
-        self,
-        namespace: &NamespaceName,
-        mut targets: Vec<LiveTarget>,
-        entry: SubscriptionGuard,
-    ) -> Result<(OpenOutcome, Attachment)> {
-        let (database, wire) = (&self.endpoint.database, self.request.wire);
+    async fn namespace(self, namespace: &NamespaceName, mut targets: Vec<LiveTarget>) -> Result<Attachments> {
+        let database = &self.endpoint.database;
         // It is in the directory by now: of tables made from here on it is told. Those made before that are looked for.
         for name in database.tables_of(namespace) {
             if targets.iter().all(|target| target.query.table().name != name)
@@ -134,8 +141,7 @@ impl Opening {
         }
         let cursor = group.as_ref().map(|group| HeldCursor { key: group.claim.key().clone(), table: None });
         let opened = OpenedFeed { schema, tables, first, loads, cursor };
-        let claim = group.map(|group| group.claim);
-        Ok((OpenOutcome::Namespace(opened), Attachment { tables: parts, wire, entry, _claim: claim }))
+        Ok((OpenOutcome::Namespace(opened), parts, group.map(|group| group.claim)))
     }
 
     /// Takes the cursor that the options name.
