@@ -95,15 +95,30 @@ pub struct StoredRows {
     pub created: Vec<Seq>,
 }
 
-/// What stored rows are to a subscriber of `query` that was told everything up to `known`: the last state of each row
-/// that changed since.
+/// What a subscriber has been told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Everything up to here.
+    pub upto: Seq,
+    /// And perhaps something above, which it did not acknowledge: then what is gone since must be told all the same.
+    pub perhaps_more: bool,
+}
+
+impl From<Seq> for Known {
+    fn from(upto: Seq) -> Self {
+        Self { upto, perhaps_more: false }
+    }
+}
+
+/// What stored rows are to a subscriber of `query` that was told what `known` says: the last state of each row that
+/// changed since.
 ///
 /// # Errors
 /// `EXECUTION` where the query can not be computed on one of the rows.
 pub fn replayed_events(
     query: &dyn LiveQuery,
     stored: &StoredRows,
-    known: Seq,
+    known: Known,
     formats: Formats,
 ) -> Result<Vec<Arc<LiveEvent>>> {
     let seqs = seqs(&stored.rows)?;
@@ -114,15 +129,17 @@ pub fn replayed_events(
     let is = query.matches(&stored.rows)?;
     let mut plan = Plan::default();
     for (row, seq) in seqs.iter().enumerate() {
-        let existed = stored.created[row] <= known;
+        let existed = stored.created[row] <= known.upto;
+        // A version before this one may have been told, unless this is the row's first.
+        let may_exist = existed || known.perhaps_more && stored.created[row] < *seq;
         let gone = holds(&deleted, row) && !query.sees_tombstones();
         match (existed, gone, holds(&is, row)) {
             (false, false, true) => plan.insert(*seq, row),
             (true, false, true) => plan.update(*seq, row, row),
             (_, true, true) => plan.delete(*seq, row),
             // The version that the subscriber knows is gone, and it may have matched. A delete too many does no harm.
-            (true, _, false) => plan.delete(*seq, row),
-            (false, _, false) => {}
+            (_, _, false) if may_exist => plan.delete(*seq, row),
+            (_, _, false) => {}
         }
     }
     let shown = plan.project_shown(query, &stored.rows)?;

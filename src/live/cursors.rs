@@ -130,7 +130,8 @@ impl Cursors {
     /// From now on `holder` reads with the cursor, which is made where there is none.
     ///
     /// # Errors
-    /// `CURSOR_MISMATCH` where it is of something else, `CURSOR_LIMIT_EXCEEDED`.
+    /// `CURSOR_MISMATCH` where it is of something else, `CURSOR_LIMIT_EXCEEDED`; `GROUP_TAKEN_OVER` where a later
+    /// subscription has it already.
     pub fn claim(
         &self,
         wish: &CursorWish,
@@ -145,6 +146,10 @@ impl Cursors {
             if found.cursor.target != wish.target || found.cursor.rows_of != wish.rows_of {
                 let target = found.cursor.target.to_string();
                 return Err(SubscriptionFault::OtherCursor { group: wish.key.group.to_string(), target }.into());
+            }
+            // Openings overtake each other: the subscription that was asked for last reads, whichever comes here first.
+            if found.holder.is_some_and(|other| other > holder) {
+                return Err(SubscriptionFault::TakenOver(wish.key.group.to_string()).into());
             }
             found.cursor.used_at = now_us;
             let before = found.holder.replace(holder).filter(|before| *before != holder);

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::LiveEvent;
+use super::change_batch::Known;
 use super::encoding::Tail;
 use super::frames::{BatchControl, SubscribeOptions};
 use super::outbox::OutboxLimits;
@@ -36,8 +37,8 @@ pub enum Start {
     Load { batch: usize },
     /// The newest rows, in one batch.
     Newest { rows: usize },
-    /// What changed above a position.
-    Resume { from: Seq },
+    /// What changed above a position. `at_least`: the client may have heard more than that.
+    Resume { from: Seq, at_least: bool },
     /// An unfinished load goes on to its end; then what changed above that.
     Continue { from: Seq, end: Seq, batch: usize },
 }
@@ -46,21 +47,22 @@ impl Start {
     pub fn of(options: Option<&SubscribeOptions>) -> Start {
         // A map names tables: of which one this is about is known when it is opened.
         let from = options.and_then(|options| options.from.as_ref()).map(|from| from.seq().unwrap_or(Seq::ZERO));
-        Self::with_from(options, from)
+        Self::with_from(options, from, false)
     }
 
-    /// What comes first of this table, for a client that stands at `from`.
-    pub fn of_table(options: Option<&SubscribeOptions>, from: Option<&Position>, table: &str) -> Start {
-        Self::with_from(options, from.map(|from| from.of(table)))
+    /// What comes first of this table, for a client that stands at `from`, or further where it says so.
+    pub fn of_table(options: Option<&SubscribeOptions>, from: Option<&(Position, bool)>, table: &str) -> Start {
+        let at_least = from.is_some_and(|(_, at_least)| *at_least);
+        Self::with_from(options, from.map(|(from, _)| from.of(table)), at_least)
     }
 
-    fn with_from(options: Option<&SubscribeOptions>, from: Option<Seq>) -> Start {
+    fn with_from(options: Option<&SubscribeOptions>, from: Option<Seq>, at_least: bool) -> Start {
         let Some(options) = options else { return Start::Changes };
         let size = |asked: u32| usize::try_from(asked.clamp(1, MAX_BATCH)).unwrap_or(1);
         let batch = size(options.batch_size.unwrap_or(DEFAULT_BATCH));
         match (from, options.snapshot_end_seq, options.last_rows) {
             (Some(from), Some(end), _) if end > from => Start::Continue { from, end, batch },
-            (Some(from), _, _) => Start::Resume { from },
+            (Some(from), _, _) => Start::Resume { from, at_least },
             (None, _, Some(0)) => Start::Newest { rows: 0 },
             (None, _, Some(rows)) => Start::Newest { rows: size(rows) },
             (None, _, None) => Start::Load { batch },
@@ -75,7 +77,7 @@ impl Start {
     /// The position that the client says it knows.
     pub fn from(self) -> Option<Seq> {
         match self {
-            Start::Resume { from } | Start::Continue { from, .. } => Some(from),
+            Start::Resume { from, .. } | Start::Continue { from, .. } => Some(from),
             Start::Changes | Start::Load { .. } | Start::Newest { .. } => None,
         }
     }
@@ -86,7 +88,10 @@ impl Start {
             Start::Changes => None,
             Start::Load { batch } => Some(PageRequest::Rows { after: Seq::ZERO, until: cut, limit: batch }),
             Start::Newest { rows } => Some(PageRequest::Newest { until: cut, limit: rows }),
-            Start::Resume { from } => Some(PageRequest::Changes { after: from.min(cut), until: cut, known: from }),
+            Start::Resume { from, at_least } => {
+                let known = Known { upto: from, perhaps_more: at_least };
+                Some(PageRequest::Changes { after: from.min(cut), until: cut, known })
+            }
             Start::Continue { from, end, batch } => {
                 Some(PageRequest::Rows { after: from, until: end.min(cut), limit: batch })
             }
@@ -128,7 +133,7 @@ pub struct Subscription {
 enum Phase {
     Opening,
     Loading(Load),
-    Replaying { after: Seq, known: Seq, fetching: bool },
+    Replaying { after: Seq, known: Known, fetching: bool },
     Live,
 }
 
@@ -214,11 +219,12 @@ impl Subscription {
                 steps.push(Step::Ack(BatchControl::new(0, false, Some(cut), None)));
                 self.go_live(&mut steps)?;
             }
-            (Start::Resume { from }, Some(Page::Changes(page))) => {
+            (Start::Resume { from, at_least }, Some(Page::Changes(page))) => {
+                let known = Known { upto: from, perhaps_more: at_least };
                 self.merge = Merge::new(from, cut);
                 // A client may claim more than there is.
                 self.delivered = Some(from.min(cut));
-                self.phase = Phase::Replaying { after: from.min(cut), known: from, fetching: true };
+                self.phase = Phase::Replaying { after: from.min(cut), known, fetching: true };
                 steps.push(Step::Ack(BatchControl::new(0, false, Some(from), None)));
                 self.replay(page, &mut steps)?;
             }
@@ -345,7 +351,7 @@ impl Subscription {
         match self.start {
             Start::Continue { from, end, .. } if end < self.merge.cut() => {
                 // Rows that changed after the load's end were not in its pages: the replay above it tells them.
-                self.phase = Phase::Replaying { after: end, known: from, fetching: false };
+                self.phase = Phase::Replaying { after: end, known: from.into(), fetching: false };
                 self.merge = Merge::new(end, self.merge.cut());
                 Ok(())
             }

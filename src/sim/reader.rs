@@ -152,7 +152,7 @@ impl Reader {
         let cut = head.max(log.head_of(owner.as_ref()));
         let mut merge = Merge::new(self.known, cut);
         let stored = self.stored(&log.scan(owner.as_ref(), self.known, cut));
-        for event in replayed_events(&*self.query, &stored, self.known, Formats::only(Format::Json)).unwrap() {
+        for event in replayed_events(&*self.query, &stored, self.known.into(), Formats::only(Format::Json)).unwrap() {
             merge.replayed(event.seq).unwrap_or_else(|fault| panic!("LQ-1: {fault}"));
             self.take(&event);
         }

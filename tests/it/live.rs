@@ -4,6 +4,7 @@ mod bad_frames;
 mod closes;
 mod cursors;
 mod delivery;
+mod faults;
 mod feed;
 mod formats;
 mod pressure;

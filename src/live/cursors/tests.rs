@@ -38,6 +38,7 @@ fn a_position_goes_forward_and_the_next_reader_goes_on_there() {
     assert_eq!(code(cursors.ack(&wish.key, ONE, [(table, seq(30))], 12)), "ACK_REFUSED");
     cursors.release(&wish.key, ONE, 13);
     cursors.ack(&wish.key, TWO, [(table, seq(30))], 12).unwrap();
+    assert_eq!(code(cursors.claim(&wish, &ann(1), ONE, 9, 10)), "GROUP_TAKEN_OVER", "it was asked for before");
     cursors.release(&wish.key, TWO, 13);
     assert_eq!(claim(&cursors, &wish, ONE).before, None);
     cursors.forget_positions(&wish.key, ONE);

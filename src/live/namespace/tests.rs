@@ -61,7 +61,7 @@ fn tables_are_loaded_one_after_the_other_and_ready_is_told_once() {
 
 #[test]
 fn replays_follow_each_other_as_there_is_room() {
-    let resume = |from| Start::Resume { from: seq(from) };
+    let resume = |from| Start::Resume { from: seq(from), at_least: false };
     let tables = vec![table(1, resume(10), 50), table(2, resume(20), 40)];
     let (mut feed, ack, steps) = NamespaceFeed::opened(tables, Some(changes(1, &[11, 12], 12)), [], LIMITS, 0).unwrap();
     assert!(!ack.has_more);
@@ -86,7 +86,7 @@ fn a_table_joins_leaves_and_comes_back_where_it_stood() {
     assert!(feed.event(some_event_of(7, 5)).unwrap().is_none(), "of a table that nobody announced");
     feed.joins();
     assert!(feed.event(some_event_of(2, 9)).unwrap().is_none(), "it waits");
-    let joined = Some((table(2, Start::Resume { from: Seq::ZERO }, 8), changes(2, &[3, 8], 8)));
+    let joined = Some((table(2, Start::Resume { from: Seq::ZERO, at_least: false }, 8), changes(2, &[3, 8], 8)));
     let steps = feed.joined(joined, 0).unwrap();
     assert_eq!(short(&steps), ["t2 change 3", "t2 change 8", "t2 release", "t2 change 9"]);
     assert!(feed.event(some_event_of(1, 51)).unwrap().is_some());

@@ -34,6 +34,7 @@ scripts! {
     all_owners
     alter
     authenticate
+    bad_order
     changes
     cursors
     ends

@@ -69,7 +69,7 @@ impl Opening {
             CursorTarget::Table { table: table.id, name: table.name.clone() },
             target.owner.as_ref().and_then(Owner::user).cloned(),
         )?;
-        let from = self.from(&group, |positions| positions.get(&table.id).copied().unwrap_or(Seq::ZERO).into());
+        let from = self.from(&group, false, |positions| positions.get(&table.id).copied().unwrap_or(Seq::ZERO).into());
         let start = self.start_of(from.as_ref(), &table.name.to_string());
 
         let database = &self.endpoint.database;
@@ -106,7 +106,7 @@ impl Opening {
             attached.push(database.attach(target, self.subscriber(true)).await?);
         }
         let group = self.claim(CursorTarget::Namespace { name: namespace.clone() }, None)?;
-        let from = self.from(&group, |positions| {
+        let from = self.from(&group, true, |positions| {
             let of = |target: &LiveTarget| {
                 let table = target.query.table();
                 Some((table.name.to_string(), *positions.get(&table.id)?))
@@ -155,12 +155,20 @@ impl Opening {
         Ok(Some(Group { claim, positions }))
     }
 
-    /// Where the client stands: as it says, else where its cursor is.
-    fn from(&self, group: &Option<Group>, of: impl Fn(&BTreeMap<TableId, Seq>) -> Position) -> Option<Position> {
+    /// Where the client stands: as it says, else where its cursor is. And may it have heard more? So it may beyond what it
+    /// acknowledged, and where it gives one number for several tables.
+    fn from(
+        &self,
+        group: &Option<Group>,
+        of_many: bool,
+        of: impl Fn(&BTreeMap<TableId, Seq>) -> Position,
+    ) -> Option<(Position, bool)> {
         let options = self.request.request.options.as_ref();
-        let given = options.and_then(|options| options.from.clone());
-        let kept = || group.as_ref().filter(|group| !group.positions.is_empty()).map(|group| of(&group.positions));
-        given.or_else(kept)
+        if let Some(given) = options.and_then(|options| options.from.clone()) {
+            let at_least = of_many && given.seq().is_some();
+            return Some((given, at_least));
+        }
+        group.as_ref().filter(|group| !group.positions.is_empty()).map(|group| (of(&group.positions), true))
     }
 
     /// What the cursor stood at is gone: it is told once, and the next time begins with a snapshot.
@@ -183,7 +191,7 @@ impl Opening {
         }
     }
 
-    fn start_of(&self, from: Option<&Position>, table: &str) -> Start {
+    fn start_of(&self, from: Option<&(Position, bool)>, table: &str) -> Start {
         Start::of_table(self.request.request.options.as_ref(), from, table)
     }
 
@@ -258,7 +266,7 @@ pub(super) async fn join(
     }
     let Attached { head, guard } = database.attach(&target, subscriber).await?;
     let view = readers(&endpoint, std::slice::from_ref(&target)).await?.swap_remove(0);
-    let (start, cut) = (Start::Resume { from: request.told }, head.max(view.head()));
+    let (start, cut) = (Start::Resume { from: request.told, at_least: false }, head.max(view.head()));
     check_table_position(start, &*view, &target)?;
     let first = first_page(&endpoint, &target, &view, (start, cut, wire)).await?;
     let first = first.ok_or_else(|| Error::internal("a table joins without a page"))?;
@@ -286,7 +294,7 @@ async fn first_page(
 /// Are all changes above the position that a replay starts from still there? If not, that position.
 fn check_position(start: Start, view: &dyn LiveReader) -> Result<(), Seq> {
     let from = match start {
-        Start::Resume { from } => from,
+        Start::Resume { from, .. } => from,
         Start::Continue { end, .. } => end,
         Start::Changes | Start::Load { .. } | Start::Newest { .. } => return Ok(()),
     };
