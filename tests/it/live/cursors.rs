@@ -76,11 +76,10 @@ fn a_cursor_outlives_the_server_and_goes_with_its_table_and_user() {
     ack(&mut socket, &told[1]);
     // Killed: what was written a moment ago is there, what was not is told again.
     admin = server.log_in("admin");
-    let stored = eventually("the lag is gone", || {
+    eventually("the lag is gone", || {
         let lag = admin.rows("SELECT lag_ms FROM system.cursors WHERE user_id = 'alice' AND group_id = 'g'");
         (lag == json!([["0"]])).then_some(())
     });
-    let () = stored;
     server.kill();
     server = Server::start_over(&data, &[]);
     alice = server.log_in("alice");

@@ -49,8 +49,7 @@ fn the_slowest_goes_when_too_much_waits_for_all() {
     for socket in &mut stalled {
         socket.patience(Duration::from_millis(500));
         let (mut heard, mut last) = (0, 0);
-        loop {
-            let Ok(message) = socket.try_message() else { break };
+        while let Ok(message) = socket.try_message() {
             let Message::Text(text) = message else { panic!("{message:?}") };
             let frame: Value = serde_json::from_str(&text).unwrap();
             if frame["type"] == "error" {

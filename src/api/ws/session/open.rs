@@ -1,8 +1,8 @@
 //! Opening a subscription: compile, count, attach, then read. The order is what LQ-1 rests on.
 //!
-//! 1. Attached: from here on every change comes. 2. The view is opened: it contains every change before. A change
-//! between the two is in both, and is told once: the cut says by whom. Of a namespace all tables are attached, then one
-//! view is opened for all.
+//! Attached first: from here on every change comes. Then the view is opened: it contains every change before. A change
+//! between the two is in both, and is told once: the cut says by whom.
+//! Of a namespace all tables are attached, then one view is opened for all.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
