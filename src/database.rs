@@ -7,9 +7,11 @@
 mod alter;
 mod backup;
 mod catalog;
+mod cursors;
 mod define;
 pub mod durable_streams;
 mod execute;
+mod explain_live;
 pub mod exports;
 mod jobs;
 mod live;
@@ -40,7 +42,7 @@ use crate::auth::Authenticator;
 use crate::auth::Policy;
 use crate::config::{
     ExportsConfig, FlushConfig, JobsConfig, RemoteTimeouts, RetentionConfig, StreamsConfig, TopicsConfig,
-    UserManagementConfig,
+    UserManagementConfig, WebSocketConfig,
 };
 use crate::error::{Error, Result};
 use crate::live::LiveDirectory;
@@ -80,6 +82,7 @@ pub struct DatabaseOptions {
     pub jobs: JobsConfig,
     pub exports: ExportsConfig,
     pub deletion_grace_period: Duration,
+    pub cursor_idle: Duration,
     pub remote_timeouts: RemoteTimeouts,
 }
 
@@ -104,6 +107,7 @@ impl DatabaseOptions {
             jobs: JobsConfig::default(),
             exports: ExportsConfig::default(),
             deletion_grace_period: UserManagementConfig::default().deletion_grace_period,
+            cursor_idle: WebSocketConfig::default().cursor_idle,
             remote_timeouts: RemoteTimeouts::default(),
         }
     }
@@ -133,6 +137,8 @@ pub struct Database {
     system: Arc<dyn SystemData>,
     ids: Arc<IdSource>,
     live: Arc<LiveDirectory>,
+    /// Of what is written behind the actors' back: cursors, at the end.
+    writer: CommitterHandle,
     parsed: ParseCache,
     jobs: Jobs,
     exports: ExportFolder,
@@ -194,6 +200,8 @@ impl Database {
         actix::spawn(passivate(Arc::downgrade(&router)));
         let live = Arc::new(LiveDirectory::default());
         actix::spawn(live::follow_rights(auth.clone(), live.clone()));
+        cursors::load(&live, &store, &catalog.current(), &auth)?;
+        actix::spawn(cursors::write_changes(Arc::downgrade(&live), handle.clone()));
         let ids = Arc::new(IdSource::new(options.node, Seq::ZERO));
         let bodies = jobs::Bodies {
             store: store.clone(),
@@ -211,6 +219,7 @@ impl Database {
             moving: Mutex::default(),
         };
         let topics = topics::Topics::new(signals, handle.clone(), options.topics.clone());
+        let writer = handle.clone();
         let parts = JobParts {
             config: options.jobs.clone(),
             committer: handle.clone(),
@@ -229,6 +238,7 @@ impl Database {
                 started: Instant::now(),
             }),
             live,
+            writer,
             engine,
             ids,
             parsed: ParseCache::new(),
@@ -301,6 +311,9 @@ impl Database {
     pub async fn shutdown(&self) {
         self.finish_jobs().await;
         self.router.stop();
+        if let Err(error) = cursors::write(&self.live, &self.writer).await {
+            tracing::warn!(%error, "the last acknowledgements are not written");
+        }
         let committer = self.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(committer) = committer {
             // It blocks on a thread, which no arbiter may.

@@ -5,6 +5,7 @@
 //! A new code is a variant of [`ErrorCode`], a line in each table below, its row in docs/errors.md and a test that
 //! provokes it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -169,8 +170,13 @@ pub enum Error {
 pub enum SubscriptionFault {
     #[error("The subscriber can not keep up; reconnect and subscribe with \"from\": {}", seq_text(.last_delivered))]
     SlowConsumer { last_delivered: Option<Seq> },
+    /// A subscriber to several tables: where it stands in each.
+    #[error("The subscriber can not keep up; reconnect and subscribe with \"from\": the positions in \"last_seq_id\"")]
+    SlowFeed { positions: BTreeMap<String, Seq> },
     #[error("Position {from} has been passed by retention; subscribe again without \"from\"")]
     PositionLost { from: Seq },
+    #[error("Position {from} of table {table} has been passed by retention; subscribe again without \"from\"")]
+    PositionOfTableLost { from: Seq, table: TableName },
     #[error("Maximum subscriptions reached ({max} per user)")]
     TooManyForUser { max: usize },
     #[error("Maximum subscriptions reached ({max} per connection)")]
@@ -189,10 +195,26 @@ pub enum SubscriptionFault {
     BatchFetchFailed(String),
     #[error("Table {0} was dropped")]
     TableDropped(TableName),
+    #[error("Namespace {0} was dropped")]
+    NamespaceDropped(NamespaceName),
     #[error("The right to read this table was taken away")]
     RightRevoked,
     #[error("The query was stopped by an administrator")]
     Killed,
+    #[error("Another subscriber has taken over group '{0}'")]
+    TakenOver(String),
+    #[error("{0}")]
+    AckRefused(String),
+    #[error("Group '{group}' is the cursor of {target}; choose another name, or DROP CURSOR '{group}' first")]
+    OtherCursor { group: String, target: String },
+    #[error("Maximum cursors reached ({max} per user); DROP CURSOR one, or wait until an unused one expires")]
+    TooManyCursors { max: usize },
+    #[error("A group's name has 1 to 128 bytes and no control characters")]
+    InvalidGroup,
+    #[error("The cursor of group '{0}' was dropped")]
+    CursorDropped(String),
+    #[error("Too many subscriptions are being opened; try again in {} ms", retry_after.as_millis())]
+    TooManyOpening { retry_after: Duration },
 }
 
 fn seq_text(seq: &Option<Seq>) -> String {
@@ -284,7 +306,10 @@ impl SubscriptionFault {
     pub fn code(&self) -> ErrorCode {
         match self {
             SubscriptionFault::SlowConsumer { .. } => ErrorCode::SlowConsumer,
-            SubscriptionFault::PositionLost { .. } => ErrorCode::PositionLost,
+            SubscriptionFault::SlowFeed { .. } => ErrorCode::SlowConsumer,
+            SubscriptionFault::PositionLost { .. } | SubscriptionFault::PositionOfTableLost { .. } => {
+                ErrorCode::PositionLost
+            }
             SubscriptionFault::TooManyForUser { .. } => ErrorCode::SubscriptionLimit,
             SubscriptionFault::TooManyForConnection { .. } => ErrorCode::SubscriptionLimit,
             SubscriptionFault::InvalidId => ErrorCode::InvalidSubscriptionId,
@@ -293,9 +318,16 @@ impl SubscriptionFault {
             SubscriptionFault::TooManyMessages => ErrorCode::RateLimited,
             SubscriptionFault::UnsupportedData(_) => ErrorCode::UnsupportedData,
             SubscriptionFault::BatchFetchFailed(_) => ErrorCode::BatchFetchFailed,
-            SubscriptionFault::TableDropped(_) => ErrorCode::TableDropped,
+            SubscriptionFault::TableDropped(_) | SubscriptionFault::NamespaceDropped(_) => ErrorCode::TableDropped,
             SubscriptionFault::RightRevoked => ErrorCode::RightRevoked,
             SubscriptionFault::Killed => ErrorCode::SubscriptionKilled,
+            SubscriptionFault::TakenOver(_) => ErrorCode::GroupTakenOver,
+            SubscriptionFault::AckRefused(_) => ErrorCode::AckRefused,
+            SubscriptionFault::OtherCursor { .. } => ErrorCode::CursorMismatch,
+            SubscriptionFault::TooManyCursors { .. } => ErrorCode::CursorLimit,
+            SubscriptionFault::InvalidGroup => ErrorCode::InvalidSubscriptionId,
+            SubscriptionFault::CursorDropped(_) => ErrorCode::CursorDropped,
+            SubscriptionFault::TooManyOpening { .. } => ErrorCode::SubscribeBusy,
         }
     }
 }
@@ -409,6 +441,12 @@ error_codes! {
     StreamConflict "STREAM_CONFLICT" 409 "40001" false "SUBSCRIPTION_FAILED";
     ProducerFenced "PRODUCER_FENCED" 403 "55000" false "SUBSCRIPTION_FAILED";
     ProducerGap "PRODUCER_GAP" 409 "55000" false "SUBSCRIPTION_FAILED";
+    GroupTakenOver "GROUP_TAKEN_OVER" 400 "55006" false "GROUP_TAKEN_OVER";
+    AckRefused "ACK_REFUSED" 400 "22023" false "ACK_REFUSED";
+    CursorMismatch "CURSOR_MISMATCH" 400 "55000" false "CURSOR_MISMATCH";
+    CursorLimit "CURSOR_LIMIT_EXCEEDED" 400 "53400" false "CURSOR_LIMIT_EXCEEDED";
+    CursorDropped "CURSOR_DROPPED" 400 "42704" false "CURSOR_DROPPED";
+    SubscribeBusy "SUBSCRIBE_BUSY" 503 "53300" true "SUBSCRIBE_BUSY";
 }
 
 impl ErrorCode {

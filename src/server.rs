@@ -28,7 +28,7 @@ use tracing::info;
 use crate::actors::Fatal;
 use crate::api::client::{self, Gate};
 use crate::api::health::ServerStatus;
-use crate::api::ws::LiveEndpoint;
+use crate::api::ws::{Admission, LiveEndpoint};
 use crate::auth::config::{WeakSecret, check_secret};
 use crate::cli::ServeArgs;
 use crate::config::Config;
@@ -180,6 +180,7 @@ fn database_options(config: &Config) -> DatabaseOptions {
         jobs: jobs.clone(),
         exports: exports.clone(),
         deletion_grace_period: user_management.deletion_grace_period,
+        cursor_idle: config.websocket.cursor_idle,
         remote_timeouts: storage.remote_timeouts,
     }
 }
@@ -205,10 +206,13 @@ fn http_server(
     let counting = gate.clone();
     let (database, status) = (Data::from(database.clone()), status.clone());
     let authenticator = Data::from(database.auth().clone());
+    let limits = Arc::new(SessionLimits::from(&config.websocket));
+    database.live().budget().set_max(limits.outbox_bytes_total);
     let live = Data::new(LiveEndpoint {
         database: database.clone().into_inner(),
         directory: database.live().clone(),
-        limits: Arc::new(SessionLimits::from(&config.websocket)),
+        admission: Admission::new(&limits, Clock::system()),
+        limits,
         clock: Clock::system(),
     });
     let routes = api::configure(config);

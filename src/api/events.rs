@@ -170,14 +170,15 @@ pub(super) fn write_event(out: &mut BytesMut, outgoing: &Outgoing) -> ControlFlo
             write_parts(out, "subscribed", None, data);
         }
         Label::Rows { position, .. } => write_parts(out, "snapshot", *position, data),
-        Label::Change(kind, seq) => {
+        Label::Change { kind, seq, resumes, .. } => {
             let name = match kind {
                 EventKind::Insert => "insert",
                 EventKind::Update => "update",
                 EventKind::Delete => "delete",
             };
-            write_parts(out, name, Some(*seq), data);
+            write_parts(out, name, resumes.then_some(*seq), data);
         }
+        Label::Table => write_parts(out, "table", None, data),
         Label::Error(code) => {
             write_retry(out, retry_ms(*code));
             write_parts(out, "error", None, data);
@@ -232,14 +233,16 @@ mod tests {
     fn what_a_session_says_as_events() {
         let frame = |label| Outgoing::Frame(WireFrame::Text("{}".into()), label);
         let rows = |position, more| frame(Label::Rows { position, more });
+        let change =
+            |kind, at, resumes| frame(Label::Change { kind, table: crate::model::TableId(1), seq: seq(at), resumes });
         let cases: &[(Outgoing, &str, bool)] = &[
             (frame(Label::Authentication), "", false),
             (frame(Label::Subscribed), "retry: 2000\nevent: subscribed\ndata: {}\n\n", false),
             (rows(Some(seq(7)), true), "id: 7\nevent: snapshot\ndata: {}\n\n", false),
             (rows(None, true), "event: snapshot\ndata: {}\n\n", false),
-            (frame(Label::Change(EventKind::Insert, seq(8))), "id: 8\nevent: insert\ndata: {}\n\n", false),
-            (frame(Label::Change(EventKind::Update, seq(9))), "id: 9\nevent: update\ndata: {}\n\n", false),
-            (frame(Label::Change(EventKind::Delete, seq(10))), "id: 10\nevent: delete\ndata: {}\n\n", false),
+            (change(EventKind::Insert, 8, true), "id: 8\nevent: insert\ndata: {}\n\n", false),
+            (change(EventKind::Update, 9, true), "id: 9\nevent: update\ndata: {}\n\n", false),
+            (change(EventKind::Delete, 10, true), "id: 10\nevent: delete\ndata: {}\n\n", false),
             (frame(Label::Error(ErrorCode::SlowConsumer)), "retry: 2000\nevent: error\ndata: {}\n\n", true),
             (frame(Label::Error(ErrorCode::TableDropped)), "retry: 60000\nevent: error\ndata: {}\n\n", true),
             (Outgoing::Ping, ": heartbeat\n\n", false),

@@ -17,6 +17,7 @@ use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::error::{Error, Result, SubscriptionFault};
 use crate::live::Outbox;
+use crate::live::Position;
 use crate::live::frames::{SubscribeOptions, SubscribeRequest};
 use crate::model::Seq;
 
@@ -92,7 +93,8 @@ fn subscribe_request(query: &str, last_event: Option<&HeaderValue>) -> Result<Su
         None => from,
     };
     let from = from.map(|raw| Seq::new(raw).ok_or_else(|| position(&raw.to_string()))).transpose()?;
-    let options = SubscribeOptions { batch_size, last_rows, from, snapshot_end_seq: None };
+    let from = from.map(Position::Seq);
+    let options = SubscribeOptions { batch_size, last_rows, from, ..SubscribeOptions::default() };
     Ok(SubscribeRequest { id, sql, options: Some(options) })
 }
 
@@ -117,8 +119,8 @@ mod tests {
             options: Some(SubscribeOptions {
                 batch_size,
                 last_rows,
-                from: from.map(|raw| Seq::new(raw).unwrap()),
-                snapshot_end_seq: None,
+                from: from.map(|raw| Position::Seq(Seq::new(raw).unwrap())),
+                ..SubscribeOptions::default()
             }),
         };
         let sql = "sql=SELECT%201";

@@ -104,6 +104,11 @@ pub const KEYS: &[Key] = &[
     key("websocket.max_subscriptions_per_user", "Live queries of one user.", COUNT),
     key("websocket.max_subscriptions_per_connection", "Live queries of one connection.", COUNT),
     key("websocket.outbox_bytes", "What may wait for a slow subscriber before it is closed with SLOW_CONSUMER.", SIZE),
+    key("websocket.outbox_bytes_total", "What may wait for all subscribers together. Beyond, the one for which most waits is closed with SLOW_CONSUMER.", SIZE),
+    key("websocket.max_concurrent_opens", "Subscriptions being opened at a time, over all sockets: the others wait for their turn.", COUNT),
+    key("websocket.max_waiting_opens", "Subscriptions that may wait for it. Beyond, they are answered SUBSCRIBE_BUSY with a time to come back.", COUNT),
+    key("websocket.max_cursors_per_user", "Durable cursors (groups) of one user.", COUNT),
+    key("websocket.cursor_idle", "A cursor that nobody has read with for so long is removed.", DURATION),
 
     key("datafusion.memory_limit", "Memory of all running queries together.", SIZE),
     key("datafusion.threads", "Threads of the query engine. 0: one per core.", "0 to 1024"),

@@ -53,6 +53,9 @@ fn counts(config: &Config, faults: &mut Faults) {
         ("websocket.max_messages_per_sec", u64::from(websocket.max_messages_per_sec), 1, any),
         ("websocket.max_subscriptions_per_user", websocket.max_subscriptions_per_user as u64, 1, any),
         ("websocket.max_subscriptions_per_connection", websocket.max_subscriptions_per_connection as u64, 1, any),
+        ("websocket.max_concurrent_opens", websocket.max_concurrent_opens as u64, 1, any),
+        ("websocket.max_waiting_opens", websocket.max_waiting_opens as u64, 1, any),
+        ("websocket.max_cursors_per_user", websocket.max_cursors_per_user as u64, 1, any),
         ("datafusion.threads", datafusion.threads as u64, 0, 1_024),
         ("datafusion.rows_per_thread", datafusion.rows_per_thread, 1, any),
         ("flush.default_row_limit", flush.default_row_limit, 1, any),
@@ -89,6 +92,7 @@ fn durations(config: &Config, faults: &mut Faults) {
         ("websocket.heartbeat_interval", config.websocket.heartbeat_interval),
         ("streams.long_poll_timeout", config.streams.long_poll_timeout),
         ("streams.sse_lifetime", config.streams.sse_lifetime),
+        ("websocket.cursor_idle", config.websocket.cursor_idle),
         ("flush.default_time_interval", config.flush.default_time_interval),
         ("flush.check_interval", config.flush.check_interval),
         ("retention.check_interval", config.retention.check_interval),
@@ -117,6 +121,7 @@ fn sizes(config: &Config, faults: &mut Faults) {
         ("auth.argon2.memory", config.auth.argon2.memory, ByteSize::kib(8 * u64::from(config.auth.argon2.parallelism))),
         ("websocket.max_message_size", config.websocket.max_message_size, ByteSize::kib(1)),
         ("websocket.outbox_bytes", config.websocket.outbox_bytes, ByteSize::kib(16)),
+        ("websocket.outbox_bytes_total", config.websocket.outbox_bytes_total, ByteSize::kib(64)),
         ("datafusion.memory_limit", config.datafusion.memory_limit, ByteSize::mib(1)),
     ] {
         faults.when(value < least, key, &format!("expected at least {least}"));
@@ -134,6 +139,11 @@ fn agreement(config: &Config, faults: &mut Faults) {
         websocket.heartbeat_interval >= websocket.client_timeout,
         "websocket.heartbeat_interval",
         "must be shorter than websocket.client_timeout, or no peer is pinged before it is given up",
+    );
+    faults.when(
+        websocket.outbox_bytes_total < websocket.outbox_bytes,
+        "websocket.outbox_bytes_total",
+        "must not be below websocket.outbox_bytes, which one socket may have",
     );
     let any_origin = security.cors.allowed_origins.is_empty() || security.cors.allowed_origins.iter().any(|o| o == "*");
     faults.when(

@@ -69,7 +69,7 @@ impl Database {
                 router.set_routes(&mut gate, &table, routes);
             }
             let revoked = SubscriptionFault::RightRevoked.into();
-            live.end(|s| s.table.id == table.id && policy.may_subscribe(&s.reader, &table).is_err(), &revoked);
+            live.end(|s| s.follows.is_table(table.id) && policy.may_subscribe(&s.reader, &table).is_err(), &revoked);
             Ok(table)
         });
         let table = done.await.unwrap_or(Err(Error::Aborted))?;

@@ -51,6 +51,8 @@ impl Database {
                     self.drop_routes_into(&topic).await;
                     self.retire_topic(&topic).await;
                 }
+                self.live.namespace_dropped(&name);
+                self.live.cursors().namespace_dropped(&name);
                 Ok(said(format!("Namespace '{name}' dropped successfully{with}")))
             }
             None if if_exists => Ok(said(format!("Namespace '{name}' does not exist"))),
@@ -74,11 +76,11 @@ impl Database {
             .create_table(&name, |id| define::define_table(create, name.clone(), id, &scope.principal, scope.now_us))
             .await?;
         match made {
-            Some(table) => Ok(said(format!(
-                "CREATE TABLE: {} table {name} created with {} column(s)",
-                table.kind.as_str().to_ascii_uppercase(),
-                table.columns.len()
-            ))),
+            Some(table) => {
+                self.live.table_made(&name);
+                let kind = table.kind.as_str().to_ascii_uppercase();
+                Ok(said(format!("CREATE TABLE: {kind} table {name} created with {} column(s)", table.columns.len())))
+            }
             None if create.if_not_exists => Ok(said(format!("CREATE TABLE: table {name} already exists"))),
             None => Err(Error::TableExists(name)),
         }
@@ -109,6 +111,7 @@ impl Database {
     /// The table is out of the catalog: its writers and subscribers are told, its keys removed behind.
     async fn retire(&self, table: &Arc<TableMeta>) {
         self.router.drop_table(table).await;
+        self.live.cursors().table_dropped(table.id);
         let reason = format!("table {} was dropped", table.name);
         self.jobs.call_off(|work| is_about(work, table.id), &reason).await;
         self.jobs.submit_owed(cleanup_of(&DroppedTable::of(table))).await;

@@ -109,6 +109,9 @@ impl Database {
             Statement::Use(_)
             | Statement::ShowNamespaces
             | Statement::ShowStorages
+            | Statement::ShowCursors
+            | Statement::DropCursor { .. }
+            | Statement::ExplainLive { .. }
             | Statement::ExportUserData
             | Statement::ShowExport
             | Statement::CreateTable(_)
@@ -179,6 +182,11 @@ impl Database {
             }
             Statement::SubscribeTo(subscribe) => self.subscribe_to(scope, subscribe).map(Outcome::Rows),
             Statement::KillLiveQuery { live_id } => self.kill_live_query(live_id),
+            Statement::DropCursor { group, user, if_exists } => {
+                self.drop_cursor(scope, group, user.as_ref(), *if_exists)
+            }
+            Statement::ShowCursors => self.show_cursors(scope).map(Outcome::Rows),
+            Statement::ExplainLive { live_id } => self.explain_live(scope, live_id).map(Outcome::Rows),
             Statement::KillJob { job_id } => self.kill_job(scope, job_id).await,
             Statement::BackupDatabase { to } => self.backup_database(scope, to).await,
             Statement::RestoreDatabase { from } => self.restore_database(scope, from).await,

@@ -186,6 +186,7 @@ pub(super) async fn look_for_owed(database: Weak<Database>) {
         rounds.tick().await;
         let Some(database) = database.upgrade() else { return };
         database.submit_owed_jobs().await;
+        database.expire_cursors();
     }
 }
 

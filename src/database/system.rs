@@ -10,7 +10,7 @@ use crate::jobs::{Job, JobState};
 use crate::live::LiveDirectory;
 use crate::live::directory::LiveSubscription;
 use crate::model::{Catalog, PartitionKey};
-use crate::sql::system_tables::{JobRow, LiveRow, ManifestRow, StatRow, SystemData, TopicGroupRow, UserRow};
+use crate::sql::system_tables::{CursorRow, JobRow, LiveRow, ManifestRow, StatRow, SystemData, TopicGroupRow, UserRow};
 use crate::storage::Store;
 
 pub(super) struct System {
@@ -46,7 +46,8 @@ impl SystemData for System {
             live_id: subscription.live_id(),
             connection_id: subscription.connection.id.to_string(),
             subscription_id: subscription.subscription_id.clone(),
-            table: subscription.table.name.clone(),
+            namespace: subscription.follows.namespace().clone(),
+            table: subscription.follows.table_name().to_owned(),
             user_id: subscription.user.clone(),
             query: subscription.query.clone(),
             options: subscription.options.clone(),
@@ -56,6 +57,10 @@ impl SystemData for System {
             last_ping_at: subscription.connection.last_seen_at(),
         };
         self.live.subscriptions().iter().map(row).collect()
+    }
+
+    fn cursors(&self, catalog: &Catalog) -> Vec<CursorRow> {
+        super::cursors::rows_of(&self.live, &self.store, catalog)
     }
 
     fn jobs(&self) -> Vec<JobRow> {

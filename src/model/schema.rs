@@ -220,6 +220,8 @@ pub const DELETED_COLUMN: &str = "_deleted";
 /// The columns that rows of all owners (`EXECUTE AS USER '*'`) have behind these.
 pub const USER_ID_COLUMN: &str = "_user_id";
 pub const STORAGE_ID_COLUMN: &str = "_storage_id";
+/// Of such rows, the table's name: no column that is stored, but a name that queries over all owners may use.
+pub const TABLE_COLUMN: &str = "_table";
 
 impl TableMeta {
     pub fn options(&self) -> TableOptions {

@@ -25,6 +25,7 @@ use futures_util::FutureExt;
 
 use super::engine::{OwnerScope, QueryContext, TypeNames};
 use super::functions::StatementFunctions;
+use super::live_query::namespace::ALL_TABLES;
 use super::partition_table::{PartitionTable, RowScope};
 use super::system_tables::SystemTable;
 use crate::auth::policy::Policy;
@@ -66,6 +67,10 @@ impl<'a> CallerCatalog<'a> {
             // Its tables are computed when read: there is nothing to wait for here.
             let found = schemas.table(table).now_or_never().transpose().map_err(Error::internal)?.flatten();
             return found.ok_or_else(missing);
+        }
+        if table == ALL_TABLES {
+            let text = format!("FROM {schema}.* is for a subscription: EXECUTE AS USER '*' (SELECT … FROM {schema}.*)");
+            return Err(Error::Unsupported(text));
         }
         let meta = self.ctx.catalog.table(schema, table)?;
         Policy.may_read(&self.ctx.principal, meta)?;

@@ -5,6 +5,7 @@
 //! Never answers with a query that it could not keep: what changes without a row changing is refused by name.
 //! Invariants: LQ-4 (live result = SELECT at the same position), LQ-3 (the owner is chosen by whoever feeds it rows).
 
+pub(crate) mod namespace;
 mod shape;
 
 use std::borrow::Cow;

@@ -53,6 +53,7 @@ pub(in crate::sql) fn parse_whole(sql: &str) -> Result<Vec<ParsedStatement>> {
         .tokenize_with_location()
         .map_err(|error| syntax(error.message, error.location))?;
     guard::check_shape(&tokens)?;
+    let tokens = live::name_all_tables(tokens);
     let mut walk = StatementParser::new(tokens, source);
     let mut statements = Vec::new();
     loop {
@@ -108,6 +109,7 @@ impl<'a> StatementParser<'a> {
             "INSERT" => self.insert(),
             "UPDATE" => self.update(),
             "DELETE" => self.delete(),
+            "EXPLAIN" if self.peek_nth_is(1, "LIVE") => self.explain_live(),
             "EXPLAIN" => self.explain(),
             "CREATE" => self.create(),
             "DROP" => self.drop_object(),
@@ -179,9 +181,12 @@ impl<'a> StatementParser<'a> {
         if self.peek_is("TOPIC") {
             return self.drop_topic();
         }
+        if self.peek_is("CURSOR") {
+            return self.drop_cursor();
+        }
         match refused::other_object("DROP", &self.peek_words()) {
             Some(error) => Err(error),
-            None => Err(self.expected("NAMESPACE, TABLE, USER, STORAGE or TOPIC")),
+            None => Err(self.expected("NAMESPACE, TABLE, USER, STORAGE, TOPIC or CURSOR")),
         }
     }
 

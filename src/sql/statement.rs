@@ -89,6 +89,17 @@ pub enum Statement {
     KillLiveQuery {
         live_id: String,
     },
+    /// `user`: whose, where it is another's.
+    DropCursor {
+        group: String,
+        user: Option<UserId>,
+        if_exists: bool,
+    },
+    ShowCursors,
+    /// What a subscription is and where it stands.
+    ExplainLive {
+        live_id: String,
+    },
     KillJob {
         job_id: String,
     },

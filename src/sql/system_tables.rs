@@ -10,14 +10,17 @@ use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 
 use crate::model::{
-    Catalog, ColumnMeta, NamespaceMeta, Owner, Role, StorageId, StorageMeta, TableKind, TableMeta, TableName,
+    Catalog, ColumnMeta, NamespaceMeta, NamespaceName, Owner, Role, StorageId, StorageMeta, TableKind, TableMeta,
     TableOptions, TopicMeta, UserId,
 };
+use cursors::CURSORS;
+pub use cursors::CursorRow;
 use schemas::{SCHEMAS, SchemaRow};
 use storages::STORAGES;
 pub use topics::TopicGroupRow;
 use topics::{DELIVERIES, TOPIC_OFFSETS, TOPICS};
 
+mod cursors;
 mod schemas;
 mod storages;
 mod topics;
@@ -26,6 +29,7 @@ mod topics;
 pub trait SystemData: Send + Sync {
     fn users(&self) -> Vec<UserRow>;
     fn live(&self) -> Vec<LiveRow>;
+    fn cursors(&self, catalog: &Catalog) -> Vec<CursorRow>;
     fn jobs(&self) -> Vec<JobRow>;
     /// # Errors
     /// `STORAGE_UNAVAILABLE`, `INTERNAL` where an entry is damaged.
@@ -88,7 +92,9 @@ pub struct LiveRow {
     pub live_id: String,
     pub connection_id: String,
     pub subscription_id: String,
-    pub table: TableName,
+    pub namespace: NamespaceName,
+    /// `*`: all of the namespace.
+    pub table: String,
     pub user_id: UserId,
     pub query: String,
     /// JSON.
@@ -132,6 +138,7 @@ pub(crate) enum SystemTable {
     Schemas,
     Storages,
     Live,
+    Cursors,
     Jobs,
     JobNodes,
     Manifest,
@@ -150,6 +157,7 @@ impl SystemTable {
         SystemTable::Schemas,
         SystemTable::Storages,
         SystemTable::Live,
+        SystemTable::Cursors,
         SystemTable::Jobs,
         SystemTable::JobNodes,
         SystemTable::Manifest,
@@ -172,6 +180,7 @@ impl SystemTable {
             SystemTable::Schemas => "schemas",
             SystemTable::Storages => "storages",
             SystemTable::Live => "live",
+            SystemTable::Cursors => "cursors",
             SystemTable::Jobs => "jobs",
             SystemTable::JobNodes => "job_nodes",
             SystemTable::Manifest => "manifest",
@@ -191,6 +200,7 @@ impl SystemTable {
             SystemTable::Schemas => schema_of(SCHEMAS),
             SystemTable::Storages => schema_of(STORAGES),
             SystemTable::Live => schema_of(LIVE),
+            SystemTable::Cursors => schema_of(CURSORS),
             SystemTable::Jobs => schema_of(JOBS),
             SystemTable::JobNodes => schema_of(JOB_NODES),
             SystemTable::Manifest => schema_of(MANIFEST),
@@ -229,6 +239,7 @@ impl SystemTable {
                 batch_of(STORAGES, &rows)
             }
             SystemTable::Live => batch_of(LIVE, &system.live()),
+            SystemTable::Cursors => batch_of(CURSORS, &system.cursors(catalog)),
             SystemTable::Jobs => batch_of(JOBS, &system.jobs()),
             SystemTable::JobNodes => batch_of(JOB_NODES, &system.jobs()),
             SystemTable::Manifest => {
@@ -397,8 +408,8 @@ const LIVE: &[Column<LiveRow>] = &[
     text("live_id", |r| r.live_id.as_str().into()),
     text("connection_id", |r| r.connection_id.as_str().into()),
     text("subscription_id", |r| r.subscription_id.as_str().into()),
-    text("namespace_id", |r| r.table.namespace().as_str().into()),
-    text("table_name", |r| r.table.table().into()),
+    text("namespace_id", |r| r.namespace.as_str().into()),
+    text("table_name", |r| r.table.as_str().into()),
     text("user_id", |r| r.user_id.as_str().into()),
     text("query", |r| r.query.as_str().into()),
     null(text("options", |r| words(r.options.as_deref()))),

@@ -32,6 +32,8 @@ pub enum RecordKind {
     Topic = 20,
     /// A dropped topic whose keys still have to go.
     DroppedTopic = 21,
+    /// Where a durable cursor of live queries stands.
+    Cursor = 22,
 }
 
 impl RecordKind {
@@ -50,6 +52,7 @@ impl RecordKind {
         RecordKind::Move,
         RecordKind::Topic,
         RecordKind::DroppedTopic,
+        RecordKind::Cursor,
     ];
 }
 

@@ -19,6 +19,7 @@ mod layers;
 mod live;
 mod moving;
 mod program;
+mod proxy;
 mod random;
 mod retention;
 mod server;

@@ -29,15 +29,17 @@ use tokio::sync::oneshot;
 use self::peer::{Gone, Peer};
 use crate::api::events::EventWriter;
 
+use super::admission::Admission;
 use crate::error::{Error, Result};
 use crate::live::database::{AttachGuard, LiveDatabase, LiveLogin};
-use crate::live::directory::{ConnectionGuard, SubscriptionGuard};
+use crate::live::directory::{ConnectionGuard, CursorClaim, SubscriptionGuard};
 use crate::live::frames::{Protocol, SubscribeRequest};
 use crate::live::limits::SessionLimits;
 use crate::live::outbox::{Delivery, Ending, SubscriptionKey, Taken};
 use crate::live::pages::{LiveReader, PageJob, PageRequest};
-use crate::live::session::{Effect, OpenRequest, Outgoing, SessionCore};
-use crate::live::{LiveDirectory, LiveQuery, Wire};
+use crate::live::session::{Effect, JoinRequest, Label, OpenRequest, Opened, OpenedFeed, Outgoing, SessionCore};
+use crate::live::{LiveDirectory, LiveQuery, Subscriber, Wire};
+use crate::model::TableId;
 use crate::time::Clock;
 
 /// What all sessions share.
@@ -45,6 +47,7 @@ pub struct LiveEndpoint {
     pub database: Arc<dyn LiveDatabase>,
     pub directory: Arc<LiveDirectory>,
     pub limits: Arc<SessionLimits>,
+    pub admission: Admission,
     pub clock: Clock,
 }
 
@@ -113,11 +116,30 @@ struct SessionActor {
 
 /// What a subscription holds outside its core. Dropped, it is detached and out of the directory.
 struct Attachment {
-    query: Arc<dyn LiveQuery>,
-    reader: Option<Arc<dyn LiveReader>>,
+    /// One; of a subscription to a namespace, all of its.
+    tables: Vec<AttachedTable>,
     wire: Wire,
     entry: SubscriptionGuard,
+    _claim: Option<CursorClaim>,
+}
+
+struct AttachedTable {
+    query: Arc<dyn LiveQuery>,
+    reader: Option<Arc<dyn LiveReader>>,
     _attached: AttachGuard,
+}
+
+impl Attachment {
+    /// `None`: its only one.
+    fn table(&mut self, id: Option<TableId>) -> Option<&mut AttachedTable> {
+        self.tables.iter_mut().find(|table| id.is_none_or(|id| table.query.table().id == id))
+    }
+}
+
+/// What came of opening one.
+enum OpenOutcome {
+    Table(Opened),
+    Namespace(OpenedFeed),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,6 +209,7 @@ impl SessionActor {
                 }
             }
             self.start_effects(ctx);
+            self.connection.connection().outbox().hold(self.core.kept());
             if written == Written::Blocked || self.core.is_closing() && self.core.has_room() {
                 return;
             }
@@ -204,6 +227,7 @@ impl SessionActor {
                     }
                 }
             }
+            self.connection.connection().outbox().hold(self.core.kept());
         }
     }
 
@@ -216,10 +240,10 @@ impl SessionActor {
                 Poll::Ready(Ok(())) => {}
             }
             let Some(outgoing) = self.core.next_out() else { break };
-            if let Outgoing::Change(_, key, _) = &outgoing
+            if let Outgoing::Change(_, key, Label::Change { table, seq, .. }) = &outgoing
                 && let Some(attachment) = self.attachments.get(key)
             {
-                attachment.entry.subscription().delivered(now);
+                attachment.entry.subscription().delivered(*table, *seq, now);
             }
             let more = self.peer.asks_for_more(&outgoing);
             if self.peer.send(outgoing) == ControlFlow::Break(()) {
@@ -237,12 +261,18 @@ impl SessionActor {
             match effect {
                 Effect::Authenticate { token } => self.authenticate(token, ctx),
                 Effect::Open(request) => self.open(request, ctx),
-                Effect::Fetch(key, request) => self.fetch(key, request, ctx),
-                Effect::ReleaseView(key) => {
-                    if let Some(attachment) = self.attachments.get_mut(&key) {
-                        attachment.reader = None;
+                Effect::Fetch(key, table, request) => self.fetch(key, table, request, ctx),
+                Effect::ReleaseView(key, table) => {
+                    if let Some(table) = self.attachments.get_mut(&key).and_then(|a| a.table(table)) {
+                        table.reader = None;
                     }
                 }
+                Effect::Leave(key, table) => {
+                    if let Some(attachment) = self.attachments.get_mut(&key) {
+                        attachment.tables.retain(|attached| attached.query.table().id != table);
+                    }
+                }
+                Effect::Join(request) => self.join(request, ctx),
                 Effect::Drop(key) => drop(self.attachments.remove(&key)),
             }
         }
@@ -283,18 +313,60 @@ impl SessionActor {
             if let Some(attachment) = attachment {
                 actor.attachments.insert(key, attachment);
             }
-            if !actor.core.opened(key, opened, actor.now_us()) {
+            let now = actor.now_us();
+            let wanted = match opened {
+                Ok(OpenOutcome::Table(opened)) => actor.core.opened(key, Ok(opened), now),
+                Ok(OpenOutcome::Namespace(feed)) => actor.core.opened_feed(key, feed, now),
+                Err(error) => actor.core.opened(key, Err(error), now),
+            };
+            if !wanted {
                 actor.attachments.remove(&key);
+            }
+            actor.note_phase(key);
+            actor.flush(ctx);
+        }));
+    }
+
+    /// For EXPLAIN LIVE.
+    fn note_phase(&self, key: SubscriptionKey) {
+        if let (Some(phase), Some(attachment)) = (self.core.phase(key), self.attachments.get(&key)) {
+            attachment.entry.subscription().set_phase(phase);
+        }
+    }
+
+    /// A table comes into a subscription to its namespace.
+    fn join(&mut self, request: JoinRequest, ctx: &mut Context<Self>) {
+        let (Some(login), Some(attachment)) = (self.core.login(), self.attachments.get(&request.key)) else { return };
+        let (principal, outbox) = (login.principal.clone(), self.connection.connection().outbox().clone());
+        let joining = open::Joining {
+            sql: attachment.entry.subscription().query.clone(),
+            present: attachment.tables.iter().map(|table| table.query.table().id).collect(),
+            subscriber: Subscriber { key: request.key, format: attachment.wire.format, outbox, of_many: true },
+            wire: attachment.wire,
+            request,
+        };
+        let asked = joining.request.clone();
+        let work = open::join(self.endpoint.clone(), principal, joining);
+        ctx.spawn(work.into_actor(self).map(move |joined, actor, ctx| {
+            let (joined, table) = match joined {
+                Ok(Some((joined, table))) => (Ok(Some(joined)), Some(table)),
+                Ok(None) => (Ok(None), None),
+                Err(error) => (Err(error), None),
+            };
+            let wanted = actor.core.joined(&asked, joined, actor.now_us());
+            if let (true, Some(table), Some(attachment)) = (wanted, table, actor.attachments.get_mut(&asked.key)) {
+                attachment.tables.push(table);
             }
             actor.flush(ctx);
         }));
     }
 
-    fn fetch(&mut self, key: SubscriptionKey, request: PageRequest, ctx: &mut Context<Self>) {
+    fn fetch(&mut self, key: SubscriptionKey, table: Option<TableId>, request: PageRequest, ctx: &mut Context<Self>) {
         let endpoint = self.endpoint.clone();
-        let job = self.attachments.get(&key).and_then(|attachment| {
-            let reader = attachment.reader.clone()?;
-            Some(PageJob { query: attachment.query.clone(), reader, request, wire: attachment.wire })
+        let job = self.attachments.get_mut(&key).and_then(|attachment| {
+            let wire = attachment.wire;
+            let attached = attachment.table(table)?;
+            Some(PageJob { query: attached.query.clone(), reader: attached.reader.clone()?, request, wire })
         });
         let page = async move {
             match job {
@@ -303,7 +375,8 @@ impl SessionActor {
             }
         };
         ctx.spawn(page.into_actor(self).map(move |page, actor, ctx| {
-            actor.core.page(key, page);
+            actor.core.page(key, table, page, actor.now_us());
+            actor.note_phase(key);
             actor.flush(ctx);
         }));
     }
@@ -357,6 +430,9 @@ impl StreamHandler<Result<AggregatedMessage, ProtocolError>> for SessionActor {
             Err(error) if is_too_long(&error) => self.core.oversized(),
             // The bytes are no WebSocket frames: there is nobody to talk to.
             Err(_) => return ctx.stop(),
+        }
+        for key in self.attachments.keys() {
+            self.note_phase(*key);
         }
         self.flush(ctx);
     }

@@ -10,7 +10,7 @@ use crate::live::encoding::{Wire, WireFrame};
 use crate::live::frames::{BatchControl, ServerMessage};
 use crate::live::outbox::SubscriptionKey;
 use crate::live::{EventKind, LiveEvent};
-use crate::model::Seq;
+use crate::model::{Seq, TableId};
 
 /// Something for the socket.
 #[derive(Debug)]
@@ -35,7 +35,15 @@ pub enum Label {
         position: Option<Seq>,
         more: bool,
     },
-    Change(EventKind, Seq),
+    Change {
+        kind: EventKind,
+        table: TableId,
+        seq: Seq,
+        /// Coming back with `seq` misses nothing. Not so over several tables: each has a position of its own.
+        resumes: bool,
+    },
+    /// A table joined a subscription to several, or left it.
+    Table,
     Error(ErrorCode),
 }
 
@@ -48,8 +56,8 @@ pub struct Close {
 #[derive(Debug)]
 pub(super) enum Item {
     Frame(WireFrame, Label),
-    /// A batch of initial rows.
-    Batch(SubscriptionKey, WireFrame, BatchControl),
+    /// A batch of initial rows, and up to where (of which table) everything is told with it.
+    Batch(SubscriptionKey, WireFrame, BatchControl, (Option<TableId>, Option<Seq>)),
     /// Becomes a frame only when it goes out: until then its bytes are shared.
     Event(SubscriptionKey, Arc<LiveEvent>),
     /// The end of this subscription, in its place behind what was told before.
@@ -63,7 +71,8 @@ impl ServerMessage<'_> {
     pub(super) fn label(&self) -> Label {
         match self {
             ServerMessage::AuthSuccess { .. } | ServerMessage::AuthError { .. } => Label::Authentication,
-            ServerMessage::SubscriptionAck { .. } => Label::Subscribed,
+            ServerMessage::SubscriptionAck { .. } | ServerMessage::FeedAck { .. } => Label::Subscribed,
+            ServerMessage::FeedTable { .. } => Label::Table,
             ServerMessage::InitialDataBatch { control, .. } => control.label(),
             ServerMessage::Error { error, .. } => Label::Error(error.code()),
         }
@@ -129,7 +138,7 @@ impl Queue {
 
     fn count(&mut self, item: &Item, sign: isize) {
         let (replies, bytes) = match item {
-            Item::Frame(frame, _) | Item::Batch(_, frame, _) => (1, frame.len()),
+            Item::Frame(frame, _) | Item::Batch(_, frame, ..) => (1, frame.len()),
             Item::Event(_, event) => (0, event.weight()),
             Item::Pong(payload) => (1, payload.len()),
             Item::Ended(..) | Item::Ping | Item::Close(_) => (1, 0),

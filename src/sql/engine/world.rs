@@ -16,7 +16,7 @@ use crate::model::{
 };
 use crate::sql::bind::IdSource;
 use crate::sql::statement::Statement;
-use crate::sql::system_tables::{JobRow, LiveRow, ManifestRow, StatRow, SystemData, TopicGroupRow, UserRow};
+use crate::sql::system_tables::{CursorRow, JobRow, LiveRow, ManifestRow, StatRow, SystemData, TopicGroupRow, UserRow};
 use crate::storage::{CommitEntry, CommitLog, FjallLog, Found, ReadView, Store, keys, row_codec};
 
 pub(crate) const NOW_US: i64 = 1_777_000_000_000_000;
@@ -92,6 +92,10 @@ impl SystemData for NoData {
     }
 
     fn live(&self) -> Vec<LiveRow> {
+        Vec::new()
+    }
+
+    fn cursors(&self, _catalog: &Catalog) -> Vec<CursorRow> {
         Vec::new()
     }
 

@@ -68,6 +68,9 @@ impl StatementParser<'_> {
         if self.accept_word("STORAGES") {
             return Ok(Statement::ShowStorages);
         }
+        if self.accept_word("CURSORS") {
+            return Ok(Statement::ShowCursors);
+        }
         if self.accept_word("EXPORT") {
             return Ok(Statement::ShowExport);
         }

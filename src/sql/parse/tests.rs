@@ -64,6 +64,13 @@ fn namespaces() {
         ("RESTORE DATABASE FROM 'b'", r#"RestoreDatabase { from: "b" }"#),
         ("EXPORT USER DATA", "ExportUserData"),
         ("SHOW EXPORT", "ShowExport"),
+        ("SHOW CURSORS", "ShowCursors"),
+        ("DROP CURSOR 'a b'", r#"DropCursor { group: "a b", user: None, if_exists: false }"#),
+        (
+            "DROP CURSOR IF EXISTS g FOR USER 'ann'",
+            r#"DropCursor { group: "g", user: Some(UserId("ann")), if_exists: true }"#,
+        ),
+        ("EXPLAIN LIVE 'c1-2'", r#"ExplainLive { live_id: "c1-2" }"#),
         ("CREATE NAMESPACE 9lives", "1:18: Expected: a namespace name, found: 9"),
         ("CREATE NAMESPACE system", "Invalid namespace name 'system': it is reserved; choose another name"),
     ]);
@@ -281,7 +288,7 @@ fn syntax_errors_tell_their_place() {
             "CREATE ELEPHANT x",
             "1:8: Expected: NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER, STORAGE or TOPIC, found: ELEPHANT",
         ),
-        ("DROP ELEPHANT x", "1:6: Expected: NAMESPACE, TABLE, USER, STORAGE or TOPIC, found: ELEPHANT"),
+        ("DROP ELEPHANT x", "1:6: Expected: NAMESPACE, TABLE, USER, STORAGE, TOPIC or CURSOR, found: ELEPHANT"),
         (
             "ALTER ELEPHANT x",
             "1:7: Expected: NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER, STORAGE or TOPIC, found: ELEPHANT",

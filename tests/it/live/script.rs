@@ -34,10 +34,14 @@ scripts! {
     all_owners
     alter
     authenticate
+    bad_order
     changes
+    cursors
+    ends
     errors
     filters
     initial_rows
+    namespace_feed
     projection
     resume
     revoked
