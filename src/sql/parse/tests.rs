@@ -283,9 +283,9 @@ fn syntax_errors_tell_their_place() {
         ("UPDATE t a = 1", "1:12: Expected: SET, found: ="),
         (
             "CREATE ELEPHANT x",
-            "1:8: Expected: NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER, STORAGE or CURSOR, found: ELEPHANT",
+            "1:8: Expected: NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER or STORAGE, found: ELEPHANT",
         ),
-        ("DROP ELEPHANT x", "1:6: Expected: NAMESPACE, TABLE, USER or STORAGE, found: ELEPHANT"),
+        ("DROP ELEPHANT x", "1:6: Expected: NAMESPACE, TABLE, USER, STORAGE or CURSOR, found: ELEPHANT"),
         (
             "ALTER ELEPHANT x",
             "1:7: Expected: NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER or STORAGE, found: ELEPHANT",
