@@ -232,7 +232,7 @@ impl SessionCore {
             }
             Delivery::TableEnded(key, table, error) => self.table_ended(key, table, error),
             Delivery::TableMade(key, table) => self.table_made(key, table),
-            Delivery::Ended(key, error) => self.end(key, &error),
+            Delivery::Ended(key, error) => self.ended(key, &error),
             Delivery::Closed(error) => self.close_with(&error),
         }
     }

@@ -93,8 +93,9 @@ impl World {
 
     async fn reader(&self, sql: &str) -> (LiveTarget, Arc<dyn LiveReader>) {
         let target = LiveDatabase::compile(&*self.database, &root(), sql).await.unwrap();
-        let reader = LiveDatabase::open_reader(&*self.database, &target).await.unwrap();
-        (target, reader)
+        let target = target.into_table().unwrap();
+        let mut readers = LiveDatabase::open_readers(&*self.database, std::slice::from_ref(&target)).await.unwrap();
+        (target, readers.remove(0))
     }
 
     /// How many rows a subscription loads, the oldest first and the newest first.

@@ -6,7 +6,7 @@
 use super::feed::{Feed, of_many};
 use super::outgoing::Item;
 use super::{Effect, HeldCursor, SessionCore};
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{Error, ErrorCode, Result, SubscriptionFault};
 use crate::live::frames::{ServerMessage, TableChange};
 use crate::live::limits::MAX_REPLIES;
 use crate::live::namespace::{FeedTable, NamespaceFeed};
@@ -171,6 +171,19 @@ impl SessionCore {
             }
             _ => self.fail(key, &error),
         }
+    }
+
+    /// The subscription is over. Of a namespace that is gone, the tables are told first: their own words may come later.
+    pub(super) fn ended(&mut self, key: SubscriptionKey, error: &Error) {
+        if let (Some(entry), Error::Subscription(SubscriptionFault::NamespaceDropped(_))) = (self.current(key), error)
+            && let Feed::Namespace(feed) = &entry.feed
+        {
+            let (id, left) = (entry.id.clone(), feed.delivered());
+            for table in left.keys() {
+                self.tell_table(&id, TableChange::Dropped, table, None);
+            }
+        }
+        self.end(key, error);
     }
 
     /// There is a new table in the subscription's namespace.
