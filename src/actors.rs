@@ -12,6 +12,7 @@
 //! | inbox of the jobs | statements under way, and a few messages a running job | cannot be reached |
 //! | committer's channel | [`committer::CHANNEL_CAPACITY`] ≥ the credits | cannot be full |
 //! | writes in front of a closed [`gate`] | the requests under way: none holds a credit | cannot be reached; each waits |
+//! | consumers that wait for a topic ([`topic_signals`]) | `topics.max_waiters` | `BUSY` |
 //! | session outbox | `websocket.outbox_bytes` | the subscriber is closed with `SLOW_CONSUMER` |
 //!
 //! actix's own inbox is no bound (it counts per address clone, and `do_send` passes it by), so every message that a
@@ -28,12 +29,16 @@ mod inbox;
 pub mod jobs;
 mod partition;
 pub mod router;
+mod routes;
 mod syncer;
 mod table;
+pub mod topic_signals;
 
 pub use committer::{Committer, CommitterHandle};
 pub use fatal::Fatal;
 pub use gate::ClosedGate;
 pub use jobs::Jobs;
+pub use partition::Held;
 pub use partition::cold::{ColdChange, ColdSwap};
 pub use router::Router;
+pub use topic_signals::TopicSignals;

@@ -1,16 +1,21 @@
-//! HTTP and WebSocket: bytes to model and back, nothing else.
+//! HTTP, WebSocket and server-sent events: bytes to model and back, nothing else.
 //!
 //! Owns the route map and what an unknown path or method is told.
 //! Never decides anything about data or rights: handlers call `Database` and auth.
 //! Start at [`configure`].
 
 pub mod auth;
+mod caller;
 pub mod client;
+mod events;
 mod examples;
 mod exports;
 pub mod health;
 pub(crate) mod problem;
 pub mod sql;
+mod sse;
+mod streams;
+mod topics;
 pub mod ws;
 
 use actix_cors::Cors;
@@ -32,7 +37,10 @@ pub fn configure(config: &Config) -> impl Fn(&mut web::ServiceConfig) + Clone + 
             .service(post("/v1/api/sql", web::post().to(sql::execute)))
             .configure(auth::configure)
             .configure(ws::configure)
+            .configure(sse::configure)
+            .configure(streams::configure)
             .configure(exports::configure)
+            .configure(topics::configure)
             .configure(examples::configure)
             .default_service(web::to(not_found));
     }
@@ -59,8 +67,9 @@ async fn not_found(request: HttpRequest) -> HttpResponse {
     let hint = match request.path() {
         "/v1/api/query" | "/api/sql" | "/sql" => "SQL goes to POST /v1/api/sql",
         "/ws" => "the WebSocket is at /v1/ws",
+        "/live" => "live queries as server-sent events are at GET /v1/live?sql=…",
         "/" => "SQL goes to POST /v1/api/sql, live queries to the WebSocket at /v1/ws; /health says how the server is",
-        _ => "the paths are /v1/api/sql, /v1/api/auth/…, /v1/ws and /health",
+        _ => "the paths are /v1/api/sql, /v1/api/auth/…, /v1/api/topics/…, /v1/ws, /v1/live, /v1/streams/… and /health",
     };
     let message = format!("There is no {} {}: {hint}", request.method(), request.path());
     problem::plain(StatusCode::NOT_FOUND, "NOT_FOUND", message)

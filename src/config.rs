@@ -11,6 +11,8 @@ pub mod jobs;
 pub mod keys;
 pub mod load;
 pub mod sections;
+pub mod streams;
+pub mod topics;
 pub mod units;
 mod validate;
 pub mod websocket;
@@ -25,6 +27,8 @@ pub use sections::{
     CorsConfig, DataFusionConfig, DurabilityConfig, LimitsConfig, LogFormat, LoggingConfig, RemoteTimeouts,
     SecurityConfig, ServerConfig, StorageConfig,
 };
+pub use streams::StreamsConfig;
+pub use topics::TopicsConfig;
 pub use units::Secret;
 pub use websocket::WebSocketConfig;
 
@@ -42,6 +46,8 @@ pub struct Config {
     pub datafusion: DataFusionConfig,
     pub flush: FlushConfig,
     pub retention: RetentionConfig,
+    pub topics: TopicsConfig,
+    pub streams: StreamsConfig,
     pub jobs: JobsConfig,
     pub exports: ExportsConfig,
     pub user_management: UserManagementConfig,

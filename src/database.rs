@@ -7,8 +7,11 @@
 mod alter;
 mod backup;
 mod catalog;
+mod cursors;
 mod define;
+pub mod durable_streams;
 mod execute;
+mod explain_live;
 pub mod exports;
 mod jobs;
 mod live;
@@ -19,7 +22,9 @@ pub mod request;
 pub mod restore;
 mod show;
 mod storages;
+mod streams;
 mod system;
+pub mod topics;
 mod users;
 mod write;
 
@@ -31,11 +36,14 @@ use std::time::Instant;
 
 use crate::actors::jobs::JobParts;
 use crate::actors::router::RouterParts;
-use crate::actors::{Committer, Fatal, Jobs, Router};
+use crate::actors::{Committer, CommitterHandle, Fatal, Jobs, Router, TopicSignals};
 use crate::auth::AuthConfig;
 use crate::auth::Authenticator;
 use crate::auth::Policy;
-use crate::config::{ExportsConfig, FlushConfig, JobsConfig, RemoteTimeouts, RetentionConfig, UserManagementConfig};
+use crate::config::{
+    ExportsConfig, FlushConfig, JobsConfig, RemoteTimeouts, RetentionConfig, StreamsConfig, TopicsConfig,
+    UserManagementConfig, WebSocketConfig,
+};
 use crate::error::{Error, Result};
 use crate::live::LiveDirectory;
 use crate::model::{Durability, Seq};
@@ -69,9 +77,12 @@ pub struct DatabaseOptions {
     pub auth: AuthConfig,
     pub flush: FlushConfig,
     pub retention: RetentionConfig,
+    pub topics: TopicsConfig,
+    pub streams: StreamsConfig,
     pub jobs: JobsConfig,
     pub exports: ExportsConfig,
     pub deletion_grace_period: Duration,
+    pub cursor_idle: Duration,
     pub remote_timeouts: RemoteTimeouts,
 }
 
@@ -91,9 +102,12 @@ impl DatabaseOptions {
             auth: AuthConfig::default(),
             flush: FlushConfig::default(),
             retention: RetentionConfig::default(),
+            topics: TopicsConfig::default(),
+            streams: StreamsConfig::default(),
             jobs: JobsConfig::default(),
             exports: ExportsConfig::default(),
             deletion_grace_period: UserManagementConfig::default().deletion_grace_period,
+            cursor_idle: WebSocketConfig::default().cursor_idle,
             remote_timeouts: RemoteTimeouts::default(),
         }
     }
@@ -123,11 +137,16 @@ pub struct Database {
     system: Arc<dyn SystemData>,
     ids: Arc<IdSource>,
     live: Arc<LiveDirectory>,
+    /// Of what is written behind the actors' back: cursors, at the end.
+    writer: CommitterHandle,
     parsed: ParseCache,
     jobs: Jobs,
     exports: ExportFolder,
+    topics: topics::Topics,
+    log: CommitterHandle,
     committer: Mutex<Option<Committer>>,
     stopping: AtomicBool,
+    turns: durable_streams::turns::Turns,
 }
 
 impl Database {
@@ -150,11 +169,14 @@ impl Database {
         }
         let log = FjallLog::new(store.clone(), recovered);
         let sync = log.journal_sync();
-        let (committer, handle) = Committer::spawn(log, sync, options.buffered_sync_interval, fatal.clone())?;
+        let signals = Arc::new(TopicSignals::default());
+        let (committer, handle) =
+            Committer::spawn(log, sync, options.buffered_sync_interval, signals.clone(), fatal.clone())?;
         // Buckets are spoken to on this thread, which lives as long as the database and has little else to do.
         let io = RemoteIo::new(tokio::runtime::Handle::current());
         let cold = Arc::new(ColdStores::new(&options.data, options.remote_timeouts, io));
         store.cold().open(cold.clone());
+        store.streams().run_by(clock.clone());
         let catalog = Arc::new(CatalogStore::open(&store, handle.clone(), cold.clone(), clock.now_us()).await?);
         restore::put_back_segments(&options.data, &cold).await?;
         let exports = ExportFolder::of(&options.data);
@@ -172,11 +194,14 @@ impl Database {
             clock: clock.clone(),
             node: options.node,
             cold_reads: engine.handle()?,
+            quota: streams::quota(&options.streams),
             fatal: fatal.clone(),
         }));
         actix::spawn(passivate(Arc::downgrade(&router)));
         let live = Arc::new(LiveDirectory::default());
         actix::spawn(live::follow_rights(auth.clone(), live.clone()));
+        cursors::load(&live, &store, &catalog.current(), &auth)?;
+        actix::spawn(cursors::write_changes(Arc::downgrade(&live), handle.clone()));
         let ids = Arc::new(IdSource::new(options.node, Seq::ZERO));
         let bodies = jobs::Bodies {
             store: store.clone(),
@@ -193,9 +218,11 @@ impl Database {
             retention: options.retention.clone(),
             moving: Mutex::default(),
         };
+        let topics = topics::Topics::new(signals, handle.clone(), options.topics.clone());
+        let writer = handle.clone();
         let parts = JobParts {
             config: options.jobs.clone(),
-            committer: handle,
+            committer: handle.clone(),
             clock: clock.clone(),
             ids: ids.clone(),
             bodies: Arc::new(bodies),
@@ -211,11 +238,14 @@ impl Database {
                 started: Instant::now(),
             }),
             live,
+            writer,
             engine,
             ids,
             parsed: ParseCache::new(),
+            log: handle,
             committer: Mutex::new(Some(committer)),
             stopping: AtomicBool::new(false),
+            turns: durable_streams::turns::Turns::default(),
             policy: Policy,
             options,
             clock,
@@ -227,11 +257,16 @@ impl Database {
             router,
             jobs,
             exports,
+            topics,
         });
+        database.start_routes().await;
+        database.turn_stream_buckets().await?;
+        actix::spawn(streams::keep_turning(Arc::downgrade(&database)));
         database.submit_owed_jobs().await;
         actix::spawn(jobs::look_for_owed(Arc::downgrade(&database)));
         actix::spawn(jobs::look_for_due(Arc::downgrade(&database)));
         actix::spawn(jobs::look_for_expired(Arc::downgrade(&database)));
+        actix::spawn(jobs::look_for_old_entries(Arc::downgrade(&database)));
         Ok(database)
     }
 
@@ -261,6 +296,8 @@ impl Database {
         self.stopping.store(true, Ordering::Release);
         self.jobs.begin_stop();
         self.live.shut_down();
+        self.topics.wake_all();
+        self.turns.ring_all();
     }
 
     /// Cancels running jobs for whoever will not wait for them; returns when that is durable. Those that may begin anew
@@ -274,6 +311,9 @@ impl Database {
     pub async fn shutdown(&self) {
         self.finish_jobs().await;
         self.router.stop();
+        if let Err(error) = cursors::write(&self.live, &self.writer).await {
+            tracing::warn!(%error, "the last acknowledgements are not written");
+        }
         let committer = self.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(committer) = committer {
             // It blocks on a thread, which no arbiter may.

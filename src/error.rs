@@ -5,12 +5,16 @@
 //! A new code is a variant of [`ErrorCode`], a line in each table below, its row in docs/errors.md and a test that
 //! provokes it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::Level;
 
-use crate::model::{NamespaceName, Seq, StorageId, TableName, UserId};
+use crate::model::{GroupId, NamespaceName, Seq, StorageId, TableName, UserId};
+pub use stream::StreamFault;
+
+mod stream;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -62,6 +66,18 @@ pub enum Error {
     UserExists(UserId),
     #[error("Already exists: Storage '{0}' already exists")]
     StorageExists(StorageId),
+    #[error("Topic '{0}' does not exist")]
+    TopicNotFound(String),
+    #[error("Already exists: Topic '{0}' already exists")]
+    TopicExists(TableName),
+    #[error("Already exists: Topic '{topic}' has a source {table} ON {op} already")]
+    SourceExists { topic: TableName, table: TableName, op: &'static str },
+    #[error("Cannot drop topic '{topic}': it is the dead-letter topic of '{by}'")]
+    TopicInUse { topic: TableName, by: TableName },
+    #[error("Offset {offset} of topic '{topic}' has not been delivered to group '{group}'; {end} is the next one")]
+    NotDelivered { topic: TableName, group: GroupId, offset: u64, end: u64 },
+    #[error("Offset {offset} of topic '{topic}' has been passed by retention; the first one there is, is {first}")]
+    OffsetLost { topic: TableName, offset: u64, first: u64 },
     #[error("Export not found")]
     ExportNotFound,
     #[error("Cannot {what} storage '{storage}': {by} still using it")]
@@ -143,6 +159,10 @@ pub enum Error {
     // What ends or refuses a subscription.
     #[error("{0}")]
     Subscription(SubscriptionFault),
+
+    // What a stream's address is answered.
+    #[error("{0}")]
+    Stream(StreamFault),
 }
 
 /// What is told to a subscriber, on its socket, about a subscription.
@@ -150,8 +170,13 @@ pub enum Error {
 pub enum SubscriptionFault {
     #[error("The subscriber can not keep up; reconnect and subscribe with \"from\": {}", seq_text(.last_delivered))]
     SlowConsumer { last_delivered: Option<Seq> },
+    /// A subscriber to several tables: where it stands in each.
+    #[error("The subscriber can not keep up; reconnect and subscribe with \"from\": the positions in \"last_seq_id\"")]
+    SlowFeed { positions: BTreeMap<String, Seq> },
     #[error("Position {from} has been passed by retention; subscribe again without \"from\"")]
     PositionLost { from: Seq },
+    #[error("Position {from} of table {table} has been passed by retention; subscribe again without \"from\"")]
+    PositionOfTableLost { from: Seq, table: TableName },
     #[error("Maximum subscriptions reached ({max} per user)")]
     TooManyForUser { max: usize },
     #[error("Maximum subscriptions reached ({max} per connection)")]
@@ -170,10 +195,26 @@ pub enum SubscriptionFault {
     BatchFetchFailed(String),
     #[error("Table {0} was dropped")]
     TableDropped(TableName),
+    #[error("Namespace {0} was dropped")]
+    NamespaceDropped(NamespaceName),
     #[error("The right to read this table was taken away")]
     RightRevoked,
     #[error("The query was stopped by an administrator")]
     Killed,
+    #[error("Another subscriber has taken over group '{0}'")]
+    TakenOver(String),
+    #[error("{0}")]
+    AckRefused(String),
+    #[error("Group '{group}' is the cursor of {target}; choose another name, or DROP CURSOR '{group}' first")]
+    OtherCursor { group: String, target: String },
+    #[error("Maximum cursors reached ({max} per user); DROP CURSOR one, or wait until an unused one expires")]
+    TooManyCursors { max: usize },
+    #[error("A group's name has 1 to 128 bytes and no control characters")]
+    InvalidGroup,
+    #[error("The cursor of group '{0}' was dropped")]
+    CursorDropped(String),
+    #[error("Too many subscriptions are being opened; try again in {} ms", retry_after.as_millis())]
+    TooManyOpening { retry_after: Duration },
 }
 
 fn seq_text(seq: &Option<Seq>) -> String {
@@ -210,7 +251,13 @@ impl Error {
             | Error::TableExists(_)
             | Error::ColumnExists { .. }
             | Error::UserExists(_)
-            | Error::StorageExists(_) => ErrorCode::AlreadyExists,
+            | Error::StorageExists(_)
+            | Error::TopicExists(_)
+            | Error::SourceExists { .. } => ErrorCode::AlreadyExists,
+            Error::TopicNotFound(_) => ErrorCode::TopicNotFound,
+            Error::TopicInUse { .. } => ErrorCode::TopicInUse,
+            Error::NotDelivered { .. } => ErrorCode::NotDelivered,
+            Error::OffsetLost { .. } => ErrorCode::PositionLost,
             Error::ExportNotFound => ErrorCode::ExportNotFound,
             Error::StorageInUse { .. } => ErrorCode::StorageInUse,
             Error::DuplicateKey { .. } | Error::DuplicateKeyInBatch { .. } => ErrorCode::DuplicateKey,
@@ -242,6 +289,7 @@ impl Error {
             Error::Backup { .. } => ErrorCode::Backup,
             Error::Internal(_) => ErrorCode::Internal,
             Error::Subscription(fault) => fault.code(),
+            Error::Stream(fault) => fault.code(),
         }
     }
 
@@ -258,7 +306,10 @@ impl SubscriptionFault {
     pub fn code(&self) -> ErrorCode {
         match self {
             SubscriptionFault::SlowConsumer { .. } => ErrorCode::SlowConsumer,
-            SubscriptionFault::PositionLost { .. } => ErrorCode::PositionLost,
+            SubscriptionFault::SlowFeed { .. } => ErrorCode::SlowConsumer,
+            SubscriptionFault::PositionLost { .. } | SubscriptionFault::PositionOfTableLost { .. } => {
+                ErrorCode::PositionLost
+            }
             SubscriptionFault::TooManyForUser { .. } => ErrorCode::SubscriptionLimit,
             SubscriptionFault::TooManyForConnection { .. } => ErrorCode::SubscriptionLimit,
             SubscriptionFault::InvalidId => ErrorCode::InvalidSubscriptionId,
@@ -267,9 +318,16 @@ impl SubscriptionFault {
             SubscriptionFault::TooManyMessages => ErrorCode::RateLimited,
             SubscriptionFault::UnsupportedData(_) => ErrorCode::UnsupportedData,
             SubscriptionFault::BatchFetchFailed(_) => ErrorCode::BatchFetchFailed,
-            SubscriptionFault::TableDropped(_) => ErrorCode::TableDropped,
+            SubscriptionFault::TableDropped(_) | SubscriptionFault::NamespaceDropped(_) => ErrorCode::TableDropped,
             SubscriptionFault::RightRevoked => ErrorCode::RightRevoked,
             SubscriptionFault::Killed => ErrorCode::SubscriptionKilled,
+            SubscriptionFault::TakenOver(_) => ErrorCode::GroupTakenOver,
+            SubscriptionFault::AckRefused(_) => ErrorCode::AckRefused,
+            SubscriptionFault::OtherCursor { .. } => ErrorCode::CursorMismatch,
+            SubscriptionFault::TooManyCursors { .. } => ErrorCode::CursorLimit,
+            SubscriptionFault::InvalidGroup => ErrorCode::InvalidSubscriptionId,
+            SubscriptionFault::CursorDropped(_) => ErrorCode::CursorDropped,
+            SubscriptionFault::TooManyOpening { .. } => ErrorCode::SubscribeBusy,
         }
     }
 }
@@ -334,6 +392,9 @@ error_codes! {
     NotFound "SQL_EXECUTION_ERROR" 400 "42704" false "NOT_FOUND";
     AlreadyExists "SQL_EXECUTION_ERROR" 400 "42710" false "SUBSCRIPTION_FAILED";
     ExportNotFound "EXPORT_NOT_FOUND" 404 "42704" false "NOT_FOUND";
+    TopicNotFound "NOT_FOUND" 404 "42704" false "NOT_FOUND";
+    TopicInUse "SQL_EXECUTION_ERROR" 400 "2BP01" false "SUBSCRIPTION_FAILED";
+    NotDelivered "NOT_DELIVERED" 409 "55000" false "SUBSCRIPTION_FAILED";
     StorageInUse "SQL_EXECUTION_ERROR" 400 "2BP01" false "SUBSCRIPTION_FAILED";
     DuplicateKey "SQL_EXECUTION_ERROR" 400 "23505" false "SUBSCRIPTION_FAILED";
     NotNull "SQL_EXECUTION_ERROR" 400 "23502" false "SUBSCRIPTION_FAILED";
@@ -374,6 +435,18 @@ error_codes! {
     TableDropped "TABLE_DROPPED" 400 "42P01" false "TABLE_DROPPED";
     RightRevoked "RIGHT_REVOKED" 403 "42501" false "RIGHT_REVOKED";
     SubscriptionKilled "SUBSCRIPTION_KILLED" 400 "57014" false "SUBSCRIPTION_KILLED";
+    StreamNotFound "STREAM_NOT_FOUND" 404 "42704" false "NOT_FOUND";
+    StreamGone "STREAM_GONE" 410 "55000" false "SUBSCRIPTION_FAILED";
+    StreamClosed "STREAM_CLOSED" 409 "55000" false "SUBSCRIPTION_FAILED";
+    StreamConflict "STREAM_CONFLICT" 409 "40001" false "SUBSCRIPTION_FAILED";
+    ProducerFenced "PRODUCER_FENCED" 403 "55000" false "SUBSCRIPTION_FAILED";
+    ProducerGap "PRODUCER_GAP" 409 "55000" false "SUBSCRIPTION_FAILED";
+    GroupTakenOver "GROUP_TAKEN_OVER" 400 "55006" false "GROUP_TAKEN_OVER";
+    AckRefused "ACK_REFUSED" 400 "22023" false "ACK_REFUSED";
+    CursorMismatch "CURSOR_MISMATCH" 400 "55000" false "CURSOR_MISMATCH";
+    CursorLimit "CURSOR_LIMIT_EXCEEDED" 400 "53400" false "CURSOR_LIMIT_EXCEEDED";
+    CursorDropped "CURSOR_DROPPED" 400 "42704" false "CURSOR_DROPPED";
+    SubscribeBusy "SUBSCRIBE_BUSY" 503 "53300" true "SUBSCRIBE_BUSY";
 }
 
 impl ErrorCode {

@@ -11,6 +11,7 @@ mod files;
 mod findings;
 mod partitions;
 mod report;
+mod topics;
 
 use std::io::{self, Write as _};
 use std::sync::Arc;
@@ -75,6 +76,9 @@ async fn inspect(args: &InspectArgs) -> Result<Findings, InspectError> {
         Some(name) => vec![catalog.find(name).ok_or_else(|| InspectError::NoTable(name.clone()))?],
     };
     found.hot = hot(&store, &mut found)?;
+    if args.table.is_none() {
+        topics::look(&store, &catalog.topics, &mut found);
+    }
     let only = args.table.is_some().then(|| chosen.iter().map(|table| table.id).collect());
     let files = Files::list(&catalog, &stores, only, &mut found).await;
     let progress = Progress::new(if args.no_verify { 0 } else { files.bytes() });

@@ -23,4 +23,6 @@ pub mod server;
 mod sim;
 pub mod sql;
 pub mod storage;
+pub mod streams;
 pub mod time;
+pub mod topics;

@@ -6,16 +6,21 @@
 //! Invariants: LQ-1 no gap, no double; LQ-5 no queue over its bytes; a subscriber is told why it ends.
 //! Start at [`registry::QueryRegistry`] (the writer's side) and [`subscription::Subscription`] (the reader's side).
 
+pub mod budget;
 pub mod change_batch;
+pub mod cursors;
 pub mod database;
 pub mod directory;
 pub mod encoding;
 pub mod equality;
 pub mod event;
 pub mod frames;
+pub mod history;
 pub mod limits;
+pub mod namespace;
 pub mod outbox;
 pub mod pages;
+pub mod position;
 pub mod query;
 mod rate;
 pub mod registry;
@@ -26,7 +31,7 @@ pub mod session;
 mod simulation;
 pub mod subscription;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use change_batch::{ChangeBatch, StoredRows};
 pub use directory::LiveDirectory;
@@ -34,5 +39,6 @@ pub use encoding::{Format, Formats, Wire, WireFrame};
 pub use equality::{Equality, EqualityValue};
 pub use event::{EventKind, LiveEvent};
 pub use outbox::{Delivery, Outbox, OutboxLimits, SubscriptionKey};
+pub use position::Position;
 pub use query::LiveQuery;
 pub use registry::{QueryRegistry, Subscriber};

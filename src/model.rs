@@ -11,28 +11,37 @@ pub mod compression;
 pub mod datatype;
 pub mod flush_policy;
 pub mod name;
+pub mod note;
 pub mod param;
 pub mod principal;
 pub mod result;
 pub mod schema;
 pub mod seq;
 pub mod storage;
+pub mod topic;
 pub mod value;
 
 pub use catalog::{Catalog, NamespaceMeta};
-pub use change::{Change, ChangeKind, CommittedChanges, HotStats, PkBytes, RowBytes, RowPlace, StoredRow};
+pub use change::{
+    Change, ChangeKind, CommittedChanges, HotStats, PkBytes, QuotaNote, QuotaSlice, RowBytes, RowPlace, StoredRow,
+};
 pub use command::{Assignment, WriteAck, WriteCommand, WriteOp};
 pub use compression::Compression;
 pub use datatype::DataType;
 pub use flush_policy::FlushPolicy;
 pub use name::{ColumnName, NamespaceName, Owner, PartitionKey, StorageId, TableId, TableName, UserId};
+pub use note::{NoteWrite, StoredNote};
 pub use param::Param;
 pub use principal::{Principal, Role};
 pub use result::{CellEncoders, ColumnFlags, ResultColumn, ResultSchema};
 pub use schema::{
-    AccessLevel, ColumnDefault, ColumnMeta, Durability, SchemaChange, SchemaHistory, SchemaVersion, TableKind,
-    TableMeta, TableOptions,
+    AccessLevel, ColumnDefault, ColumnMeta, Durability, SchemaChange, SchemaHistory, SchemaVersion, StreamTtl,
+    TableKind, TableMeta, TableOptions,
 };
 pub use seq::{Seq, SeqGenerator, SeqRange};
 pub use storage::{StorageCredentials, StorageKind, StorageMeta, StorageMode, UnknownStorageMode, UserStorage};
+pub use topic::{
+    ConsumeFrom, DeadLetter, EntryOrigin, GroupId, GroupKey, GroupRun, GroupState, PayloadMode, TopicEntry, TopicHead,
+    TopicId, TopicMeta, TopicPartition, TopicRoute,
+};
 pub use value::{Value, ValueRef};

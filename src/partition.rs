@@ -7,7 +7,10 @@
 pub mod core;
 pub mod hot_stats;
 pub mod sequencer;
+pub mod stream_buckets;
+pub mod stream_quota;
 
 pub use core::{Admission, PartitionCore, Prepared, Ticket};
 pub use hot_stats::HotCount;
 pub use sequencer::Sequencer;
+pub use stream_quota::{QuotaLimits, StreamQuota};

@@ -28,7 +28,7 @@ use tracing::info;
 use crate::actors::Fatal;
 use crate::api::client::{self, Gate};
 use crate::api::health::ServerStatus;
-use crate::api::ws::LiveEndpoint;
+use crate::api::ws::{Admission, LiveEndpoint};
 use crate::auth::config::{WeakSecret, check_secret};
 use crate::cli::ServeArgs;
 use crate::config::Config;
@@ -143,7 +143,19 @@ fn settle_secret(config: &mut Config, addresses: &[SocketAddr]) -> Result<(), St
 
 fn database_options(config: &Config) -> DatabaseOptions {
     let Config {
-        storage, durability, limits, auth, datafusion, flush, retention, jobs, exports, user_management, ..
+        storage,
+        durability,
+        limits,
+        auth,
+        datafusion,
+        flush,
+        retention,
+        topics,
+        streams,
+        jobs,
+        exports,
+        user_management,
+        ..
     } = config;
     DatabaseOptions {
         data: storage.data_path.clone(),
@@ -163,9 +175,12 @@ fn database_options(config: &Config) -> DatabaseOptions {
         auth: auth.clone(),
         flush: flush.clone(),
         retention: retention.clone(),
+        topics: topics.clone(),
+        streams: streams.clone(),
         jobs: jobs.clone(),
         exports: exports.clone(),
         deletion_grace_period: user_management.deletion_grace_period,
+        cursor_idle: config.websocket.cursor_idle,
         remote_timeouts: storage.remote_timeouts,
     }
 }
@@ -191,10 +206,13 @@ fn http_server(
     let counting = gate.clone();
     let (database, status) = (Data::from(database.clone()), status.clone());
     let authenticator = Data::from(database.auth().clone());
+    let limits = Arc::new(SessionLimits::from(&config.websocket));
+    database.live().budget().set_max(limits.outbox_bytes_total);
     let live = Data::new(LiveEndpoint {
         database: database.clone().into_inner(),
         directory: database.live().clone(),
-        limits: Arc::new(SessionLimits::from(&config.websocket)),
+        admission: Admission::new(&limits, Clock::system()),
+        limits,
         clock: Clock::system(),
     });
     let routes = api::configure(config);

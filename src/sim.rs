@@ -179,14 +179,14 @@ impl World {
         let number = self.writes;
         self.writes += 1;
         self.unanswered.insert(number, ());
-        let command = WriteCommand { table: self.table.clone(), owner: owner(n), ops, durability };
+        let command = WriteCommand { table: self.table.clone(), owner: owner(n), ops, notes: Vec::new(), durability };
         self.admit(n, Write { number, command });
     }
 
     fn admit(&mut self, n: usize, write: Write) {
         let partition = &mut self.process.partitions[n];
         let Admission::Ready(Write { number, command }) = partition.core.admit(write) else { return };
-        let read = |op: &WriteOp| self.log.live_row(&command.owner, op.pk());
+        let read = |op: &WriteOp| op.pk().and_then(|pk| self.log.live_row(&command.owner, pk));
         let found = command.ops.iter().map(read).collect();
         match partition.core.prepare(&command, found, &Editor(&self.table)) {
             Err(_) => self.answer(number, None),
@@ -210,7 +210,8 @@ impl World {
         let Some(Commit { owner: n, ticket, number, changes, durability }) = self.process.commits.pop_front() else {
             return;
         };
-        let committed = self.process.sequencer.assign(self.table.clone(), owner(n), changes, self.now_ms).unwrap();
+        let committed =
+            self.process.sequencer.assign(self.table.clone(), owner(n), (changes, Vec::new()), self.now_ms).unwrap();
         self.process.submitted.push_back((CommitEntry::Changes(committed.clone()), durability));
         self.process.in_flight.push_back(InFlight { owner: n, ticket, number, durability, committed });
     }

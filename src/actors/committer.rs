@@ -5,6 +5,8 @@
 //! Never decides what is written.
 //! Invariants: PT-2, LQ-2 (an entry is told only when its batch is durable at its level); one log, one thread.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,9 +19,10 @@ use super::fatal::{Fatal, PanicGuard};
 use super::inbox;
 use super::syncer::{self, Owed};
 use super::table::{CommitFailed, Committed, TableActor};
+use super::topic_signals::TopicSignals;
 use crate::error::{Error, Result};
-use crate::model::{Durability, WriteAck};
-use crate::storage::{CommitEntry, CommitLog, CommitReceipt, LogSync};
+use crate::model::{Durability, TopicId, WriteAck};
+use crate::storage::{CommitEntry, CommitLog, CommitReceipt, LogSync, TopicChange};
 
 /// More than the router's credits plus whatever DDL and jobs can have under way, so that `try_send` never fails.
 pub const CHANNEL_CAPACITY: usize = 8192;
@@ -33,6 +36,8 @@ const FEW: usize = 4;
 /// One entry with the address of whoever waits for it.
 pub(super) struct Submission {
     pub entry: CommitEntry,
+    /// Durable with the entry, behind it: what topics are told of it.
+    pub topics: Vec<TopicChange>,
     pub durability: Durability,
     pub then: Then,
 }
@@ -104,13 +109,13 @@ impl CommitterHandle {
     }
 
     /// Submits one entry now, before any that is submitted later; the answer comes when it is durable.
-    pub(super) fn begin(
+    pub(crate) fn begin(
         &self,
         entry: CommitEntry,
         durability: Durability,
     ) -> Result<oneshot::Receiver<Result<CommitReceipt>>> {
         let (reply, answer) = oneshot::channel();
-        self.submit(Submission { entry, durability, then: Then::Reply(reply) })?;
+        self.submit(Submission { entry, topics: Vec::new(), durability, then: Then::Reply(reply) })?;
         Ok(answer)
     }
 }
@@ -123,7 +128,8 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// Spawns the threads: of the log, and of its sync, which buffered commits get within `sync_interval`.
+    /// Spawns the threads: of the log, and of its sync, which buffered commits get within `sync_interval`. Consumers
+    /// of topics wait at `signals`.
     ///
     /// # Errors
     /// `INTERNAL` where the operating system gives no thread.
@@ -131,6 +137,7 @@ impl Committer {
         log: impl CommitLog + 'static,
         sync: impl LogSync + 'static,
         sync_interval: Duration,
+        signals: Arc<TopicSignals>,
         fatal: Fatal,
     ) -> Result<(Self, CommitterHandle)> {
         let (sender, receiver) = sync_channel(CHANNEL_CAPACITY);
@@ -139,7 +146,7 @@ impl Committer {
             .name("committer".to_owned())
             .spawn(move || {
                 let _guard = PanicGuard { fatal: fatal.clone(), what: "the committer panicked" };
-                Loop { log, receiver, stopped: false, owed, look_out_until: None, fatal }.run();
+                Loop { log, receiver, stopped: false, owed, look_out_until: None, signals, fatal }.run();
             })
             .map_err(Error::internal)?;
         Ok((Self { thread, syncer, sender: sender.clone() }, CommitterHandle { sender }))
@@ -166,6 +173,7 @@ struct Loop<L> {
     owed: Owed,
     /// Behind a commit of few entries: until when to wait awake.
     look_out_until: Option<Instant>,
+    signals: Arc<TopicSignals>,
     fatal: Fatal,
 }
 
@@ -214,6 +222,9 @@ impl<L: CommitLog> Loop<L> {
         let mut thens = Vec::with_capacity(batch.len());
         for submission in batch.drain(..) {
             entries.push(submission.entry);
+            if !submission.topics.is_empty() {
+                entries.push(CommitEntry::Topics(submission.topics));
+            }
             thens.push(submission.then);
         }
         let outcome =
@@ -222,10 +233,22 @@ impl<L: CommitLog> Loop<L> {
             self.owed.add();
         }
         tell(thens, &outcome);
+        if outcome.is_ok() {
+            self.wake_consumers(&entries);
+        }
         self.look_out_until = few.then(|| Instant::now() + awake::FOR_ENTRY);
         if outcome.is_err() {
             self.fatal.raise("a commit failed");
         }
+    }
+    /// What was appended to topics is there for whoever looks now.
+    fn wake_consumers(&self, entries: &[CommitEntry]) {
+        let changes = entries.iter().filter_map(|entry| match entry {
+            CommitEntry::Topics(changes) => Some(changes),
+            _ => None,
+        });
+        let topics: BTreeSet<TopicId> = changes.flatten().flat_map(TopicChange::appended).collect();
+        topics.into_iter().for_each(|topic| self.signals.wake(topic));
     }
 }
 

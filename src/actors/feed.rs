@@ -32,8 +32,9 @@ impl Attach {
 }
 
 /// Tells the subscribers. Without any, nothing is decoded. `homes`: where rows lie, for subscribers over all owners.
+/// Rows of a STREAM table always say their owner: the name of one that is deleted is made of it.
 pub(crate) fn deliver(queries: &mut QueryRegistry, committed: &CommittedChanges, homes: Option<&UserStorages>) {
-    if queries.is_empty() {
+    if queries.is_empty() || committed.changes.is_empty() {
         return;
     }
     match change_batch(committed, homes) {
@@ -48,12 +49,13 @@ pub(crate) fn deliver(queries: &mut QueryRegistry, committed: &CommittedChanges,
     }
 }
 
-fn change_batch(committed: &CommittedChanges, homes: Option<&UserStorages>) -> Result<ChangeBatch> {
+pub(super) fn change_batch(committed: &CommittedChanges, homes: Option<&UserStorages>) -> Result<ChangeBatch> {
     let homes = homes.map(UserStorages::current);
     let builder = || {
         let table = committed.table.clone();
         match &homes {
             Some(homes) => BatchBuilder::all_owners(table, homes.clone(), None),
+            None if table.is_stream() => BatchBuilder::all_owners(table, Arc::default(), None),
             None => BatchBuilder::new(table, None),
         }
     };

@@ -5,6 +5,7 @@
 //! Never reads or writes another owner's partition (LQ-3); answers only what is durable (PT-2).
 
 pub(super) mod cold;
+mod stream;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,10 +29,11 @@ use crate::model::{
     WriteOp,
 };
 use crate::partition::core::RowEditor;
-use crate::partition::{Admission, HotCount, PartitionCore, Prepared, Ticket};
+use crate::partition::{Admission, HotCount, PartitionCore, Prepared, QuotaLimits, Ticket};
 use crate::storage::segment::FoundRow;
 use crate::storage::{ColdLookup, Found, Store, keys, row_codec};
 use cold::ColdState;
+use stream::StreamState;
 
 pub(super) struct PartitionActor {
     key: PartitionKey,
@@ -46,6 +48,8 @@ pub(super) struct PartitionActor {
     head: Seq,
     /// What is hot, for whoever flushes.
     hot: HotCount,
+    /// Of a STREAM table: how much of it there is.
+    stream: StreamState,
     /// What is cold, and a change of it that is under way.
     cold: ColdState,
     committer: CommitterHandle,
@@ -68,12 +72,13 @@ pub(super) struct PartitionParts {
     pub map: Arc<RouterMap>,
     pub committer: CommitterHandle,
     pub cold_reads: Handle,
+    pub quota: QuotaLimits,
     pub fatal: Fatal,
 }
 
 impl PartitionActor {
     pub(super) fn new(parts: PartitionParts) -> Self {
-        let PartitionParts { key, store, table, queued, map, committer, cold_reads, fatal } = parts;
+        let PartitionParts { key, store, table, queued, map, committer, cold_reads, quota, fatal } = parts;
         let guard = PanicGuard { fatal, what: "a partition's actor panicked" };
         Self {
             key,
@@ -84,6 +89,7 @@ impl PartitionActor {
             queries: QueryRegistry::default(),
             head: Seq::ZERO,
             hot: HotCount::default(),
+            stream: StreamState::new(quota),
             cold: ColdState::default(),
             committer,
             cold_reads,
@@ -115,16 +121,20 @@ impl PartitionActor {
         let editor = Editor(&command.table);
         match self.core.prepare(&command, found, &editor) {
             Err(error) => drop(reply.send(Err(error))),
-            Ok(Prepared { changes, rows, .. }) if changes.is_empty() => {
+            Ok(Prepared { changes, rows, .. }) if changes.is_empty() && command.notes.is_empty() => {
                 drop(reply.send(Ok(WriteAck { rows, last: None })));
             }
             Ok(Prepared { ticket, changes, rows }) => {
                 self.holds.insert(ticket, holds);
                 self.cold.note(&changes);
-                let stats = self.hot.count(&changes, self.cold.manifest().flushed_up_to);
-                let WriteCommand { table, owner, durability, .. } = command;
+                let (stats, quota) = match &command.table.ttl {
+                    None => (self.hot.count(&changes, self.cold.manifest().flushed_up_to), None),
+                    Some(ttl) => (None, self.stream.take(&changes, ttl.expired_up_to(self.store.streams().now_ms()))),
+                };
+                let WriteCommand { table, owner, notes, durability, .. } = command;
                 let partition = ctx.address();
-                let commit = Commit { partition, ticket, table, owner, changes, durability, stats, rows, reply };
+                let commit =
+                    Commit { partition, ticket, table, owner, changes, notes, durability, stats, quota, rows, reply };
                 inbox::send(&self.table, commit);
             }
         }
@@ -145,7 +155,7 @@ impl PartitionActor {
             match read.unwrap_or_else(|failed| Err(Error::internal(failed))) {
                 Ok(rows) => {
                     for FoundRow { key, row, .. } in rows {
-                        let of_key = append.command.ops.iter().zip(&mut found).filter(|(op, _)| *op.pk() == key);
+                        let of_key = append.command.ops.iter().zip(&mut found).filter(|(op, _)| op.pk() == Some(&key));
                         of_key.for_each(|(_, found)| *found = Some(row.clone()));
                     }
                     actor.finish(append, found, ctx);
@@ -178,6 +188,10 @@ impl PartitionActor {
     /// The live row of each operation's key, as far as it is hot. An INSERT of a key beyond all others costs nothing, of
     /// another new key one look into the key index, no row, and of segments only what memory knows of them.
     fn look_up(&mut self, command: &WriteCommand) -> Result<LookUp> {
+        if command.table.is_stream() {
+            self.load_stream(&command.table)?;
+            return self.look_up_by_position(command);
+        }
         self.load()?;
         let manifest = self.cold.manifest();
         let flushed = manifest.flushed_up_to;
@@ -185,7 +199,10 @@ impl PartitionActor {
         let mut cold = Vec::new();
         let mut found = Vec::with_capacity(command.ops.len());
         for op in &command.ops {
-            let pk = op.pk();
+            let Some(pk) = op.pk() else {
+                found.push(None);
+                continue;
+            };
             let is_insert = matches!(op, WriteOp::Insert { .. });
             if is_insert && self.core.is_beyond(pk) {
                 found.push(None);
@@ -257,11 +274,15 @@ pub(super) struct Append {
     pub holds: Holds,
 }
 
+/// Something of a writer's that lives as long as its write is under way.
+pub type Held = Box<dyn std::any::Any + Send>;
+
 /// What a write gives back when it has ended, also when its writer has gone meanwhile.
 pub(super) struct Holds {
     pub _credit: OwnedSemaphorePermit,
     /// Its table is not altered before.
     pub _passage: Passage,
+    pub _held: Option<Held>,
 }
 
 impl AsRef<WriteCommand> for Append {
@@ -293,7 +314,10 @@ impl Handler<Settled> for PartitionActor {
     fn handle(&mut self, msg: Settled, ctx: &mut Context<Self>) {
         let unparked = self.core.committed(msg.ticket);
         if let Some(committed) = &msg.committed {
-            self.hot.began(committed.range.first);
+            match committed.table.is_stream() {
+                true => self.settle_stream(committed, ctx),
+                false => self.hot.began(committed.range.first),
+            }
             self.head = committed.range.last;
             deliver(&mut self.queries, committed, None);
         }

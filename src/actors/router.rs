@@ -25,7 +25,7 @@ use super::gate::{ClosedGate, Gate};
 use super::inbox;
 use super::partition::cold::{BeginCold, ColdChange, Forget, RefuseCold};
 use super::partition::{
-    Append, AttachOwn, DetachOwn, DrainOwn, EndSubscribers, Holds, PartitionActor, PartitionParts, Passivate,
+    Append, AttachOwn, DetachOwn, DrainOwn, EndSubscribers, Held, Holds, PartitionActor, PartitionParts, Passivate,
 };
 use super::table::{AttachFeed, DetachFeed, EndFeed, TableActor};
 use crate::auth::policy::Authorized;
@@ -34,9 +34,12 @@ use crate::live::{LiveQuery, Subscriber, SubscriptionKey};
 use crate::model::{
     Owner, PartitionKey, Principal, RowBytes, Seq, TableId, TableMeta, UserId, WriteAck, WriteCommand, WriteOp,
 };
-use crate::partition::Sequencer;
+use crate::partition::{QuotaLimits, Sequencer};
 use crate::storage::Store;
 use crate::time::Clock;
+use crate::topics::TableRoutes;
+
+mod topics;
 
 /// What the write path takes at once: a write costs one credit and one more for each KiB of its rows. At the bound
 /// the answer is `busy`. 64 MiB of rows in flight is more than a committer's batch takes in a second.
@@ -140,6 +143,8 @@ pub struct RouterParts {
     pub node: u16,
     /// Where segments are read: a runtime of several threads.
     pub cold_reads: Handle,
+    /// Of one owner in a STREAM table.
+    pub quota: QuotaLimits,
     pub fatal: Fatal,
 }
 
@@ -152,6 +157,8 @@ pub struct Router {
     own: Mutex<Option<Arbiter>>,
     map: Arc<RouterMap>,
     tables: RwLock<HashMap<TableId, TableEntry>>,
+    /// What topics get of tables that have routes.
+    routes: RwLock<HashMap<TableId, Arc<TableRoutes>>>,
     /// Users whose mailbox was erased since the start: whoever held the name before this generation writes no more.
     erased: RwLock<HashMap<UserId, u32>>,
     credits: Arc<Semaphore>,
@@ -180,6 +187,7 @@ impl Router {
             own: Mutex::new(None),
             map: Arc::new(RouterMap::new()),
             tables: RwLock::default(),
+            routes: RwLock::default(),
             erased: RwLock::default(),
             credits: Arc::new(Semaphore::new(WRITE_CREDITS as usize)),
             writes: Arc::new(Semaphore::new(WRITES_MAX)),
@@ -195,18 +203,25 @@ impl Router {
     /// definition, `INVALID_CREDENTIALS` for a dropped user, `STORAGE_UNAVAILABLE`, and whatever the partition finds:
     /// `DUPLICATE_KEY`, `CONFLICT`.
     pub async fn append(&self, write: Authorized<WriteCommand>) -> Result<WriteAck> {
+        self.append_holding(write, None).await
+    }
+
+    /// With something that is dropped when the write has ended: durable and told, or refused; also where its writer has gone.
+    /// # Errors
+    /// As [`Router::append`].
+    pub async fn append_holding(&self, write: Authorized<WriteCommand>, held: Option<Held>) -> Result<WriteAck> {
         if self.parts.fatal.is_raised() {
             return Err(Error::StorageUnavailable);
         }
         let (command, principal) = write.into_parts();
-        if command.ops.is_empty() {
+        if command.ops.is_empty() && command.notes.is_empty() {
             return Ok(WriteAck { rows: 0, last: None });
         }
         // Before the credits: who waits here must not keep other tables' writes from going on.
         let passage = self.gate(&command.table)?.pass(&command.table).await?;
         let _write = self.writes.clone().try_acquire_owned().map_err(|_| self.no_room())?;
         let credit = self.credits.clone().try_acquire_many_owned(cost(&command)).map_err(|_| self.no_room())?;
-        let holds = Holds { _credit: credit, _passage: passage };
+        let holds = Holds { _credit: credit, _passage: passage, _held: held };
         let (reply, answer) = oneshot::channel();
         let meta = command.table.clone();
         let key = PartitionKey { table: meta.id, owner: command.owner.clone() };
@@ -268,6 +283,7 @@ impl Router {
             map: self.map.clone(),
             committer: self.parts.committer.clone(),
             cold_reads: self.parts.cold_reads.clone(),
+            quota: self.parts.quota,
             fatal: self.parts.fatal.clone(),
         };
         let addr = PartitionActor::start_in_arbiter(&arbiter, move |_| PartitionActor::new(parts));
@@ -313,14 +329,19 @@ impl Router {
         if let Some(entry) = tables.get(&meta.id) {
             return live(entry);
         }
-        let last = self.parts.store.read_view().feed_head(meta.id)?;
+        let store = self.parts.store.clone();
+        let mut last = store.read_view().last_position(meta)?;
+        if meta.is_stream() {
+            last = last.max(store.streams().dropped_up_to());
+        }
         let sequencer = Sequencer::new(self.parts.node, last);
         let RouterParts { committer, clock, fatal, .. } = &self.parts;
         let (committer, clock, fatal) = (committer.clone(), clock.clone(), fatal.clone());
-        let homes = self.parts.store.user_storages().clone();
+        let lookups = (self.parts.store.clone(), self.routes_of(meta.id));
         let arbiter = self.host_of(meta.id);
-        let addr =
-            TableActor::start_in_arbiter(&arbiter, move |_| TableActor::new(sequencer, committer, clock, homes, fatal));
+        let addr = TableActor::start_in_arbiter(&arbiter, move |_| {
+            TableActor::new(sequencer, committer, clock, lookups, fatal)
+        });
         let table = LiveTable { addr, arbiter, gate: Gate::new(meta.clone()) };
         tables.insert(meta.id, TableEntry::Live(table.clone()));
         Ok(table)
@@ -400,6 +421,7 @@ impl Router {
             let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
             tables.insert(table.id, TableEntry::Dropped)
         };
+        self.routes.write().unwrap_or_else(PoisonError::into_inner).remove(&table.id);
         // Not in use: nothing is under way, and nobody is subscribed.
         let Some(TableEntry::Live(live)) = before else { return };
         // Those that were on their way here when it was dropped find nothing.
@@ -477,7 +499,9 @@ impl Router {
 /// Credits of a write: one, and one more for each KiB of its rows.
 fn cost(command: &WriteCommand) -> u32 {
     let bytes = |op: &WriteOp| match op {
-        WriteOp::Insert { row: RowBytes(row), .. } | WriteOp::Replace { row: RowBytes(row), .. } => row.len(),
+        WriteOp::Insert { row: RowBytes(row), .. }
+        | WriteOp::Append { row: RowBytes(row) }
+        | WriteOp::Replace { row: RowBytes(row), .. } => row.len(),
         WriteOp::Patch { .. } | WriteOp::Delete { .. } => 64,
     };
     let total: usize = command.ops.iter().map(bytes).sum();

@@ -14,22 +14,28 @@ use super::fatal::{Fatal, PanicGuard};
 use super::feed::{Attach, deliver};
 use super::inbox;
 use super::partition::{PartitionActor, Settled};
+use super::routes::entries_for;
 use crate::error::{Error, Result};
 use crate::live::{QueryRegistry, SubscriptionKey};
-use crate::model::{Change, CommittedChanges, Durability, HotStats, Owner, Seq, TableMeta, WriteAck};
+use crate::model::{
+    Change, CommittedChanges, Durability, HotStats, NoteWrite, Owner, QuotaNote, Seq, TableMeta, WriteAck,
+};
 use crate::partition::{Sequencer, Ticket};
-use crate::storage::{CommitEntry, UserStorages};
+use crate::storage::{CommitEntry, Store};
 use crate::time::Clock;
+use crate::topics::TableRoutes;
 
 pub(super) struct TableActor {
     sequencer: Sequencer,
     committer: CommitterHandle,
     clock: Clock,
-    /// What rows over all owners say of where they lie.
-    homes: Arc<UserStorages>,
+    /// Says where rows over all owners lie, and the time of STREAM tables.
+    store: Arc<Store>,
     in_flight: VecDeque<InFlight>,
     /// Live queries over all owners.
     feed: QueryRegistry,
+    /// What topics get of its changes.
+    routes: Arc<TableRoutes>,
     /// Position of the last change that was delivered; ZERO: none since the actor started.
     head: Seq,
     _guard: PanicGuard,
@@ -46,7 +52,7 @@ impl TableActor {
         sequencer: Sequencer,
         committer: CommitterHandle,
         clock: Clock,
-        homes: Arc<UserStorages>,
+        (store, routes): (Arc<Store>, Arc<TableRoutes>),
         fatal: Fatal,
     ) -> Self {
         let guard = PanicGuard { fatal, what: "a table's actor panicked" };
@@ -54,9 +60,10 @@ impl TableActor {
             sequencer,
             committer,
             clock,
-            homes,
+            store,
             in_flight: VecDeque::new(),
             feed: QueryRegistry::default(),
+            routes,
             head: Seq::ZERO,
             _guard: guard,
         }
@@ -77,9 +84,12 @@ pub(super) struct Commit {
     pub table: Arc<TableMeta>,
     pub owner: Owner,
     pub changes: Vec<Change>,
+    pub notes: Vec<NoteWrite>,
     pub durability: Durability,
     /// What is to be noted of the partition's hot rows.
     pub stats: Option<HotStats>,
+    /// What is to be noted of its rows that gave way.
+    pub quota: Option<Arc<QuotaNote>>,
     /// Live rows that the statement touched.
     pub rows: u64,
     pub reply: oneshot::Sender<Result<WriteAck>>,
@@ -89,12 +99,24 @@ impl Handler<Commit> for TableActor {
     type Result = ();
 
     fn handle(&mut self, msg: Commit, ctx: &mut Context<Self>) {
-        let Commit { partition, ticket, table, owner, changes, durability, stats, rows, reply } = msg;
-        let assigned = self.sequencer.assign(table, owner, changes, self.clock.now_ms());
-        let Some(committed) = assigned.map(|committed| CommittedChanges { stats, ..committed }) else { return };
+        let Commit { partition, ticket, table, owner, changes, notes, durability, stats, quota, rows, reply } = msg;
+        // A row whose position is behind the time by which rows expire would be gone before it is read.
+        let now_ms = if table.is_stream() { self.store.streams().now_ms() } else { self.clock.now_ms() };
+        let assigned = self.sequencer.assign(table, owner, (changes, notes), now_ms);
+        let Some(committed) = assigned.map(|committed| CommittedChanges { stats, quota, ..committed }) else { return };
+        let topics = match entries_for(&self.routes, &committed, self.store.user_storages()) {
+            Ok(topics) => topics,
+            // The writer may have gone.
+            Err(error) => {
+                let _ = reply.send(Err(error));
+                inbox::send(&partition, Settled { ticket, committed: None });
+                return;
+            }
+        };
         let entry = CommitEntry::Changes(committed.clone());
         let answer = Answer { reply, ack: WriteAck { rows, last: Some(committed.range.last) } };
-        match self.committer.submit(Submission { entry, durability, then: Then::Table(ctx.address(), answer) }) {
+        match self.committer.submit(Submission { entry, topics, durability, then: Then::Table(ctx.address(), answer) })
+        {
             Ok(()) => self.in_flight.push_back(InFlight { partition, ticket, committed }),
             Err(_) => inbox::send(&partition, Settled { ticket, committed: None }),
         }
@@ -114,7 +136,7 @@ impl Handler<Committed> for TableActor {
     fn handle(&mut self, msg: Committed, _ctx: &mut Context<Self>) {
         for InFlight { partition, ticket, committed } in self.in_flight.drain(..msg.count) {
             self.head = committed.range.last;
-            deliver(&mut self.feed, &committed, Some(&self.homes));
+            deliver(&mut self.feed, &committed, Some(self.store.user_storages()));
             inbox::send(&partition, Settled { ticket, committed: Some(committed) });
         }
     }
@@ -171,5 +193,18 @@ impl Handler<EndFeed> for TableActor {
 
     fn handle(&mut self, EndFeed(error): EndFeed, _ctx: &mut Context<Self>) {
         self.feed.end_all(&error);
+    }
+}
+
+/// What topics get of the table's changes from now on. Nothing is written to the table meanwhile.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct SetRoutes(pub Arc<TableRoutes>);
+
+impl Handler<SetRoutes> for TableActor {
+    type Result = ();
+
+    fn handle(&mut self, SetRoutes(routes): SetRoutes, _ctx: &mut Context<Self>) {
+        self.routes = routes;
     }
 }

@@ -20,7 +20,7 @@ use crate::auth::{Authenticator, LoggedIn, PASSWORD_READ_LIMIT, RefreshFault, Se
 use crate::error::{Error, ErrorCode, Result};
 use crate::model::Role;
 
-const ACCESS_COOKIE: &str = "inboxdb_auth";
+pub(super) const ACCESS_COOKIE: &str = "inboxdb_auth";
 const REFRESH_COOKIE: &str = "inboxdb_refresh";
 /// The largest body is a setup with two long passwords.
 const BODY_LIMIT_BYTES: usize = 16 * 1024;

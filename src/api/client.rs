@@ -6,9 +6,11 @@
 //! Start at [`protect`].
 
 mod gate;
+pub(crate) mod presence;
 
 use std::any::Any;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd as _;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{Extensions, ServiceRequest, ServiceResponse};
@@ -20,6 +22,7 @@ use serde::Serialize;
 
 pub use gate::Gate;
 use gate::{ConnectionTicket, Verdict};
+use presence::ConnectionSocket;
 
 use crate::config::IpRange;
 
@@ -64,6 +67,7 @@ pub fn count_connection(gate: &Gate, connection: &dyn Any, extensions: &mut Exte
         && let Ok(peer) = stream.peer_addr()
     {
         extensions.insert(gate.connected(peer.ip().to_canonical()));
+        extensions.insert(ConnectionSocket(stream.as_raw_fd()));
     }
 }
 

@@ -94,6 +94,18 @@ pub(crate) fn plain(status: StatusCode, error: &'static str, message: String) ->
     HttpResponse::build(status).json(Body { error, message })
 }
 
+/// `{"error":…,"message":…}` of an [`Error`], with its code's status.
+pub(crate) fn coded(error: &Error) -> HttpResponse {
+    #[derive(Serialize)]
+    struct Body {
+        error: &'static str,
+        message: String,
+    }
+    log(error);
+    let code = error.code();
+    builder(code).json(Body { error: code.wire(), message: visible_text(error, Role::User) })
+}
+
 /// An answer with a code's status, and the headers that go with it.
 pub(crate) fn builder(code: ErrorCode) -> HttpResponseBuilder {
     builder_of(StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))

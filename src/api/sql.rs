@@ -27,7 +27,7 @@ use crate::model::{Principal, Role};
 use reply::ReplyContext;
 
 /// Stands for a client whose socket has just closed: not this machine.
-const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+pub(super) const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 pub(super) async fn execute(
     request: HttpRequest,

@@ -3,9 +3,9 @@
 //! Owns what an upgrade may ask for, and who may ask: origins, a token in the header, a server that stops.
 //! Never speaks the session's protocol: that is the session actor's, in `ws/session.rs`.
 
-mod session;
-
+mod admission;
 mod frame_guard;
+pub(super) mod session;
 
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use actix_web::http::header::{AUTHORIZATION, HeaderMap, ORIGIN};
 use actix_web::{FromRequest as _, HttpRequest, HttpResponse, dev, web};
 use serde::Deserialize;
 
+pub use admission::Admission;
 pub use session::LiveEndpoint;
 
 use self::session::Hello;
@@ -77,7 +78,7 @@ async fn upgrade(
         Ok(login) => login,
         Err(refused) => return Ok(refused),
     };
-    let outbox = Outbox::new(endpoint.limits.outbox);
+    let outbox = Outbox::within(endpoint.limits.outbox, endpoint.directory.budget());
     let Ok(connection) = endpoint.directory.connect(peer, outbox, endpoint.clock.now_us()) else {
         return Ok(shutting_down());
     };

@@ -133,7 +133,7 @@ impl Policy {
     pub fn authorize_write(&self, principal: &Principal, command: WriteCommand) -> Result<Authorized<WriteCommand>> {
         let table = &*command.table;
         let least = match table.kind {
-            TableKind::User => Role::User,
+            TableKind::User | TableKind::Stream => Role::User,
             TableKind::Shared => least_to_write_shared(table.access),
         };
         if principal.role < least {
@@ -179,6 +179,7 @@ impl Policy {
     pub fn may_create_table(&self, principal: &Principal, kind: TableKind, namespace: &NamespaceName) -> Result<()> {
         let (least, words) = match kind {
             TableKind::User => (Role::User, "create USER tables"),
+            TableKind::Stream => (Role::User, "create STREAM tables"),
             TableKind::Shared => (Role::Service, "create SHARED tables"),
         };
         require(principal, least, words)?;
@@ -195,7 +196,7 @@ impl Policy {
     pub fn may_alter_table(&self, principal: &Principal, table: &TableMeta) -> Result<()> {
         // Who could alter a DBA table could lower its access level, and so read it.
         let least = match table.kind {
-            TableKind::User => Role::User,
+            TableKind::User | TableKind::Stream => Role::User,
             TableKind::Shared => least_to_write_shared(table.access),
         };
         if principal.role < least { Err(table_denied(principal, "alter", table, least)) } else { Ok(()) }
@@ -223,6 +224,22 @@ impl Policy {
             return Ok(());
         }
         Err(Error::PermissionDenied(format!("exports of user '{owner}' are for that user and for administrators")))
+    }
+
+    /// May its changes go into topics? Services consume those, and could not read a DBA table.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED`.
+    pub fn may_be_routed(&self, table: &TableMeta) -> Result<()> {
+        if least_to_read(table) <= AdminAction::ConsumeTopics.least() {
+            return Ok(());
+        }
+        Err(Error::PermissionDenied(format!(
+            "{} has access level {}, and topics are consumed by role {}: its changes can not go into one",
+            table.name,
+            table.access.as_str(),
+            AdminAction::ConsumeTopics.least()
+        )))
     }
 
     /// The principal that the inner statement of `EXECUTE AS USER` runs as: the target, never with more than a user's
@@ -270,7 +287,7 @@ impl Policy {
     /// `INVALID_INPUT`.
     pub fn may_write_as(&self, table: &TableMeta) -> Result<()> {
         match table.kind {
-            TableKind::User => Ok(()),
+            TableKind::User | TableKind::Stream => Ok(()),
             TableKind::Shared => Err(Error::InvalidInput(format!(
                 "EXECUTE AS USER is not allowed on SHARED tables (table '{}:{}'). \
                  AS USER impersonation is only supported for USER tables.",
@@ -298,7 +315,7 @@ impl Policy {
 
 fn least_to_read(table: &TableMeta) -> Role {
     match (table.kind, table.access) {
-        (TableKind::User, _) => Role::User,
+        (TableKind::User | TableKind::Stream, _) => Role::User,
         (TableKind::Shared, AccessLevel::Public) => Role::Anonymous,
         (TableKind::Shared, AccessLevel::Private | AccessLevel::Restricted) => Role::Service,
         (TableKind::Shared, AccessLevel::Dba) => Role::Dba,
@@ -330,7 +347,7 @@ fn require(principal: &Principal, least: Role, words: &str) -> Result<()> {
 
 fn table_denied(principal: &Principal, verb: &str, table: &TableMeta, least: Role) -> Error {
     let level = match table.kind {
-        TableKind::User => String::new(),
+        TableKind::User | TableKind::Stream => String::new(),
         TableKind::Shared => format!(" (SHARED, access level {})", table.access.as_str()),
     };
     Error::PermissionDenied(format!(
@@ -362,6 +379,7 @@ mod tests {
             storage: crate::model::StorageId::local(),
             use_user_storage: false,
             deleted_retention_hours: None,
+            ttl: None,
             unnamed_storage: None,
             schema_version: 1,
             created_at: 0,
@@ -375,7 +393,7 @@ mod tests {
     }
 
     fn write(table: Arc<TableMeta>, owner: Owner) -> WriteCommand {
-        WriteCommand { table, owner, ops: Vec::new(), durability: Durability::Sync }
+        WriteCommand { table, owner, ops: Vec::new(), notes: Vec::new(), durability: Durability::Sync }
     }
 
     fn writes(role: Role, kind: TableKind, access: AccessLevel) -> bool {
@@ -437,6 +455,15 @@ mod tests {
             denied.to_string(),
             "Permission denied: role user may not create, alter or drop namespaces; it needs role dba"
         );
+    }
+
+    #[test]
+    fn what_services_may_not_read_goes_into_no_topic() {
+        for access in [AccessLevel::Public, AccessLevel::Private, AccessLevel::Restricted, AccessLevel::Dba] {
+            assert!(Policy.may_be_routed(&table(TableKind::User, access)).is_ok());
+            let routed = Policy.may_be_routed(&table(TableKind::Shared, access)).is_ok();
+            assert_eq!(routed, access != AccessLevel::Dba, "{access:?}");
+        }
     }
 
     #[test]

@@ -104,6 +104,11 @@ pub const KEYS: &[Key] = &[
     key("websocket.max_subscriptions_per_user", "Live queries of one user.", COUNT),
     key("websocket.max_subscriptions_per_connection", "Live queries of one connection.", COUNT),
     key("websocket.outbox_bytes", "What may wait for a slow subscriber before it is closed with SLOW_CONSUMER.", SIZE),
+    key("websocket.outbox_bytes_total", "What may wait for all subscribers together. Beyond, the one for which most waits is closed with SLOW_CONSUMER.", SIZE),
+    key("websocket.max_concurrent_opens", "Subscriptions being opened at a time, over all sockets: the others wait for their turn.", COUNT),
+    key("websocket.max_waiting_opens", "Subscriptions that may wait for it. Beyond, they are answered SUBSCRIBE_BUSY with a time to come back.", COUNT),
+    key("websocket.max_cursors_per_user", "Durable cursors (groups) of one user.", COUNT),
+    key("websocket.cursor_idle", "A cursor that nobody has read with for so long is removed.", DURATION),
 
     key("datafusion.memory_limit", "Memory of all running queries together.", SIZE),
     key("datafusion.threads", "Threads of the query engine. 0: one per core.", "0 to 1024"),
@@ -123,6 +128,21 @@ pub const KEYS: &[Key] = &[
 
     key("retention.default_deleted_retention_hours", "How long what was deleted can be told to whoever resumes from a position before, in hours, unless the table's DELETED_RETENTION_HOURS says otherwise. 0: not at all.", "0 to 876600"),
     key("retention.check_interval", "How often is looked for deleted rows that are older.", DURATION),
+
+    key("topics.visibility_timeout", "How long a delivered message is hidden from its group before it is delivered again, unless its topic says otherwise.", DURATION),
+    key("topics.default_retention", "How long entries of a topic stay, unless its RETENTION_SECONDS says otherwise.", DURATION),
+    key("topics.default_retention_bytes", "How much of a topic stays, all its partitions together, unless its RETENTION_MAX_BYTES says otherwise.", SIZE),
+    key("topics.check_interval", "How often is looked for entries that are older, or more.", DURATION),
+    key("topics.max_waiters", "Consumers that wait for messages at one time; more are refused with BUSY.", COUNT),
+    key("topics.max_groups", "Groups of one topic.", COUNT),
+    key("topics.max_in_flight", "Messages that a group may hold unacknowledged in one partition; then it gets no new ones.", COUNT),
+    key("topics.max_batch", "Messages of one answer.", COUNT),
+    key("topics.max_batch_bytes", "Their payloads; one message is answered whatever it takes.", SIZE),
+
+    key("streams.max_rows_per_owner", "Rows of one user in one STREAM table; with more, the oldest give way. 0: no bound but their TTL.", COUNT_OR_ZERO),
+    key("streams.max_bytes_per_owner", "The same by their size.", SIZE),
+    key("streams.long_poll_timeout", "How long a reader of a stream waits for what comes next (live=long-poll).", DURATION),
+    key("streams.sse_lifetime", "After how long a stream's events end, and their reader comes back (live=sse).", DURATION),
 
     key("jobs.max_concurrent", "Background jobs that run at one time.", COUNT),
     key("jobs.max_queued", "Jobs that may wait for their turn; more are refused with BUSY.", COUNT),

@@ -35,7 +35,7 @@ impl Faults {
 }
 
 fn counts(config: &Config, faults: &mut Faults) {
-    let Config { server, storage, limits, auth, websocket, datafusion, flush, jobs, .. } = config;
+    let Config { server, storage, limits, auth, websocket, datafusion, flush, topics, jobs, .. } = config;
     let retention_hours = config.retention.default_deleted_retention_hours;
     let any = u64::MAX;
     for (key, value, low, high) in [
@@ -53,10 +53,17 @@ fn counts(config: &Config, faults: &mut Faults) {
         ("websocket.max_messages_per_sec", u64::from(websocket.max_messages_per_sec), 1, any),
         ("websocket.max_subscriptions_per_user", websocket.max_subscriptions_per_user as u64, 1, any),
         ("websocket.max_subscriptions_per_connection", websocket.max_subscriptions_per_connection as u64, 1, any),
+        ("websocket.max_concurrent_opens", websocket.max_concurrent_opens as u64, 1, any),
+        ("websocket.max_waiting_opens", websocket.max_waiting_opens as u64, 1, any),
+        ("websocket.max_cursors_per_user", websocket.max_cursors_per_user as u64, 1, any),
         ("datafusion.threads", datafusion.threads as u64, 0, 1_024),
         ("datafusion.rows_per_thread", datafusion.rows_per_thread, 1, any),
         ("flush.default_row_limit", flush.default_row_limit, 1, any),
         ("flush.minimum_rows", flush.minimum_rows, 1, any),
+        ("topics.max_waiters", topics.max_waiters as u64, 1, any),
+        ("topics.max_groups", topics.max_groups as u64, 1, any),
+        ("topics.max_in_flight", topics.max_in_flight, 1, 1_000_000),
+        ("topics.max_batch", topics.max_batch, 1, 100_000),
         ("retention.default_deleted_retention_hours", u64::from(retention_hours), 0, 876_600),
         ("jobs.max_concurrent", jobs.max_concurrent as u64, 1, any),
         ("jobs.max_queued", jobs.max_queued as u64, 1, any),
@@ -83,9 +90,15 @@ fn durations(config: &Config, faults: &mut Faults) {
         ("websocket.auth_timeout", config.websocket.auth_timeout),
         ("websocket.client_timeout", config.websocket.client_timeout),
         ("websocket.heartbeat_interval", config.websocket.heartbeat_interval),
+        ("streams.long_poll_timeout", config.streams.long_poll_timeout),
+        ("streams.sse_lifetime", config.streams.sse_lifetime),
+        ("websocket.cursor_idle", config.websocket.cursor_idle),
         ("flush.default_time_interval", config.flush.default_time_interval),
         ("flush.check_interval", config.flush.check_interval),
         ("retention.check_interval", config.retention.check_interval),
+        ("topics.visibility_timeout", config.topics.visibility_timeout),
+        ("topics.default_retention", config.topics.default_retention),
+        ("topics.check_interval", config.topics.check_interval),
         ("jobs.retry_backoff", config.jobs.retry_backoff),
         ("jobs.history_retention", config.jobs.history_retention),
         ("exports.retention", config.exports.retention),
@@ -100,12 +113,15 @@ fn sizes(config: &Config, faults: &mut Faults) {
         ("storage.cache_size", config.storage.cache_size, ByteSize::mib(1)),
         ("flush.default_byte_limit", config.flush.default_byte_limit, ByteSize::kib(1)),
         ("flush.max_hot", config.flush.max_hot, ByteSize::kib(64)),
+        ("topics.default_retention_bytes", config.topics.default_retention_bytes, ByteSize::kib(64)),
+        ("topics.max_batch_bytes", config.topics.max_batch_bytes, ByteSize::kib(1)),
         ("limits.max_result_bytes", config.limits.max_result_bytes, ByteSize::kib(1)),
         ("limits.max_sql_bytes", config.limits.max_sql_bytes, ByteSize::b(1)),
         ("limits.max_parameter_bytes", config.limits.max_parameter_bytes, ByteSize::b(1)),
         ("auth.argon2.memory", config.auth.argon2.memory, ByteSize::kib(8 * u64::from(config.auth.argon2.parallelism))),
         ("websocket.max_message_size", config.websocket.max_message_size, ByteSize::kib(1)),
         ("websocket.outbox_bytes", config.websocket.outbox_bytes, ByteSize::kib(16)),
+        ("websocket.outbox_bytes_total", config.websocket.outbox_bytes_total, ByteSize::kib(64)),
         ("datafusion.memory_limit", config.datafusion.memory_limit, ByteSize::mib(1)),
     ] {
         faults.when(value < least, key, &format!("expected at least {least}"));
@@ -123,6 +139,11 @@ fn agreement(config: &Config, faults: &mut Faults) {
         websocket.heartbeat_interval >= websocket.client_timeout,
         "websocket.heartbeat_interval",
         "must be shorter than websocket.client_timeout, or no peer is pinged before it is given up",
+    );
+    faults.when(
+        websocket.outbox_bytes_total < websocket.outbox_bytes,
+        "websocket.outbox_bytes_total",
+        "must not be below websocket.outbox_bytes, which one socket may have",
     );
     let any_origin = security.cors.allowed_origins.is_empty() || security.cors.allowed_origins.iter().any(|o| o == "*");
     faults.when(

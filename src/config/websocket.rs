@@ -23,6 +23,14 @@ pub struct WebSocketConfig {
     pub max_subscriptions_per_connection: usize,
     #[serde(with = "size")]
     pub outbox_bytes: ByteSize,
+    /// Of all sockets together.
+    #[serde(with = "size")]
+    pub outbox_bytes_total: ByteSize,
+    pub max_concurrent_opens: usize,
+    pub max_waiting_opens: usize,
+    pub max_cursors_per_user: usize,
+    #[serde(with = "duration")]
+    pub cursor_idle: Duration,
 }
 
 impl Default for WebSocketConfig {
@@ -36,6 +44,11 @@ impl Default for WebSocketConfig {
             max_subscriptions_per_user: 1_000,
             max_subscriptions_per_connection: 100,
             outbox_bytes: ByteSize::mib(4),
+            outbox_bytes_total: ByteSize::mib(512),
+            max_concurrent_opens: 32,
+            max_waiting_opens: 20_000,
+            max_cursors_per_user: 100,
+            cursor_idle: Duration::from_secs(30 * 24 * 3600),
         }
     }
 }

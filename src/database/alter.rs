@@ -39,7 +39,7 @@ impl Database {
         };
         check_kind("ALTER", alter.kind, table)?;
         self.policy.may_alter_table(&scope.principal, table)?;
-        let altered = match define::alter_table(&self.bind_context(scope, &catalog), table, &alter.operation)? {
+        let mut altered = match define::alter_table(&self.bind_context(scope, &catalog), table, &alter.operation)? {
             Alteration::Altered(altered) => *altered,
             Alteration::Unchanged(why) => {
                 let again = self.move_again(table).await?;
@@ -47,10 +47,14 @@ impl Database {
             }
         };
         catalog.storage(&altered.table.storage)?;
+        let routes = self.routes_of_altered(&catalog, &altered.table).await?;
         let owed = self.owed_move(table, &altered.table)?;
         let moves = owed.is_some();
         let mut gate = self.router.close_gate(table).await?;
         failpoint::pass("alter_held");
+        if let Some(seconds) = altered.ttl_seconds {
+            self.change_ttl(table, &mut altered.table, seconds).await?;
+        }
         if let Some(column) = &altered.without_nulls {
             self.check_no_nulls(scope, &catalog, table, column).await?;
         }
@@ -61,14 +65,33 @@ impl Database {
             let table = alteration.commit(altered.table, owed).await?;
             failpoint::pass("alter_committed");
             router.altered(&mut gate, &table, altered.columns_changed);
+            if let Some(routes) = routes {
+                router.set_routes(&mut gate, &table, routes);
+            }
             let revoked = SubscriptionFault::RightRevoked.into();
-            live.end(|s| s.table.id == table.id && policy.may_subscribe(&s.reader, &table).is_err(), &revoked);
+            live.end(|s| s.follows.is_table(table.id) && policy.may_subscribe(&s.reader, &table).is_err(), &revoked);
             Ok(table)
         });
         let table = done.await.unwrap_or(Err(Error::Aborted))?;
         let job = if moves { self.move_again(&table).await? } else { String::new() };
         let version = table.schema_version;
         Ok(said(format!("Table {name} altered successfully: {} (version {version}){job}", altered.what)))
+    }
+
+    /// Gives a STREAM table another TTL, where nothing is written meanwhile: rows up to its last position keep theirs if it is
+    /// shorter.
+    async fn change_ttl(&self, before: &TableMeta, after: &mut TableMeta, seconds: u64) -> Result<()> {
+        let Some(ttl) = &before.ttl else { return Ok(()) };
+        self.make_buckets_of(seconds).await?;
+        let head = self.store.read_view().last_position(before)?;
+        let changed = ttl.changed(seconds, head, self.store.streams().now_ms());
+        after.ttl = Some(changed.ok_or_else(|| {
+            Error::InvalidInput(format!(
+                "rows of {} have 16 different TTLs by now; alter it again when the oldest of them have expired",
+                before.name
+            ))
+        })?);
+        Ok(())
     }
 
     /// Where rows are to lie elsewhere behind an alteration: the record that says so.

@@ -5,8 +5,10 @@
 
 mod moves;
 mod storages;
+mod topics;
 
 pub(super) use moves::{OwedMove, forget_moves, owe_move, owed_moves};
+pub(super) use topics::{DroppedTopic, dropped_topics, forgotten_topic};
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -15,7 +17,7 @@ use tokio::sync::{Mutex, MutexGuard, OwnedMutexGuard, OwnedRwLockWriteGuard, RwL
 
 use crate::actors::CommitterHandle;
 use crate::error::{Error, Result};
-use crate::model::{Catalog, NamespaceMeta, NamespaceName, StorageId, TableId, TableMeta, TableName};
+use crate::model::{Catalog, NamespaceMeta, NamespaceName, StorageId, TableId, TableMeta, TableName, TopicMeta};
 use crate::storage::{ColdStores, CommitEntry, RecordKind, RecordWrite, Store};
 
 const NEXT_TABLE_ID: &str = "next_table_id";
@@ -35,10 +37,11 @@ pub(super) struct CatalogStore {
     altering: Arc<AsyncRwLock<()>>,
 }
 
-/// An ALTER TABLE under way: while it lives, nothing else changes the catalog.
+/// An ALTER TABLE, or a change of topics, under way: while it lives, nothing else changes the catalog.
 pub(super) struct TableAlteration {
     catalog: Arc<CatalogStore>,
-    _changing: OwnedMutexGuard<u32>,
+    /// The next table's, or topic's, id.
+    changing: OwnedMutexGuard<u32>,
     _altering: OwnedRwLockWriteGuard<()>,
 }
 
@@ -94,6 +97,7 @@ impl CatalogStore {
             catalog.insert_table(Arc::new(table));
         }
         Self::read_storages(store, &mut catalog, &cold)?;
+        Self::read_topics(store, &mut catalog)?;
         let settings = store.records(RecordKind::Setting)?;
         let next = settings.iter().find(|(name, _)| name == NEXT_TABLE_ID);
         let next: u32 = match next {
@@ -169,11 +173,12 @@ impl CatalogStore {
         self.put_namespace(namespace).await
     }
 
-    /// Drops a namespace and its tables, in one step. The tables that went; `None` where there was no such namespace.
+    /// Drops a namespace, its tables and its topics, in one step; other topics lose their routes from these tables. What went;
+    /// `None` where there was no such namespace.
     ///
     /// # Errors
     /// `STORAGE_UNAVAILABLE`.
-    pub(super) async fn drop_namespace(&self, name: &NamespaceName) -> Result<Option<Vec<Arc<TableMeta>>>> {
+    pub(super) async fn drop_namespace(&self, name: &NamespaceName) -> Result<Option<DroppedNamespace>> {
         let _changing = self.changing.lock().await;
         let catalog = self.current();
         if !catalog.namespaces.contains_key(name) {
@@ -184,14 +189,20 @@ impl CatalogStore {
         for table in &tables {
             writes.extend(drop_writes(table)?);
         }
+        let gone: Vec<TableId> = tables.iter().map(|table| table.id).collect();
+        let topics: Vec<_> = catalog.topics.values().filter(|topic| topic.name.namespace() == name).cloned().collect();
+        let mut altered = catalog.topics_without(&gone);
+        altered.retain(|topic| topic.name.namespace() != name);
+        writes.extend(topics::writes(&altered, &topics)?);
         self.commit(writes, |catalog| {
+            topics::apply(catalog, altered, &topics);
             catalog.namespaces.remove(name);
             for table in &tables {
                 catalog.remove_table(name, table.name.table());
             }
         })
         .await?;
-        Ok(Some(tables))
+        Ok(Some(DroppedNamespace { tables, topics }))
     }
 
     /// Makes a table that `define` describes, given its id. `None`: a table of this name was there already.
@@ -234,7 +245,7 @@ impl CatalogStore {
     pub(super) async fn begin_alteration(self: &Arc<Self>) -> TableAlteration {
         let altering = self.altering.clone().write_owned().await;
         let changing = self.changing.clone().lock_owned().await;
-        TableAlteration { catalog: self.clone(), _changing: changing, _altering: altering }
+        TableAlteration { catalog: self.clone(), changing, _altering: altering }
     }
 
     /// While it lives, no table is altered.
@@ -242,19 +253,29 @@ impl CatalogStore {
         self.altering.read().await
     }
 
-    /// The table that went; `None` where there was none.
+    /// The table that went, and with it its routes into topics; `None` where there was none.
     ///
     /// # Errors
     /// `STORAGE_UNAVAILABLE`.
     pub(super) async fn drop_table(&self, namespace: &str, table: &str) -> Result<Option<Arc<TableMeta>>> {
         let _changing = self.changing.lock().await;
         let Some(table) = self.current().find(namespace, table).cloned() else { return Ok(None) };
-        self.commit(drop_writes(&table)?.into(), |catalog| {
+        let mut writes: Vec<RecordWrite> = drop_writes(&table)?.into();
+        let altered = self.current().topics_without(&[table.id]);
+        writes.extend(topics::writes(&altered, &[])?);
+        self.commit(writes, |catalog| {
+            topics::apply(catalog, altered, &[]);
             catalog.remove_table(table.name.namespace(), table.name.table());
         })
         .await?;
         Ok(Some(table))
     }
+}
+
+/// What went with a namespace.
+pub(super) struct DroppedNamespace {
+    pub tables: Vec<Arc<TableMeta>>,
+    pub topics: Vec<Arc<TopicMeta>>,
 }
 
 fn record(kind: RecordKind, name: &str, value: &impl serde::Serialize) -> Result<RecordWrite> {

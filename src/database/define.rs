@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::Database;
-use super::catalog::DroppedTable;
+use super::catalog::{DroppedNamespace, DroppedTable};
 use super::execute::Scope;
 use super::jobs::{cleanup_of, is_about};
 use super::request::Outcome;
@@ -35,12 +35,24 @@ impl Database {
     pub(super) async fn drop_namespace(&self, name: &NamespaceName, if_exists: bool) -> Result<Outcome> {
         let name = NamespaceName::parse_new(name.as_str())?;
         match self.catalog.drop_namespace(&name).await? {
-            Some(tables) => {
-                let count = tables.len();
+            Some(DroppedNamespace { tables, topics }) => {
+                let with = match (tables.len(), topics.len()) {
+                    (0, 0) => String::new(),
+                    (tables, 0) => format!(" with {tables} table(s)"),
+                    (0, topics) => format!(" with {topics} topic(s)"),
+                    (tables, topics) => format!(" with {tables} table(s) and {topics} topic(s)"),
+                };
                 for table in tables {
                     self.retire(&table).await;
                 }
-                let with = if count == 0 { String::new() } else { format!(" with {count} table(s)") };
+                // Behind the tables: their writes have ended, and nothing is appended any more. Tables of other namespaces
+                // forget their routes into these.
+                for topic in topics {
+                    self.drop_routes_into(&topic).await;
+                    self.retire_topic(&topic).await;
+                }
+                self.live.namespace_dropped(&name);
+                self.live.cursors().namespace_dropped(&name);
                 Ok(said(format!("Namespace '{name}' dropped successfully{with}")))
             }
             None if if_exists => Ok(said(format!("Namespace '{name}' does not exist"))),
@@ -52,16 +64,23 @@ impl Database {
         let name = self.table_name(scope, &create.name)?;
         let kind = create.kind.unwrap_or_else(|| default_kind(scope, &name));
         self.policy.may_create_table(&scope.principal, kind, name.namespace())?;
+        if kind == TableKind::Stream {
+            let options = create.options.iter().find(|(name, _)| name == "TTL_SECONDS");
+            // What is no number is refused below.
+            if let Some(seconds) = options.and_then(|(_, value)| value.parse().ok()) {
+                self.make_buckets_of(seconds).await?;
+            }
+        }
         let made = self
             .catalog
             .create_table(&name, |id| define::define_table(create, name.clone(), id, &scope.principal, scope.now_us))
             .await?;
         match made {
-            Some(table) => Ok(said(format!(
-                "CREATE TABLE: {} table {name} created with {} column(s)",
-                table.kind.as_str().to_ascii_uppercase(),
-                table.columns.len()
-            ))),
+            Some(table) => {
+                self.live.table_made(&name);
+                let kind = table.kind.as_str().to_ascii_uppercase();
+                Ok(said(format!("CREATE TABLE: {kind} table {name} created with {} column(s)", table.columns.len())))
+            }
             None if create.if_not_exists => Ok(said(format!("CREATE TABLE: table {name} already exists"))),
             None => Err(Error::TableExists(name)),
         }
@@ -92,6 +111,7 @@ impl Database {
     /// The table is out of the catalog: its writers and subscribers are told, its keys removed behind.
     async fn retire(&self, table: &Arc<TableMeta>) {
         self.router.drop_table(table).await;
+        self.live.cursors().table_dropped(table.id);
         let reason = format!("table {} was dropped", table.name);
         self.jobs.call_off(|work| is_about(work, table.id), &reason).await;
         self.jobs.submit_owed(cleanup_of(&DroppedTable::of(table))).await;

@@ -89,6 +89,11 @@ impl Database {
             | Statement::AlterStorage(_)
             | Statement::DropStorage { .. }
             | Statement::CheckStorage { .. } => AdminAction::ManageStorages,
+            Statement::CreateTopic(_)
+            | Statement::AlterTopic { .. }
+            | Statement::ClearTopic { .. }
+            | Statement::DropTopic { .. } => AdminAction::ManageTopics,
+            Statement::Consume(_) | Statement::Ack(_) => AdminAction::ConsumeTopics,
             Statement::DropTable { .. } => return self.policy.may_drop_table(principal),
             Statement::ExecuteAs { target, inner } => {
                 let runs_as = match target {
@@ -104,6 +109,9 @@ impl Database {
             Statement::Use(_)
             | Statement::ShowNamespaces
             | Statement::ShowStorages
+            | Statement::ShowCursors
+            | Statement::DropCursor { .. }
+            | Statement::ExplainLive { .. }
             | Statement::ExportUserData
             | Statement::ShowExport
             | Statement::CreateTable(_)
@@ -174,6 +182,11 @@ impl Database {
             }
             Statement::SubscribeTo(subscribe) => self.subscribe_to(scope, subscribe).map(Outcome::Rows),
             Statement::KillLiveQuery { live_id } => self.kill_live_query(live_id),
+            Statement::DropCursor { group, user, if_exists } => {
+                self.drop_cursor(scope, group, user.as_ref(), *if_exists)
+            }
+            Statement::ShowCursors => self.show_cursors(scope).map(Outcome::Rows),
+            Statement::ExplainLive { live_id } => self.explain_live(scope, live_id).map(Outcome::Rows),
             Statement::KillJob { job_id } => self.kill_job(scope, job_id).await,
             Statement::BackupDatabase { to } => self.backup_database(scope, to).await,
             Statement::RestoreDatabase { from } => self.restore_database(scope, from).await,
@@ -185,6 +198,12 @@ impl Database {
             Statement::DropStorage { id, if_exists } => self.drop_storage(id, *if_exists).await,
             Statement::ShowStorages => self.show_storages().map(Outcome::Rows),
             Statement::CheckStorage { id, extended } => self.check_storage(id, *extended).await.map(Outcome::Rows),
+            Statement::CreateTopic(create) => self.create_topic(scope, create).await,
+            Statement::AlterTopic { name, operation } => self.alter_topic(scope, name, operation).await,
+            Statement::ClearTopic { name } => self.clear_topic(scope, name).await,
+            Statement::DropTopic { name, if_exists } => self.drop_topic(scope, name, *if_exists).await,
+            Statement::Consume(consume) => self.consume_rows(scope, consume).await.map(Outcome::Rows),
+            Statement::Ack(ack) => self.ack_rows(scope, ack).await.map(Outcome::Rows),
             Statement::Use(_) | Statement::ExecuteAs { .. } => {
                 Err(Error::Unsupported("this statement cannot stand inside EXECUTE AS USER; put it before".to_owned()))
             }

@@ -15,9 +15,11 @@ mod flush;
 mod moving;
 mod pace;
 mod retention;
+mod topics;
 
 pub(super) use compact::{MergeWish, next_merge_of};
 pub(super) use retention::retention_of;
+pub(super) use topics::{look_for_old_entries, topic_cleanup_of};
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -86,6 +88,8 @@ impl JobBodies for Bodies {
             JobParams::UserExport { user_id, user_since } => self.export_user(user_id, *user_since, control).await,
             JobParams::Retention { table_id, .. } => self.expire_table(*table_id, control).await,
             JobParams::Move { table_id, .. } => self.move_table(*table_id, control).await,
+            JobParams::TopicCleanup { topic_id, .. } => self.erase_topic(*topic_id, control).await,
+            JobParams::TopicRetention { topic_id, .. } => self.expire_topic(*topic_id, control).await,
         }
     }
 }
@@ -153,7 +157,9 @@ pub(super) fn is_about(params: &JobParams, table: TableId) -> bool {
         | JobParams::UserCleanup { .. }
         | JobParams::Backup { .. }
         | JobParams::Restore { .. }
-        | JobParams::UserExport { .. } => false,
+        | JobParams::UserExport { .. }
+        | JobParams::TopicCleanup { .. }
+        | JobParams::TopicRetention { .. } => false,
     }
 }
 
@@ -181,6 +187,7 @@ pub(super) async fn look_for_owed(database: Weak<Database>) {
         rounds.tick().await;
         let Some(database) = database.upgrade() else { return };
         database.submit_owed_jobs().await;
+        database.expire_cursors();
     }
 }
 
@@ -286,6 +293,7 @@ impl Database {
         for table in dropped.unwrap_or_default() {
             self.jobs.submit_owed(cleanup_of(&table)).await;
         }
+        self.submit_topic_cleanups().await;
         self.remove_old_exports().await;
         let tables: Vec<_> = self.catalog.current().tables().cloned().collect();
         self.submit_moves(&tables).await;

@@ -4,7 +4,7 @@
 //! Never decides what an event is: that is `live`'s.
 //! Invariant: a subscriber is attached before its view is opened, so no change is in neither (LQ-1).
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -18,10 +18,11 @@ use super::execute::Scope;
 use super::request::Outcome;
 use crate::auth::{AuthEvent, Authenticator};
 use crate::error::{Error, Result, SubscriptionFault};
-use crate::live::database::{AttachGuard, Attached, LiveDatabase, LiveLogin, LiveTarget};
+use crate::live::database::{AttachGuard, Attached, LiveDatabase, LiveLogin, LiveScope, LiveTarget};
 use crate::live::pages::{LiveReader, Page, PageJob, ScanOrder};
 use crate::live::{LiveDirectory, LiveQuery, StoredRows, Subscriber};
-use crate::model::{Owner, PartitionKey, Principal, Seq, StoredRow};
+use crate::model::{Catalog, NamespaceName, Owner, Principal, Seq, StoredRow, TableKind, TableMeta, TableName};
+use crate::sql::live_query::namespace;
 use crate::sql::statement::{ExecuteTarget, ParsedStatement, Statement};
 use crate::storage::{BatchBuilder, FeedScan, Order, PartitionRows, ReadView};
 
@@ -36,6 +37,32 @@ impl Database {
     pub(super) fn kill_live_query(&self, live_id: &str) -> Result<Outcome> {
         self.live.kill(live_id)?;
         Ok(Outcome::Done { rows: 0, message: format!("Live query '{live_id}' killed") })
+    }
+
+    /// Compiles and authorises a query of one table.
+    async fn live_target(
+        &self,
+        caller: &Principal,
+        reader: Principal,
+        all_owners: bool,
+        query: ast::Query,
+    ) -> Result<LiveTarget> {
+        let scope = Scope {
+            principal: reader,
+            impersonates: false,
+            all_owners,
+            namespace: DEFAULT_NAMESPACE,
+            params: &[],
+            durability: None,
+            base_url: None,
+            now_us: self.clock.now_us(),
+        };
+        let statement = ast::Statement::Query(Box::new(query));
+        let query = self.engine.compile_live(self.query_context(&scope)?, &statement).await?;
+        self.policy.may_subscribe(&scope.principal, query.table())?;
+        let owner = (!query.all_owners()).then(|| query.table().owner_of(&scope.principal));
+        let actor = (caller.user != scope.principal.user).then(|| caller.clone());
+        Ok(LiveTarget { query, owner, reader: scope.principal, actor })
     }
 
     /// The SELECT of a subscription, and for whom it runs.
@@ -62,6 +89,23 @@ impl Database {
     }
 }
 
+/// Of the SQL of a subscription, which names its tables in full.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// Has it a feed over all owners?
+fn is_in_feeds(table: &TableMeta) -> bool {
+    table.kind != TableKind::Shared
+}
+
+fn feed_tables(catalog: &Catalog, namespace: &NamespaceName) -> impl Iterator<Item = Arc<TableMeta>> + use<> {
+    catalog.tables_in(namespace).into_iter().filter(|table| is_in_feeds(table))
+}
+
+fn known_columns(catalog: &Catalog, namespace: &NamespaceName) -> HashSet<String> {
+    let tables: Vec<_> = feed_tables(catalog, namespace).collect();
+    namespace::columns_of(tables.iter().map(|table| &**table))
+}
+
 #[async_trait]
 impl LiveDatabase for Database {
     async fn authenticate(&self, token: &str, peer: Option<IpAddr>) -> Result<LiveLogin> {
@@ -78,26 +122,49 @@ impl LiveDatabase for Database {
         })
     }
 
-    async fn compile(&self, principal: &Principal, sql: &str) -> Result<LiveTarget> {
+    async fn compile(&self, principal: &Principal, sql: &str) -> Result<LiveScope> {
         let parsed = self.parsed.parse(sql, true)?;
-        let caller = principal;
-        let (query, principal, all_owners) = self.live_statement(caller, &parsed)?;
-        let scope = Scope {
-            impersonates: false,
-            all_owners,
-            namespace: "default",
-            params: &[],
-            durability: None,
-            base_url: None,
-            now_us: self.clock.now_us(),
-            principal,
+        let (query, reader, all_owners) = self.live_statement(principal, &parsed)?;
+        let Some(namespace) = namespace::namespace_of(query) else {
+            let mut query = query.clone();
+            if all_owners {
+                namespace::name_table(&mut query, DEFAULT_NAMESPACE);
+            }
+            return Ok(LiveScope::Table(self.live_target(principal, reader, all_owners, query).await?));
         };
-        let statement = ast::Statement::Query(Box::new(query.clone()));
-        let query = self.engine.compile_live(self.query_context(&scope)?, &statement).await?;
-        self.policy.may_subscribe(&scope.principal, query.table())?;
-        let owner = (!query.all_owners()).then(|| query.table().owner_of(&scope.principal));
-        let actor = (caller.user != scope.principal.user).then(|| caller.clone());
-        Ok(LiveTarget { query, owner, reader: scope.principal, actor })
+        let namespace = NamespaceName::parse(&namespace)?;
+        if !all_owners {
+            let text = format!("FROM {namespace}.* is about the rows of all users: EXECUTE AS USER '*' (SELECT …)");
+            return Err(Error::Unsupported(text));
+        }
+        let catalog = self.catalog.current();
+        if !catalog.namespaces.contains_key(&namespace) {
+            return Err(Error::NamespaceNotFound(namespace));
+        }
+        let known = known_columns(&catalog, &namespace);
+        let mut tables = Vec::new();
+        for table in feed_tables(&catalog, &namespace) {
+            let query = namespace::query_of(query, &table, &known);
+            tables.push(self.live_target(principal, reader.clone(), true, query).await?);
+        }
+        let actor = (principal.user != reader.user).then(|| principal.clone());
+        Ok(LiveScope::Namespace { namespace, tables, reader, actor })
+    }
+
+    async fn compile_table(&self, principal: &Principal, sql: &str, table: &TableName) -> Result<Option<LiveTarget>> {
+        let parsed = self.parsed.parse(sql, true)?;
+        let (query, reader, all_owners) = self.live_statement(principal, &parsed)?;
+        let catalog = self.catalog.current();
+        let meta = catalog.table(table.namespace().as_str(), table.table())?;
+        if !all_owners || !is_in_feeds(meta) {
+            return Ok(None);
+        }
+        let query = namespace::query_of(query, meta, &known_columns(&catalog, table.namespace()));
+        self.live_target(principal, reader, true, query).await.map(Some)
+    }
+
+    fn tables_of(&self, namespace: &NamespaceName) -> Vec<TableName> {
+        feed_tables(&self.catalog.current(), namespace).map(|table| table.name.clone()).collect()
     }
 
     async fn attach(&self, target: &LiveTarget, subscriber: Subscriber) -> Result<Attached> {
@@ -119,25 +186,15 @@ impl LiveDatabase for Database {
         Ok(Attached { head, guard })
     }
 
-    async fn open_reader(&self, target: &LiveTarget) -> Result<Arc<dyn LiveReader>> {
+    async fn open_readers(&self, targets: &[LiveTarget]) -> Result<Vec<Arc<dyn LiveReader>>> {
         let view = self.store.read_view();
         // Behind the view: then it is not of one who has the name after a drop.
-        self.auth.check_holder(&target.reader)?;
-        let query = target.query.clone();
-        let owner = target.owner.clone();
-        self.engine
-            .blocking(move || {
-                let table = query.table().id;
-                let (head, replayable_from) = match &owner {
-                    Some(owner) => {
-                        let key = PartitionKey { table, owner: owner.clone() };
-                        (view.head(&key)?, view.replayable_from(&key)?)
-                    }
-                    None => (view.feed_head(table)?, view.feed_replayable_from(table)?),
-                };
-                Ok(Arc::new(ViewReader { view, query, owner, head, replayable_from }) as Arc<dyn LiveReader>)
-            })
-            .await
+        for target in targets {
+            self.auth.check_holder(&target.reader)?;
+        }
+        let wanted: Vec<_> = targets.iter().map(|target| (target.query.clone(), target.owner.clone())).collect();
+        let open = move || wanted.into_iter().map(|(query, owner)| reader_of(view.clone(), query, owner)).collect();
+        self.engine.blocking(open).await
     }
 
     async fn read_page(&self, job: PageJob) -> Result<Page> {
@@ -152,6 +209,11 @@ struct ViewReader {
     owner: Option<Owner>,
     head: Seq,
     replayable_from: Seq,
+}
+
+fn reader_of(view: ReadView, query: Arc<dyn LiveQuery>, owner: Option<Owner>) -> Result<Arc<dyn LiveReader>> {
+    let (head, replayable_from) = view.reach(query.table(), owner.as_ref())?;
+    Ok(Arc::new(ViewReader { view, query, owner, head, replayable_from }))
 }
 
 impl LiveReader for ViewReader {
@@ -175,6 +237,10 @@ impl LiveReader for ViewReader {
         let table = self.query.table();
         let (rows, builder) = match &self.owner {
             Some(owner) => match self.view.rows(table, owner, range, order) {
+                Ok(rows) if table.is_stream() => {
+                    let builder = BatchBuilder::all_owners(table.clone(), self.view.homes().clone(), None);
+                    (StoredScan::Own(owner.clone(), rows), builder)
+                }
                 Ok(rows) => (StoredScan::Own(owner.clone(), rows), BatchBuilder::new(table.clone(), None)),
                 Err(error) => return Box::new(std::iter::once(Err(error))),
             },
@@ -256,6 +322,9 @@ pub(super) async fn follow_rights(auth: Arc<Authenticator>, live: Arc<LiveDirect
         let Some(auth) = auth.upgrade() else { return };
         match change {
             Ok(AuthEvent::UserDropped(user) | AuthEvent::UserLocked(user) | AuthEvent::UserChanged(user)) => {
+                if auth.user(&user).is_err() {
+                    live.cursors().remove_all(|cursor| cursor.user == user);
+                }
                 live.close_user(&user, &Error::InvalidCredentials);
                 let lost = |actor: &Principal| auth.may_act_for(actor, &user).is_err();
                 live.end(

@@ -47,6 +47,10 @@ impl Database {
 
     async fn maintain_one(&self, work: ColdWork, table: &Arc<TableMeta>) -> Result<String> {
         let (name, params, (noun, nothing)) = (&table.name, job_of(work, table), words(work));
+        if table.is_stream() {
+            let text = format!("Storage {noun} is for USER and SHARED tables: rows of STREAM table '{name}' expire");
+            return Err(Error::InvalidInput(text));
+        }
         if let Some(job) = self.jobs.unfinished(&params) {
             return Ok(format!("Storage {noun} of table '{name}' is queued or running already. Job ID: {job}"));
         }
@@ -65,7 +69,7 @@ impl Database {
         }
         let mut jobs = Vec::new();
         for table in catalog.tables_in(namespace) {
-            if self.has_work(work, &table).await? {
+            if !table.is_stream() && self.has_work(work, &table).await? {
                 jobs.push(self.jobs.submit(job_of(work, &table)).await?.to_string());
             }
         }

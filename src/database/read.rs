@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::model::{Catalog, Owner, ResultSchema, Seq};
 use crate::sql::direct::{self, DirectRead, PointSelect};
 use crate::sql::engine::{OwnerScope, QueryContext};
+use crate::sql::live_query::namespace;
 use crate::storage::{BatchBuilder, Found, ReadView};
 
 /// A direct read of more rows than this goes to the engine: it would hold up an HTTP worker.
@@ -41,7 +42,11 @@ impl Database {
                 return self.read_directly(scope, &view, select).await;
             }
         }
-        self.plan_and_run(scope, &ast::Statement::Query(Box::new(query.clone()))).await
+        let mut query = Box::new(query.clone());
+        if scope.all_owners {
+            namespace::name_table(&mut query, scope.namespace);
+        }
+        self.plan_and_run(scope, &ast::Statement::Query(query)).await
     }
 
     async fn read_directly(&self, scope: &Scope<'_>, view: &ReadView, select: PointSelect) -> Result<RowStream> {

@@ -10,7 +10,7 @@ use crate::jobs::{Job, JobState};
 use crate::live::LiveDirectory;
 use crate::live::directory::LiveSubscription;
 use crate::model::{Catalog, PartitionKey};
-use crate::sql::system_tables::{JobRow, LiveRow, ManifestRow, StatRow, SystemData, UserRow};
+use crate::sql::system_tables::{CursorRow, JobRow, LiveRow, ManifestRow, StatRow, SystemData, TopicGroupRow, UserRow};
 use crate::storage::Store;
 
 pub(super) struct System {
@@ -46,7 +46,8 @@ impl SystemData for System {
             live_id: subscription.live_id(),
             connection_id: subscription.connection.id.to_string(),
             subscription_id: subscription.subscription_id.clone(),
-            table: subscription.table.name.clone(),
+            namespace: subscription.follows.namespace().clone(),
+            table: subscription.follows.table_name().to_owned(),
             user_id: subscription.user.clone(),
             query: subscription.query.clone(),
             options: subscription.options.clone(),
@@ -56,6 +57,10 @@ impl SystemData for System {
             last_ping_at: subscription.connection.last_seen_at(),
         };
         self.live.subscriptions().iter().map(row).collect()
+    }
+
+    fn cursors(&self, catalog: &Catalog) -> Vec<CursorRow> {
+        super::cursors::rows_of(&self.live, &self.store, catalog)
     }
 
     fn jobs(&self) -> Vec<JobRow> {
@@ -82,6 +87,19 @@ impl SystemData for System {
         Ok(rows)
     }
 
+    fn topic_groups(&self, catalog: &Catalog) -> Result<Vec<TopicGroupRow>> {
+        let view = self.store.read_view();
+        let mut rows = Vec::new();
+        for topic in catalog.topics.values() {
+            for group in view.topic_groups(topic.id) {
+                let (key, state) = group?;
+                let head = view.topic_head(key.at)?;
+                rows.push(TopicGroupRow { topic: topic.clone(), key, state, head });
+            }
+        }
+        Ok(rows)
+    }
+
     fn stats(&self, catalog: &Catalog) -> Vec<StatRow> {
         let jobs = self.jobs.list();
         let in_state = |states: &[JobState]| jobs.iter().filter(|job| states.contains(&job.status)).count();
@@ -96,12 +114,15 @@ impl SystemData for System {
             ("total_users", self.auth.users().len().to_string()),
             ("total_namespaces", catalog.namespaces.len().to_string()),
             ("total_tables", catalog.tables().count().to_string()),
+            ("total_topics", catalog.topics.len().to_string()),
             ("total_storages", catalog.storages.len().to_string()),
             ("total_live_queries", self.live.subscriptions().len().to_string()),
             ("total_jobs", jobs.len().to_string()),
             ("jobs_running", in_state(&[JobState::Running]).to_string()),
             ("jobs_queued", in_state(&[JobState::New, JobState::Queued, JobState::Retrying]).to_string()),
             ("jobs_failed", in_state(&[JobState::Failed]).to_string()),
+            ("stream_buckets", self.store.streams().ids().len().to_string()),
+            ("stream_bucket_bytes", self.store.streams().bytes().to_string()),
             ("segment_files_opened", cold.footers.to_string()),
             ("segment_reads", cold.reads.to_string()),
             ("segment_bytes_read", cold.bytes.to_string()),

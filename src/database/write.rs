@@ -71,7 +71,7 @@ impl Database {
 
     /// Runs a statement that is bound against the catalog of this moment; once more where a table that it was bound
     /// against was altered before it was done.
-    async fn write(&self, statement: impl AsyncFn(Arc<Catalog>) -> Result<WriteAck>) -> Result<WriteAck> {
+    pub(super) async fn write<T>(&self, statement: impl AsyncFn(Arc<Catalog>) -> Result<T>) -> Result<T> {
         let mut outcome = statement(self.catalog.current()).await;
         if !matches!(outcome, Err(Error::TableAltered(_))) {
             return outcome;

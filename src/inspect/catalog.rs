@@ -11,13 +11,15 @@ use serde::de::DeserializeOwned;
 use super::findings::{Findings, NamespaceFinding, StorageFinding};
 use crate::auth::Mailbox;
 use crate::error::{Error, Result};
-use crate::model::{NamespaceMeta, StorageId, StorageMeta, TableId, TableMeta};
+use crate::model::{NamespaceMeta, StorageId, StorageMeta, TableId, TableMeta, TopicMeta};
 use crate::storage::{ColdStores, RecordKind, Store};
 
 pub(super) struct Catalog {
     /// By name.
     pub tables: Vec<Arc<TableMeta>>,
     pub storages: BTreeMap<StorageId, Arc<StorageMeta>>,
+    /// By name.
+    pub topics: Vec<TopicMeta>,
     /// Their rows and files are on their way out.
     pub dropped: BTreeSet<TableId>,
     /// Users whose mailboxes are on their way out: what is left of them is not whole.
@@ -66,7 +68,10 @@ impl Catalog {
         found.dropped_tables = dropped.len();
         let users = read::<UserRecord>(store, RecordKind::User, "user", found)?;
         let leaving = users.into_iter().filter(|(_, user)| user.mailbox == Mailbox::Erasing);
-        Ok(Self { tables, storages, dropped, leaving: leaving.map(|(user, _)| user).collect() })
+        let topics = read::<TopicMeta>(store, RecordKind::Topic, "topic", found)?;
+        let mut topics: Vec<TopicMeta> = topics.into_iter().map(|(_, topic)| topic).collect();
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Self { tables, storages, topics, dropped, leaving: leaving.map(|(user, _)| user).collect() })
     }
 
     /// A table by its whole name, in any case.

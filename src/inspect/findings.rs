@@ -19,6 +19,8 @@ pub(super) struct Findings {
     /// With `--table`, the table's own.
     pub storages: Vec<StorageFinding>,
     pub tables: Vec<TableFinding>,
+    /// Without `--table`.
+    pub topics: Vec<TopicFinding>,
     /// Dropped ones whose rows and files the server still has to remove.
     pub dropped_tables: usize,
     /// Absent where segments were not read.
@@ -35,7 +37,7 @@ pub(super) struct Hot {
 
 #[derive(Debug, Serialize)]
 pub(super) struct KeyspaceFinding {
-    pub name: &'static str,
+    pub name: String,
     /// `null` where they can not be counted.
     pub entries: Option<u64>,
     pub bytes: u64,
@@ -70,6 +72,17 @@ pub(super) struct TableFinding {
     /// With `--table`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owners: Option<Vec<PartitionFinding>>,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub(super) struct TopicFinding {
+    pub topic: String,
+    pub partitions: u32,
+    /// That retention and CLEAR TOPIC have left.
+    pub entries: u64,
+    pub bytes: u64,
+    /// In each partition that it was in, a group counts once.
+    pub groups: u64,
 }
 
 #[derive(Debug, Serialize)]

@@ -67,7 +67,11 @@ impl Inspection {
                 return count;
             }
         };
-        match self.store.hot_rows(&key, manifest.as_deref()) {
+        let hot = match table.is_stream() {
+            true => self.store.stream_rows(table, owner),
+            false => self.store.hot_rows(&key, manifest.as_deref()),
+        };
+        match hot {
             Ok(hot) => (count.hot_rows, count.hot_tombstones) = (hot.rows, hot.tombstones),
             Err(error) => self.found.fault_of(format!("hot, rows of {what}"), &error),
         }

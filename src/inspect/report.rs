@@ -51,7 +51,7 @@ pub(super) fn text(found: &Findings) -> String {
     let mut out = String::new();
     let commits = counted(found.commits, "commit");
     out.push_str(&format!("{}: format {}, {commits}\n", found.data, found.format));
-    for part in [hot(found), namespaces(found), storages(found), tables(found), owners(found)] {
+    for part in [hot(found), namespaces(found), storages(found), tables(found), owners(found), topics(found)] {
         if !part.is_empty() {
             out.push('\n');
             out.push_str(&part);
@@ -70,7 +70,7 @@ fn hot(found: &Findings) -> String {
     let mut rows = vec![texts(["keyspace", "entries", "on disk"])];
     for keyspace in &found.hot.keyspaces {
         let entries = keyspace.entries.map_or_else(|| "?".to_owned(), thousands);
-        rows.push(vec![keyspace.name.to_owned(), entries, size(keyspace.bytes)]);
+        rows.push(vec![keyspace.name.clone(), entries, size(keyspace.bytes)]);
     }
     rows.push(vec!["journal".to_owned(), String::new(), size(found.hot.journal_bytes)]);
     aligned(&rows, 1)
@@ -90,6 +90,19 @@ fn storages(found: &Findings) -> String {
         rows.push(row);
     }
     aligned(&rows, 3)
+}
+
+fn topics(found: &Findings) -> String {
+    if found.topics.is_empty() {
+        return String::new();
+    }
+    let mut rows = vec![texts(["topic", "partitions", "entries", "bytes", "groups"])];
+    for topic in &found.topics {
+        let mut row = vec![topic.topic.clone(), thousands(u64::from(topic.partitions)), thousands(topic.entries)];
+        row.extend([size(topic.bytes), thousands(topic.groups)]);
+        rows.push(row);
+    }
+    aligned(&rows, 1)
 }
 
 const COUNTS: [&str; 5] = ["hot rows", "segments", "cold rows", "deleted", "bytes"];

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{NamespaceName, StorageId, TableId, UserId};
+use crate::model::{NamespaceName, StorageId, TableId, TopicId, UserId};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum JobKind {
@@ -27,6 +27,10 @@ pub enum JobKind {
     Retention,
     /// Moves a table's segments to where they are to lie.
     Move,
+    /// Removes the keys of a dropped topic.
+    TopicCleanup,
+    /// Removes a topic's entries that are too old or too many.
+    TopicRetention,
 }
 
 /// What one job is about.
@@ -88,6 +92,17 @@ pub enum JobParams {
         table_name: String,
         turn: i64,
     },
+    /// The name is the one that the topic had: another may have it by now.
+    TopicCleanup {
+        topic_id: TopicId,
+        namespace_id: NamespaceName,
+        topic_name: String,
+    },
+    TopicRetention {
+        topic_id: TopicId,
+        namespace_id: NamespaceName,
+        topic_name: String,
+    },
 }
 
 impl JobKind {
@@ -101,6 +116,8 @@ impl JobKind {
         JobKind::UserExport,
         JobKind::Retention,
         JobKind::Move,
+        JobKind::TopicCleanup,
+        JobKind::TopicRetention,
     ];
 
     /// `job_type` in `system.jobs`.
@@ -115,6 +132,8 @@ impl JobKind {
             JobKind::UserExport => "user_export",
             JobKind::Retention => "retention",
             JobKind::Move => "move",
+            JobKind::TopicCleanup => "topic_cleanup",
+            JobKind::TopicRetention => "topic_retention",
         }
     }
 
@@ -130,6 +149,8 @@ impl JobKind {
             JobKind::UserExport => "UE",
             JobKind::Retention => "RT",
             JobKind::Move => "MV",
+            JobKind::TopicCleanup => "TC",
+            JobKind::TopicRetention => "TR",
         }
     }
 
@@ -139,6 +160,7 @@ impl JobKind {
             JobKind::Flush | JobKind::Compact | JobKind::Cleanup | JobKind::UserCleanup => true,
             JobKind::Backup | JobKind::Restore | JobKind::UserExport => true,
             JobKind::Retention | JobKind::Move => true,
+            JobKind::TopicCleanup | JobKind::TopicRetention => true,
         }
     }
 
@@ -148,6 +170,7 @@ impl JobKind {
             JobKind::Flush | JobKind::Compact | JobKind::Cleanup => 0,
             JobKind::Backup | JobKind::Restore | JobKind::UserExport => 0,
             JobKind::Retention | JobKind::Move => 0,
+            JobKind::TopicCleanup | JobKind::TopicRetention => 0,
             // Somebody may wait for the name.
             JobKind::UserCleanup => 10,
         }
@@ -166,6 +189,8 @@ impl JobParams {
             JobParams::UserExport { .. } => JobKind::UserExport,
             JobParams::Retention { .. } => JobKind::Retention,
             JobParams::Move { .. } => JobKind::Move,
+            JobParams::TopicCleanup { .. } => JobKind::TopicCleanup,
+            JobParams::TopicRetention { .. } => JobKind::TopicRetention,
         }
     }
 
@@ -180,6 +205,9 @@ impl JobParams {
             | JobParams::Cleanup { table_id, .. }
             | JobParams::Retention { table_id, .. } => format!("{kind}:{table_id}"),
             JobParams::Move { table_id, turn, .. } => format!("{kind}:{table_id}:{turn}"),
+            JobParams::TopicCleanup { topic_id, .. } | JobParams::TopicRetention { topic_id, .. } => {
+                format!("{kind}:{topic_id}")
+            }
             JobParams::UserCleanup { user_id, generation } => format!("{kind}:{generation}:{user_id}"),
             JobParams::Backup { path } => format!("{kind}:{path}"),
             // One at a time, whatever it is made of: there is one place for what comes in.

@@ -15,15 +15,15 @@ use super::encoding::Formats;
 use super::event::{EventKind, LiveEvent};
 use super::rows::{LiveRows, as_tombstones, holds, seqs, take, tombstones};
 use crate::error::{Error, Result};
-use crate::model::{ChangeKind, Seq};
+use crate::model::{ChangeKind, Seq, TableId};
 
 /// The changes of one commit as a query sees them.
 #[derive(Debug, Clone)]
 pub struct ChangeBatch {
     seqs: Vec<Seq>,
-    pub(super) kinds: Vec<ChangeKind>,
-    pub(super) new: RecordBatch,
-    pub(super) old: Option<RecordBatch>,
+    kinds: Vec<ChangeKind>,
+    new: RecordBatch,
+    old: Option<RecordBatch>,
 }
 
 impl ChangeBatch {
@@ -71,6 +71,20 @@ impl ChangeBatch {
         Ok(Self { seqs, kinds, new: take(&self.new, &rows)?, old })
     }
 
+    pub fn kinds(&self) -> &[ChangeKind] {
+        &self.kinds
+    }
+
+    /// One row per change.
+    pub fn rows(&self) -> &RecordBatch {
+        &self.new
+    }
+
+    /// The versions that updates and deletes replace, in their order.
+    pub fn replaced(&self) -> Option<&RecordBatch> {
+        self.old.as_ref()
+    }
+
     /// Position of the last change.
     pub fn last(&self) -> Option<Seq> {
         self.seqs.last().copied()
@@ -105,11 +119,14 @@ pub fn events(query: &dyn LiveQuery, batch: &ChangeBatch, formats: Formats) -> R
     if let Some(old) = &batch.old {
         previous = project(query, old, &plan.previous)?;
         if !plan.gone.is_empty() {
-            let rows = as_tombstones(&take(old, &plan.gone)?, plan.gone_seqs())?;
-            gone = Some(LiveRows::project(query, &rows)?);
+            let rows = take(old, &plan.gone)?;
+            gone = Some(match query.table().is_stream() {
+                true => LiveRows::names(query, &rows, &self::seqs(&rows)?, plan.gone_seqs())?,
+                false => LiveRows::project(query, &as_tombstones(&rows, plan.gone_seqs())?)?,
+            });
         }
     }
-    encode(&plan.told, &EventRows { shown, previous, gone }, formats)
+    encode(query.table().id, &plan.told, &EventRows { shown, previous, gone }, formats)
 }
 
 /// Rows read back from storage, tombstones included, ascending.
@@ -121,15 +138,30 @@ pub struct StoredRows {
     pub created: Vec<Seq>,
 }
 
-/// What stored rows are to a subscriber of `query` that was told everything up to `known`: the last state of each row
-/// that changed since.
+/// What a subscriber has been told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Everything up to here.
+    pub upto: Seq,
+    /// And perhaps something above, which it did not acknowledge: then what is gone since must be told all the same.
+    pub perhaps_more: bool,
+}
+
+impl From<Seq> for Known {
+    fn from(upto: Seq) -> Self {
+        Self { upto, perhaps_more: false }
+    }
+}
+
+/// What stored rows are to a subscriber of `query` that was told what `known` says: the last state of each row that
+/// changed since.
 ///
 /// # Errors
 /// `EXECUTION` where the query can not be computed on one of the rows.
 pub fn replayed_events(
     query: &dyn LiveQuery,
     stored: &StoredRows,
-    known: Seq,
+    known: Known,
     formats: Formats,
 ) -> Result<Vec<Arc<LiveEvent>>> {
     let seqs = seqs(&stored.rows)?;
@@ -140,24 +172,32 @@ pub fn replayed_events(
     let is = query.matches(&stored.rows)?;
     let mut plan = Plan::default();
     for (row, seq) in seqs.iter().enumerate() {
-        let existed = stored.created[row] <= known;
+        let existed = stored.created[row] <= known.upto;
+        // A version before this one may have been told, unless this is the row's first.
+        let may_exist = existed || known.perhaps_more && stored.created[row] < *seq;
         let gone = holds(&deleted, row) && !query.sees_tombstones();
         match (existed, gone, holds(&is, row)) {
             (false, false, true) => plan.insert(*seq, row),
             (true, false, true) => plan.update(*seq, row, row),
             (_, true, true) => plan.delete(*seq, row),
             // The version that the subscriber knows is gone, and it may have matched. A delete too many does no harm.
-            (true, _, false) => plan.delete(*seq, row),
-            (false, _, false) => {}
+            (_, _, false) if may_exist => plan.delete(*seq, row),
+            (_, _, false) => {}
         }
     }
     let shown = plan.project_shown(query, &stored.rows)?;
     let mut gone = None;
     if !plan.gone.is_empty() {
-        let rows = as_tombstones(&take(&stored.rows, &plan.gone)?, plan.gone_seqs())?;
-        gone = Some(LiveRows::project(query, &rows)?);
+        let rows = take(&stored.rows, &plan.gone)?;
+        gone = Some(match query.table().is_stream() {
+            true => {
+                let created: Vec<Seq> = plan.gone.iter().map(|row| stored.created[*row as usize]).collect();
+                LiveRows::names(query, &rows, &created, plan.gone_seqs())?
+            }
+            false => LiveRows::project(query, &as_tombstones(&rows, plan.gone_seqs())?)?,
+        });
     }
-    encode(&plan.told, &EventRows { shown, previous: None, gone }, formats)
+    encode(query.table().id, &plan.told, &EventRows { shown, previous: None, gone }, formats)
 }
 
 /// Which rows to project, and which event each becomes. Positions in `told` count within the projected rows.
@@ -220,14 +260,14 @@ struct EventRows {
     gone: Option<LiveRows>,
 }
 
-fn encode(told: &[(Seq, Told)], rows: &EventRows, formats: Formats) -> Result<Vec<Arc<LiveEvent>>> {
+fn encode(table: TableId, told: &[(Seq, Told)], rows: &EventRows, formats: Formats) -> Result<Vec<Arc<LiveEvent>>> {
     let missing = || Error::internal("an event without its rows");
     let mut events = Vec::with_capacity(told.len());
     for (seq, told) in told {
         let event = match told {
             Told::Insert { shown } => {
                 let row = rows.shown.as_ref().ok_or_else(missing)?.shown(*shown);
-                LiveEvent::new((*seq, EventKind::Insert), Some(row), None::<()>, formats)
+                LiveEvent::new((table, *seq, EventKind::Insert), Some(row), None::<()>, formats)
             }
             Told::Update { shown: at, previous: old_at } => {
                 let shown = rows.shown.as_ref().ok_or_else(missing)?;
@@ -236,11 +276,11 @@ fn encode(told: &[(Seq, Told)], rows: &EventRows, formats: Formats) -> Result<Ve
                     None => ((shown, *at), shown.key().to_vec()),
                 };
                 let old_values = old.0.of_columns(old.1, &columns);
-                LiveEvent::new((*seq, EventKind::Update), Some(shown.shown(*at)), Some(old_values), formats)
+                LiveEvent::new((table, *seq, EventKind::Update), Some(shown.shown(*at)), Some(old_values), formats)
             }
             Told::Delete { gone } => {
                 let row = rows.gone.as_ref().ok_or_else(missing)?.gone(*gone);
-                LiveEvent::new((*seq, EventKind::Delete), None::<()>, Some(row), formats)
+                LiveEvent::new((table, *seq, EventKind::Delete), None::<()>, Some(row), formats)
             }
         };
         events.push(event?);

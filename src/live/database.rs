@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use super::pages::{LiveReader, Page, PageJob};
 use super::{LiveQuery, Subscriber};
 use crate::error::Result;
-use crate::model::{Owner, Principal, Seq};
+use crate::model::{NamespaceName, Owner, Principal, Seq, TableName};
 
 /// Who a token belongs to.
 #[derive(Debug, Clone)]
@@ -31,6 +31,29 @@ pub struct LiveTarget {
     pub reader: Principal,
     /// Who acts for the reader, where that is another.
     pub actor: Option<Principal>,
+}
+
+/// What a subscription's SQL is about.
+#[derive(Debug, Clone)]
+pub enum LiveScope {
+    Table(LiveTarget),
+    /// All tables of a namespace, over all owners.
+    Namespace {
+        namespace: NamespaceName,
+        tables: Vec<LiveTarget>,
+        reader: Principal,
+        actor: Option<Principal>,
+    },
+}
+
+impl LiveScope {
+    /// `None`: it is about several tables.
+    pub fn into_table(self) -> Option<LiveTarget> {
+        match self {
+            LiveScope::Table(target) => Some(target),
+            LiveScope::Namespace { .. } => None,
+        }
+    }
 }
 
 /// A subscriber that hears every change committed after `head`.
@@ -75,7 +98,16 @@ pub trait LiveDatabase: Send + Sync + 'static {
     ///
     /// # Errors
     /// `INVALID_SQL`, `NOT_FOUND`, `UNAUTHORIZED` and the like: sent to the client as they are.
-    async fn compile(&self, principal: &Principal, sql: &str) -> Result<LiveTarget>;
+    async fn compile(&self, principal: &Principal, sql: &str) -> Result<LiveScope>;
+
+    /// The same of one table of the namespace that the SQL is about; `None` where no feed over all owners has it.
+    ///
+    /// # Errors
+    /// The same, and `TABLE_NOT_FOUND`.
+    async fn compile_table(&self, principal: &Principal, sql: &str, table: &TableName) -> Result<Option<LiveTarget>>;
+
+    /// The tables that are in the namespace now.
+    fn tables_of(&self, namespace: &NamespaceName) -> Vec<TableName>;
 
     /// Registers the subscriber and reads the head in one turn of the actor that delivers.
     ///
@@ -83,11 +115,12 @@ pub trait LiveDatabase: Send + Sync + 'static {
     /// `BUSY`, `SHUTTING_DOWN`, `INVALID_CREDENTIALS` where the user was dropped meanwhile.
     async fn attach(&self, target: &LiveTarget, subscriber: Subscriber) -> Result<Attached>;
 
-    /// Opens a view of the target's rows. Called after [`LiveDatabase::attach`]: so no change is in neither.
+    /// Opens one view of the targets' rows, and a reader of each. Called after [`LiveDatabase::attach`] of all: so no
+    /// change is in neither.
     ///
     /// # Errors
     /// `BUSY`, `STORAGE_UNAVAILABLE`, `INVALID_CREDENTIALS` where the user was dropped meanwhile.
-    async fn open_reader(&self, target: &LiveTarget) -> Result<Arc<dyn LiveReader>>;
+    async fn open_readers(&self, targets: &[LiveTarget]) -> Result<Vec<Arc<dyn LiveReader>>>;
 
     /// Runs the job on a thread that may block.
     ///

@@ -10,16 +10,23 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::database::{LiveLogin, LiveTarget};
+use super::budget::OutboxBudget;
+use super::cursors::{CursorKey, CursorWish, Cursors};
+use super::database::LiveLogin;
+use super::history::{ClosedSubscription, End, History};
 use super::outbox::{Delivery, Outbox, SubscriptionKey};
 use crate::error::{Error, Result, SubscriptionFault};
-use crate::model::{Principal, TableMeta, UserId};
+use crate::model::{NamespaceName, Principal, Seq, TableId, TableMeta, TableName, UserId};
+use crate::time::Clock;
 
 /// All connections and subscriptions of this server.
 #[derive(Debug, Default)]
 pub struct LiveDirectory {
     last_number: AtomicU64,
     entries: Mutex<Entries>,
+    cursors: Cursors,
+    history: History,
+    budget: Arc<OutboxBudget>,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +83,35 @@ impl LiveConnection {
     }
 }
 
+/// What a subscription is about.
+#[derive(Debug, Clone)]
+pub enum Follows {
+    Table(Arc<TableMeta>),
+    /// All its tables, over all owners.
+    Namespace(NamespaceName),
+}
+
+impl Follows {
+    pub fn namespace(&self) -> &NamespaceName {
+        match self {
+            Follows::Table(table) => table.name.namespace(),
+            Follows::Namespace(namespace) => namespace,
+        }
+    }
+
+    /// The table's name without its namespace; `*`: all.
+    pub fn table_name(&self) -> &str {
+        match self {
+            Follows::Table(table) => table.name.table(),
+            Follows::Namespace(_) => "*",
+        }
+    }
+
+    pub fn is_table(&self, id: TableId) -> bool {
+        matches!(self, Follows::Table(table) if table.id == id)
+    }
+}
+
 /// One live query: a row of `system.live`.
 #[derive(Debug)]
 pub struct LiveSubscription {
@@ -83,7 +119,7 @@ pub struct LiveSubscription {
     pub connection: Arc<LiveConnection>,
     /// The id that the client gave it.
     pub subscription_id: String,
-    pub table: Arc<TableMeta>,
+    pub follows: Follows,
     pub user: UserId,
     /// Whose rights it was authorised with.
     pub reader: Principal,
@@ -96,12 +132,48 @@ pub struct LiveSubscription {
     pub created_at: i64,
     last_update: AtomicI64,
     changes: AtomicU64,
+    /// The last position that was sent, by table.
+    positions: Mutex<BTreeMap<TableId, Seq>>,
+    phase: Mutex<&'static str>,
+    end: OnceLock<End>,
 }
 
 impl LiveSubscription {
+    /// Why it is over; the first word counts.
+    pub(crate) fn ends(&self, end: End) {
+        let _ = self.end.set(end);
+    }
+
+    /// `opening`, `loading`, `replaying` or `live`.
+    pub fn phase(&self) -> &'static str {
+        *self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_phase(&self, phase: &'static str) {
+        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
+    }
+
+    /// The last position that was sent, by table.
+    pub fn positions(&self) -> BTreeMap<TableId, Seq> {
+        self.positions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// What KILL LIVE QUERY names.
     pub fn live_id(&self) -> String {
         format!("{}-{}", self.connection.id, self.key.0)
+    }
+
+    fn closed(&self, now_us: i64) -> ClosedSubscription {
+        ClosedSubscription {
+            live_id: self.live_id(),
+            subscription_id: self.subscription_id.clone(),
+            user: self.user.clone(),
+            query: self.query.clone(),
+            changes: self.changes(),
+            created_at: self.created_at,
+            closed_at: now_us,
+            end: self.end.get().cloned().unwrap_or_else(End::lost),
+        }
     }
 
     pub fn changes(&self) -> u64 {
@@ -113,7 +185,8 @@ impl LiveSubscription {
         self.last_update.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn delivered(&self, now_us: i64) {
+    pub(crate) fn delivered(&self, table: TableId, seq: Seq, now_us: i64) {
+        self.positions.lock().unwrap_or_else(PoisonError::into_inner).insert(table, seq);
         self.changes.fetch_add(1, Ordering::Relaxed);
         self.last_update.store(now_us, Ordering::Relaxed);
     }
@@ -122,6 +195,9 @@ impl LiveSubscription {
 /// What a client asked for, for `system.live`.
 #[derive(Debug, Clone)]
 pub struct SubscriptionSpec {
+    pub follows: Follows,
+    pub reader: Principal,
+    pub actor: Option<Principal>,
     pub subscription_id: String,
     pub query: String,
     pub options: Option<String>,
@@ -152,6 +228,7 @@ impl Drop for ConnectionGuard {
 pub struct SubscriptionGuard {
     directory: Arc<LiveDirectory>,
     subscription: Arc<LiveSubscription>,
+    clock: Clock,
 }
 
 impl SubscriptionGuard {
@@ -162,6 +239,7 @@ impl SubscriptionGuard {
 
 impl Drop for SubscriptionGuard {
     fn drop(&mut self) {
+        self.directory.history.push(self.subscription.closed(self.clock.now_us()));
         let mut entries = self.directory.lock();
         entries.subscriptions.remove(&self.subscription.key);
         if let Some(count) = entries.per_user.get_mut(&self.subscription.user) {
@@ -173,7 +251,69 @@ impl Drop for SubscriptionGuard {
     }
 }
 
+/// A subscription reads with a cursor as long as this lives, or until another takes over.
+#[derive(Debug)]
+pub struct CursorClaim {
+    directory: Arc<LiveDirectory>,
+    key: CursorKey,
+    holder: SubscriptionKey,
+    clock: Clock,
+}
+
+impl CursorClaim {
+    pub fn key(&self) -> &CursorKey {
+        &self.key
+    }
+}
+
+impl Drop for CursorClaim {
+    fn drop(&mut self) {
+        self.directory.cursors.release(&self.key, self.holder, self.clock.now_us());
+    }
+}
+
 impl LiveDirectory {
+    /// What may wait for all sockets together.
+    pub fn budget(&self) -> &Arc<OutboxBudget> {
+        &self.budget
+    }
+
+    /// Those that are over.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Notes why a subscription ends, for EXPLAIN LIVE.
+    pub(crate) fn note_end(&self, key: SubscriptionKey, end: End) {
+        if let Some(subscription) = self.lock().subscriptions.get(&key) {
+            subscription.ends(end);
+        }
+    }
+
+    pub fn cursors(&self) -> &Cursors {
+        &self.cursors
+    }
+
+    /// Has the subscription read with a cursor; whoever did before is told that it is over.
+    ///
+    /// # Errors
+    /// `CURSOR_MISMATCH`, `CURSOR_LIMIT_EXCEEDED`.
+    pub fn claim(
+        self: &Arc<Self>,
+        wish: CursorWish,
+        reader: &Principal,
+        holder: SubscriptionKey,
+        max_per_user: usize,
+        clock: &Clock,
+    ) -> Result<(CursorClaim, BTreeMap<TableId, Seq>)> {
+        let claimed = self.cursors.claim(&wish, reader, holder, max_per_user, clock.now_us())?;
+        let claim = CursorClaim { directory: self.clone(), key: wish.key, holder, clock: clock.clone() };
+        if let Some(before) = claimed.before {
+            self.end_one(before, &SubscriptionFault::TakenOver(claim.key.group.to_string()).into());
+        }
+        Ok((claim, claimed.positions))
+    }
+
     pub fn next_key(&self) -> SubscriptionKey {
         SubscriptionKey(self.next_number())
     }
@@ -212,23 +352,27 @@ impl LiveDirectory {
         self: &Arc<Self>,
         key: SubscriptionKey,
         (connection, user): (&Arc<LiveConnection>, &UserId),
-        (target, spec): (&LiveTarget, SubscriptionSpec),
+        spec: SubscriptionSpec,
         max_per_user: usize,
-        now_us: i64,
+        clock: &Clock,
     ) -> Result<SubscriptionGuard> {
+        let now_us = clock.now_us();
         let subscription = Arc::new(LiveSubscription {
             key,
             connection: connection.clone(),
             subscription_id: spec.subscription_id,
-            table: target.query.table().clone(),
+            follows: spec.follows,
             user: user.clone(),
-            reader: target.reader.clone(),
-            actor: target.actor.clone(),
+            reader: spec.reader,
+            actor: spec.actor,
             query: spec.query,
             options: spec.options,
             created_at: now_us,
             last_update: AtomicI64::new(now_us),
             changes: AtomicU64::new(0),
+            positions: Mutex::default(),
+            phase: Mutex::new("opening"),
+            end: OnceLock::new(),
         });
         let mut entries = self.lock();
         let count = entries.per_user.entry(user.clone()).or_insert(0);
@@ -237,7 +381,12 @@ impl LiveDirectory {
         }
         *count += 1;
         entries.subscriptions.insert(key, subscription.clone());
-        Ok(SubscriptionGuard { directory: self.clone(), subscription })
+        Ok(SubscriptionGuard { directory: self.clone(), subscription, clock: clock.clone() })
+    }
+
+    /// What KILL LIVE QUERY names, of a subscription that is there.
+    pub fn live_id(&self, key: SubscriptionKey) -> Option<String> {
+        self.lock().subscriptions.get(&key).map(|subscription| subscription.live_id())
     }
 
     /// All subscriptions, oldest first.
@@ -273,6 +422,29 @@ impl LiveDirectory {
             subscription.connection.outbox.tell(Delivery::Ended(subscription.key, error.clone()));
         }
         chosen.len()
+    }
+
+    /// Ends a subscription with `error`, if it is there.
+    pub fn end_one(&self, key: SubscriptionKey, error: &Error) {
+        let subscription = self.lock().subscriptions.get(&key).cloned();
+        if let Some(subscription) = subscription {
+            subscription.connection.outbox.tell(Delivery::Ended(key, error.clone()));
+        }
+    }
+
+    /// Tells whoever follows the namespace of a new table.
+    pub fn table_made(&self, table: &TableName) {
+        let follows = |s: &LiveSubscription| matches!(&s.follows, Follows::Namespace(n) if n == table.namespace());
+        let chosen: Vec<_> = self.lock().subscriptions.values().filter(|s| follows(s)).cloned().collect();
+        for subscription in &chosen {
+            subscription.connection.outbox.tell(Delivery::TableMade(subscription.key, table.clone()));
+        }
+    }
+
+    /// Ends the subscriptions to a namespace that is gone, behind what was told of its tables.
+    pub fn namespace_dropped(&self, namespace: &NamespaceName) {
+        let dropped = SubscriptionFault::NamespaceDropped(namespace.clone()).into();
+        self.end(|s| matches!(&s.follows, Follows::Namespace(n) if n == namespace), &dropped);
     }
 
     /// Closes the chosen connections with `error`, and says how many.
@@ -316,7 +488,7 @@ mod tests {
 
     use super::*;
     use crate::live::outbox::OutboxLimits;
-    use crate::live::testing::{ScoreQuery, notes};
+    use crate::live::testing::notes;
     use crate::model::Role;
 
     struct Peer {
@@ -335,11 +507,16 @@ mod tests {
     }
 
     fn subscribe(directory: &Arc<LiveDirectory>, peer: &Peer, max: usize) -> Result<SubscriptionGuard> {
-        let spec = SubscriptionSpec { subscription_id: "s".into(), query: "SELECT".into(), options: None };
+        let spec = SubscriptionSpec {
+            follows: Follows::Table(notes()),
+            reader: Principal { user: peer.user.clone(), role: Role::User, generation: 0 },
+            actor: None,
+            subscription_id: "s".into(),
+            query: "SELECT".into(),
+            options: None,
+        };
         let whose = (peer.connection.connection(), &peer.user);
-        let reader = Principal { user: peer.user.clone(), role: Role::User, generation: 0 };
-        let target = LiveTarget { query: Arc::new(ScoreQuery::all(None)), owner: None, reader, actor: None };
-        directory.subscribe(directory.next_key(), whose, (&target, spec), max, 2)
+        directory.subscribe(directory.next_key(), whose, spec, max, &Clock::system())
     }
 
     fn told(peer: &Peer) -> Vec<String> {
@@ -349,6 +526,7 @@ mod tests {
             Delivery::Event(..) => "event".to_owned(),
             Delivery::Ended(key, error) => format!("ended {} {}", key.0, error.code().live_wire()),
             Delivery::Closed(error) => format!("closed {}", error.code().live_wire()),
+            other => format!("{other:?}"),
         };
         into.into_iter().map(text).collect()
     }
@@ -363,10 +541,13 @@ mod tests {
         assert_eq!(third.code().live_wire(), "SUBSCRIPTION_LIMIT_EXCEEDED");
         assert!(subscribe(&directory, &connect(&directory, "bob"), 2).is_ok(), "the limit is each user's own");
         assert_eq!(directory.subscription_count(), 2);
-        first.subscription().delivered(9);
+        first.subscription().delivered(notes().id, crate::live::testing::seq(4), 9);
         let rows = directory.subscriptions();
         assert_eq!((rows[0].changes(), rows[0].last_update(), rows[1].changes()), (1, 9, 0));
+        assert_eq!(rows[0].positions().len(), 1);
+        first.subscription().ends(End::unsubscribed());
         drop(first);
+        assert_eq!(directory.history().last(|_| true).unwrap().end, End::unsubscribed());
         assert!(subscribe(&directory, &alice, 2).is_ok());
         drop(second);
         assert_eq!((directory.subscription_count(), directory.connection_count()), (0, 1));
@@ -383,9 +564,9 @@ mod tests {
         directory.kill(&one.subscription().live_id()).unwrap();
         assert_eq!(told(&alice), [format!("ended {} SUBSCRIPTION_KILLED", one.subscription().key.0)]);
         assert!(directory.kill("c0-0").is_err());
-        let name = notes().name.clone();
-        let dropped = Error::from(SubscriptionFault::TableDropped(name.clone()));
-        assert_eq!(directory.end(|s| s.table.name == name, &dropped), 2);
+        let table = notes();
+        let dropped = Error::from(SubscriptionFault::TableDropped(table.name.clone()));
+        assert_eq!(directory.end(|s| s.follows.is_table(table.id), &dropped), 2);
         assert_eq!(told(&bob), [format!("ended {} TABLE_DROPPED", two.subscription().key.0)]);
         assert_eq!(directory.close_user(&bob.user, &Error::InvalidCredentials), 1);
         assert_eq!(told(&bob), ["closed UNAUTHORIZED"]);

@@ -64,9 +64,9 @@ impl EqualityIndex {
         for (column, values) in &self.columns {
             let mut changes: HashMap<&EqualityValue, Vec<usize>> = HashMap::new();
             let mut old_row = 0;
-            let new = Values::of(&batch.new, column)?;
-            let old = batch.old.as_ref().map(|old| Values::of(old, column)).transpose()?;
-            for (change, kind) in batch.kinds.iter().enumerate() {
+            let new = Values::of(batch.rows(), column)?;
+            let old = batch.replaced().map(|old| Values::of(old, column)).transpose()?;
+            for (change, kind) in batch.kinds().iter().enumerate() {
                 let mut note = |value: Option<EqualityValue>| {
                     let known = value.and_then(|value| values.get_key_value(&value));
                     if let Some((value, _)) = known {

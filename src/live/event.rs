@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::encoding::{Format, Formats, MapWriter, Tail, Wire, WireFrame};
 use crate::error::{Error, Result};
-use crate::model::Seq;
+use crate::model::{Seq, TableId};
 
 /// What the change is to the subscriber: an update that leaves the filter is a delete, one that enters an insert (A8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -20,6 +20,7 @@ pub enum EventKind {
 /// A `change` frame but for the subscription's id, which stands at its front: the bytes behind it are shared.
 #[derive(Debug)]
 pub struct LiveEvent {
+    pub table: TableId,
     pub seq: Seq,
     pub kind: EventKind,
     /// Entries of the frame's map.
@@ -31,7 +32,7 @@ pub struct LiveEvent {
 impl LiveEvent {
     /// `rows` and `old_values` are the frame's entries of these names, where it has them.
     pub(crate) fn new<R: Serialize, O: Serialize>(
-        (seq, kind): (Seq, EventKind),
+        (table, seq, kind): (TableId, Seq, EventKind),
         rows: Option<R>,
         old_values: Option<O>,
         formats: Formats,
@@ -48,6 +49,7 @@ impl LiveEvent {
             Ok(Tail::new(map))
         };
         Ok(Arc::new(Self {
+            table,
             seq,
             kind,
             entries: 3 + u8::from(rows.is_some()) + u8::from(old_values.is_some()),

@@ -9,7 +9,7 @@ mod server;
 use serde::{Deserialize, Serialize};
 
 pub use client::{ClientMessage, MessageFault, SubscribeOptions, SubscribeRequest};
-pub use server::{BatchControl, BatchStatus, ServerMessage};
+pub use server::{BatchControl, BatchStatus, ServerMessage, TableChange};
 
 use super::Format;
 

@@ -17,9 +17,15 @@ pub struct SessionLimits {
     pub max_messages_per_sec: u32,
     pub max_subscriptions_per_user: usize,
     pub max_subscriptions_per_connection: usize,
+    pub max_cursors_per_user: usize,
     /// What may wait for a session. Beyond, it is closed with SLOW_CONSUMER.
     pub outbox: OutboxLimits,
-    /// What one subscription may hold back while it loads. Beyond, the session is closed with SLOW_CONSUMER.
+    /// What may wait for all sessions together. Beyond, the one for which most waits is closed.
+    pub outbox_bytes_total: usize,
+    /// Subscriptions being opened at a time, and that may wait for it, over all sessions.
+    pub max_concurrent_opens: usize,
+    pub max_waiting_opens: usize,
+    /// What one session's subscriptions may hold back while they load. Beyond, the session is closed with SLOW_CONSUMER.
     pub held: OutboxLimits,
 }
 
@@ -47,7 +53,11 @@ impl From<&WebSocketConfig> for SessionLimits {
             max_messages_per_sec: config.max_messages_per_sec,
             max_subscriptions_per_user: config.max_subscriptions_per_user,
             max_subscriptions_per_connection: config.max_subscriptions_per_connection,
+            max_cursors_per_user: config.max_cursors_per_user,
             outbox: bound(outbox),
+            outbox_bytes_total: bytes(config.outbox_bytes_total),
+            max_concurrent_opens: config.max_concurrent_opens,
+            max_waiting_opens: config.max_waiting_opens,
             held: bound(outbox.saturating_mul(HELD_TIMES)),
         }
     }

@@ -11,7 +11,9 @@ use std::task::{Context, Poll};
 use futures_util::task::AtomicWaker;
 
 use super::LiveEvent;
+use super::budget::{OutboxBudget, Share};
 use crate::error::Error;
+use crate::model::{TableId, TableName};
 
 /// A subscription's number: never given twice by one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,6 +25,10 @@ pub enum Delivery {
     Event(SubscriptionKey, Arc<LiveEvent>),
     /// The subscription is over.
     Ended(SubscriptionKey, Error),
+    /// One of several tables of the subscription is gone, or another.
+    TableEnded(SubscriptionKey, TableId, Error),
+    /// There is a new table in the subscription's namespace.
+    TableMade(SubscriptionKey, TableName),
     /// The whole session is over.
     Closed(Error),
 }
@@ -34,6 +40,14 @@ pub struct OutboxLimits {
     pub bytes: usize,
 }
 
+/// What waits for a session, and how much may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    pub events: usize,
+    pub bytes: usize,
+    pub max_bytes: usize,
+}
+
 /// The session can not keep up, or is gone: the subscriber must be detached and hears no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overflow;
@@ -43,6 +57,7 @@ pub struct Overflow;
 pub struct Outbox {
     queue: Mutex<Queue>,
     reader: AtomicWaker,
+    share: Share,
 }
 
 #[derive(Debug)]
@@ -50,6 +65,8 @@ struct Queue {
     limits: OutboxLimits,
     waiting: VecDeque<Delivery>,
     bytes: usize,
+    /// What the session itself keeps: taken, and not gone out.
+    held: usize,
     state: State,
     /// Why the session is to be closed, where that was told.
     closed: Option<Error>,
@@ -86,9 +103,48 @@ pub enum Taken {
 const KEEP_CAPACITY: usize = 64;
 
 impl Outbox {
+    /// One with a bound of its own only.
     pub fn new(limits: OutboxLimits) -> Arc<Self> {
-        let queue = Queue { limits, waiting: VecDeque::new(), bytes: 0, state: State::Open, closed: None };
-        Arc::new(Self { queue: Mutex::new(queue), reader: AtomicWaker::new() })
+        Self::within(limits, &Arc::default())
+    }
+
+    /// One that shares a bound with others.
+    pub fn within(limits: OutboxLimits, budget: &Arc<OutboxBudget>) -> Arc<Self> {
+        let queue = Queue { limits, waiting: VecDeque::new(), bytes: 0, held: 0, state: State::Open, closed: None };
+        Arc::new_cyclic(|outbox| Self {
+            queue: Mutex::new(queue),
+            reader: AtomicWaker::new(),
+            share: budget.share(outbox),
+        })
+    }
+
+    /// The session keeps so many bytes beside what waits here.
+    pub fn hold(&self, bytes: usize) {
+        let mut queue = self.lock();
+        if queue.state != State::Open || queue.held == bytes {
+            return;
+        }
+        queue.held = bytes;
+        self.share.set(queue.bytes + queue.held);
+        drop(queue);
+        self.share.settle();
+    }
+
+    /// Everything that waits is given up: the session is told to close with SLOW_CONSUMER.
+    pub(super) fn give_up(&self) {
+        let mut queue = self.lock();
+        if queue.state != State::Open {
+            return;
+        }
+        queue.state = State::Overflowed;
+        queue.clear();
+        self.share.set(0);
+        drop(queue);
+        self.reader.wake();
+    }
+
+    pub(super) fn share_bytes(&self) -> usize {
+        self.share.bytes()
     }
 
     /// Puts all of `events` behind what waits, or none of them.
@@ -106,15 +162,15 @@ impl Outbox {
         let fits = count <= queue.limits.events && bytes <= queue.limits.bytes;
         let was_empty = queue.waiting.is_empty();
         if !fits && !was_empty {
-            queue.state = State::Overflowed;
-            queue.clear();
             drop(queue);
-            self.reader.wake();
+            self.give_up();
             return Err(Overflow);
         }
         queue.bytes = bytes;
         queue.waiting.extend(events.iter().map(|event| Delivery::Event(key, event.clone())));
+        self.share.set(queue.bytes + queue.held);
         drop(queue);
+        self.share.settle();
         // Whoever finds the queue empty wakes the reader; it reads until it finds the queue empty itself.
         if was_empty && !events.is_empty() {
             self.reader.wake();
@@ -146,6 +202,13 @@ impl Outbox {
         if self.has_waiting() { Poll::Ready(()) } else { Poll::Pending }
     }
 
+    /// What waits for the session now.
+    pub fn waiting(&self) -> Waiting {
+        let queue = self.lock();
+        let bytes = queue.bytes + queue.held;
+        Waiting { events: queue.waiting.len(), bytes, max_bytes: queue.limits.bytes }
+    }
+
     /// For a reader that can not take anything now: ready when the session is over all the same.
     pub fn poll_ending(&self, cx: &mut Context<'_>) -> Poll<Ending> {
         self.reader.register(cx.waker());
@@ -172,6 +235,7 @@ impl Outbox {
             into.push_back(delivery);
         }
         queue.bytes -= bytes;
+        self.share.set(queue.bytes + queue.held);
         if !queue.waiting.is_empty() {
             return Taken::Some;
         }
@@ -186,6 +250,7 @@ impl Outbox {
         let mut queue = self.lock();
         queue.state = State::Closed;
         queue.clear();
+        self.share.set(0);
     }
 
     fn has_waiting(&self) -> bool {
@@ -203,6 +268,7 @@ impl Queue {
     fn clear(&mut self) {
         self.waiting = VecDeque::new();
         self.bytes = 0;
+        self.held = 0;
     }
 }
 

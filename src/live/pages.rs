@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
-use super::change_batch::{StoredRows, replayed_events};
+use super::change_batch::{Known, StoredRows, replayed_events};
 use super::encoding::{Formats, ListWriter, MapWriter, Tail, Wire};
 use super::rows::{LiveRows, holds, seqs, take, tombstones};
 use super::{LiveEvent, LiveQuery};
@@ -47,8 +47,8 @@ pub enum PageRequest {
     Rows { after: Seq, until: Seq, limit: usize },
     /// The newest rows up to `until`.
     Newest { until: Seq, limit: usize },
-    /// What changed above `after` up to `until`, for a subscriber that knows everything up to `known`.
-    Changes { after: Seq, until: Seq, known: Seq },
+    /// What changed above `after` up to `until`, for a subscriber that was told what `known` says.
+    Changes { after: Seq, until: Seq, known: Known },
 }
 
 /// What was read.
@@ -190,7 +190,7 @@ fn there(rows: &RecordBatch) -> Result<RecordBatch> {
 fn changes(
     query: &dyn LiveQuery,
     reader: &dyn LiveReader,
-    (after, until, known): (Seq, Seq, Seq),
+    (after, until, known): (Seq, Seq, Known),
     formats: Formats,
 ) -> Result<ChangesPage> {
     let mut events = Vec::new();
@@ -286,7 +286,7 @@ mod tests {
     fn changes_come_with_how_far_they_reach() {
         let query = ScoreQuery::new(&[0], Some(5));
         let reader = StoredNotes::new(vec![(note(1, 1, 9, 10), 10), (note(2, 1, 9, 20).deleted(), 3)]);
-        let request = PageRequest::Changes { after: seq(5), until: seq(25), known: seq(5) };
+        let request = PageRequest::Changes { after: seq(5), until: seq(25), known: seq(5).into() };
         let Page::Changes(page) = read_page(&query, &reader, request, JSON).unwrap() else { panic!() };
         assert_eq!(page.reached, seq(25));
         let told: Vec<String> = page.events.iter().map(|event| event_text(event)).collect();
@@ -306,7 +306,7 @@ mod tests {
         let (mut after, mut told) = (seq(0), Vec::new());
         let mut pages = 0;
         while after < seq(3_000) {
-            let request = PageRequest::Changes { after, until: seq(3_000), known: seq(0) };
+            let request = PageRequest::Changes { after, until: seq(3_000), known: seq(0).into() };
             let Page::Changes(page) = read_page(&query, &reader, request, JSON).unwrap() else { panic!() };
             told.extend(page.events.iter().map(|event| event.seq.get()));
             after = page.reached;

@@ -20,6 +20,8 @@ pub struct Subscriber {
     pub key: SubscriptionKey,
     pub format: Format,
     pub outbox: Arc<Outbox>,
+    /// It follows other tables as well: that this one ends does not end it.
+    pub of_many: bool,
 }
 
 /// The subscribers of one partition, by query. Empty, it owns no memory.
@@ -147,7 +149,11 @@ impl Entry {
 
     fn end(&self, error: &Error) -> Vec<SubscriptionKey> {
         for subscriber in &self.subscribers {
-            subscriber.outbox.tell(Delivery::Ended(subscriber.key, error.clone()));
+            let ended = match subscriber.of_many {
+                true => Delivery::TableEnded(subscriber.key, self.query.table().id, error.clone()),
+                false => Delivery::Ended(subscriber.key, error.clone()),
+            };
+            subscriber.outbox.tell(ended);
         }
         self.subscribers.iter().map(|s| s.key).collect()
     }
@@ -174,7 +180,7 @@ mod tests {
         }
 
         fn subscriber(&self, key: u64, format: Format) -> Subscriber {
-            Subscriber { key: SubscriptionKey(key), format, outbox: self.outbox.clone() }
+            Subscriber { key: SubscriptionKey(key), format, outbox: self.outbox.clone(), of_many: false }
         }
 
         /// "key:seq" of each event, "key!CODE" of each ending; "overflow".
@@ -186,7 +192,7 @@ mod tests {
             let text = |delivery| match delivery {
                 Delivery::Event(key, event) => format!("{}:{}", key.0, event.seq),
                 Delivery::Ended(key, error) => format!("{}!{}", key.0, error.code().live_wire()),
-                Delivery::Closed(_) => "closed".to_owned(),
+                other => format!("{other:?}"),
             };
             into.into_iter().map(text).collect()
         }

@@ -34,6 +34,11 @@ impl Merge {
         self.cut
     }
 
+    /// Everything up to here has been told.
+    pub fn told(&self) -> Seq {
+        self.told
+    }
+
     /// Takes a change read from the view.
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{Int64Type, Schema};
 
@@ -15,6 +15,9 @@ use crate::error::{Error, Result};
 use crate::model::Seq;
 use crate::model::result::{CellEncoders, RowObject};
 use crate::model::schema::{DELETED_COLUMN, SEQ_COLUMN, STORAGE_ID_COLUMN, USER_ID_COLUMN};
+
+/// Names a row of a STREAM table, which has no key.
+const ROW_ID: &str = "row_id";
 
 /// Projected rows, ready to be written.
 #[derive(Debug)]
@@ -70,6 +73,25 @@ impl LiveRows {
         let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(Error::internal)?;
         let cells = CellEncoders::new(&batch)?;
         Ok(Self { batch, cells, shown, gone, key, seq })
+    }
+
+    /// What is told of rows of a STREAM table that are gone: their names, `<owner>:<position of the row>`, and where each went.
+    /// `rows` with their owners' columns.
+    pub(crate) fn names(query: &dyn LiveQuery, rows: &RecordBatch, created: &[Seq], seqs: Vec<Seq>) -> Result<Self> {
+        let owners = column(rows, USER_ID_COLUMN)?.clone();
+        let users = owners.as_string_opt::<i32>().ok_or_else(|| Error::internal("_user_id is no column of texts"))?;
+        let names = created.iter().enumerate().map(|(row, seq)| format!("{}:{seq}", users.value(row)));
+        let names: ArrayRef = Arc::new(StringArray::from_iter_values(names));
+        let seqs: ArrayRef = Arc::new(Int64Array::from_iter_values(seqs.into_iter().map(Seq::get)));
+        let mut columns = vec![(ROW_ID, names), (SEQ_COLUMN, seqs)];
+        if query.all_owners() {
+            columns.push((USER_ID_COLUMN, owners));
+            columns.push((STORAGE_ID_COLUMN, column(rows, STORAGE_ID_COLUMN)?.clone()));
+        }
+        let gone: Vec<usize> = (0..columns.len()).collect();
+        let batch = RecordBatch::try_from_iter(columns).map_err(Error::internal)?;
+        let cells = CellEncoders::new(&batch)?;
+        Ok(Self { batch, cells, shown: Vec::new(), gone, key: Vec::new(), seq: 1 })
     }
 
     pub(crate) fn shown(&self, row: usize) -> RowObject<'_> {

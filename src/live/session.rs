@@ -3,30 +3,37 @@
 //! Owns authentication before anything else, the limits of a connection, its subscriptions, and the order of all that
 //! goes out. Every ending is told with a code before the close (A13).
 //! Never reads a socket, a clock or the database: the actor brings messages, answers and `now`, and carries out effects.
+//! Never knows what carries its frames: a WebSocket, or a response of server-sent events ([`Label`]).
 //! Invariants: LQ-1 per subscription; LQ-5 (replies, work under way and what is held back are bounded).
 //! Start at [`SessionCore::text`] (what comes in) and [`SessionCore::next_out`] (what goes out).
 
+mod endings;
+mod feed;
 mod inward;
 mod outgoing;
+mod tables;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-pub use outgoing::{Close, Outgoing};
+use feed::{Feed, FeedStep, of_one};
+pub use outgoing::{Close, Label, Outgoing};
 use outgoing::{Item, Queue};
+pub use tables::{JoinRequest, Joined, OpenedFeed};
 
+use super::cursors::CursorKey;
 use super::database::LiveLogin;
 use super::directory::LiveDirectory;
 use super::encoding::{Format, Wire};
 use super::frames::{Protocol, ServerMessage, SubscribeRequest};
-use super::limits::{MAX_REPLIES, MAX_WORK, SessionLimits};
+use super::limits::{MAX_WORK, SessionLimits};
 use super::outbox::{Delivery, SubscriptionKey};
 use super::pages::{Page, PageRequest, no_rows};
 use super::rate::MessageRate;
 use super::subscription::{Start, Step, Subscription};
 use crate::error::{Error, Result, SubscriptionFault};
-use crate::model::Seq;
 use crate::model::result::ResultSchema;
+use crate::model::{Seq, TableId};
 
 /// What the actor is to do.
 #[derive(Debug)]
@@ -35,10 +42,14 @@ pub enum Effect {
     Authenticate { token: String },
     /// Compile, attach, read the first page, and call [`SessionCore::opened`].
     Open(OpenRequest),
-    /// Read the page and call [`SessionCore::page`].
-    Fetch(SubscriptionKey, PageRequest),
-    /// The subscription's view is not needed any more.
-    ReleaseView(SubscriptionKey),
+    /// Read the page, of one of several tables, and call [`SessionCore::page`].
+    Fetch(SubscriptionKey, Option<TableId>, PageRequest),
+    /// The view of the subscription, or of its table, is not needed any more.
+    ReleaseView(SubscriptionKey, Option<TableId>),
+    /// Detach the table from the subscription, before what follows is done.
+    Leave(SubscriptionKey, TableId),
+    /// Compile, attach, read the first page of the table, and call [`SessionCore::joined`].
+    Join(JoinRequest),
     /// Detach the subscription and forget it.
     Drop(SubscriptionKey),
 }
@@ -56,9 +67,21 @@ pub struct OpenRequest {
 #[derive(Debug)]
 pub struct Opened {
     pub schema: ResultSchema,
+    /// What comes first, where that is known only now: a cursor says it, or a map of positions.
+    pub start: Option<Start>,
     /// Where its view ends; without a view, the head at attaching.
     pub cut: Seq,
     pub first: Option<Page>,
+    /// What it acknowledges to.
+    pub cursor: Option<HeldCursor>,
+}
+
+/// The cursor that a subscription reads with.
+#[derive(Debug, Clone)]
+pub struct HeldCursor {
+    pub key: CursorKey,
+    /// Of a subscription to one table: which.
+    pub table: Option<TableId>,
 }
 
 #[derive(Debug)]
@@ -94,9 +117,18 @@ enum State {
 #[derive(Debug)]
 struct Entry {
     id: Arc<str>,
-    subscription: Subscription,
+    feed: Feed,
     /// It is over: what waits still goes out, and then why.
     ended: bool,
+    /// What became of tables before it was known which it follows.
+    early: Vec<Delivery>,
+    cursor: Option<HeldCursor>,
+}
+
+impl Entry {
+    fn new(id: Arc<str>, subscription: Subscription) -> Self {
+        Self { id, feed: Feed::Table(subscription), ended: false, early: Vec::new(), cursor: None }
+    }
 }
 
 impl SessionCore {
@@ -126,11 +158,6 @@ impl SessionCore {
         self.seen_at = now_us;
     }
 
-    /// The peer closes.
-    pub fn goodbye(&mut self) {
-        self.close(Close { code: 1000, reason: String::new() });
-    }
-
     /// The protocol that a session agrees on before [`SessionCore::authenticated`].
     pub fn agree(&mut self, protocol: Protocol) {
         self.protocol = protocol;
@@ -153,9 +180,16 @@ impl SessionCore {
         self.working -= 1;
         let Some(entry) = self.current(key) else { return false };
         let opened = opened.and_then(|opened| {
+            entry.cursor = opened.cursor;
             let has_view = opened.first.is_some();
-            let steps = entry.subscription.opened(opened.cut, opened.first, now_us)?;
-            Ok((opened.schema, has_view, steps))
+            let Feed::Table(subscription) = &mut entry.feed else {
+                return Err(Error::internal("a subscription was opened twice"));
+            };
+            if let Some(start) = opened.start {
+                subscription.begin_with(start);
+            }
+            let steps = subscription.opened(opened.cut, opened.first, now_us)?;
+            Ok((opened.schema, has_view, of_one(steps)))
         });
         match opened {
             Ok((schema, has_view, steps)) => {
@@ -173,13 +207,13 @@ impl SessionCore {
     }
 
     /// The answer to [`Effect::Fetch`].
-    pub fn page(&mut self, key: SubscriptionKey, page: Result<Page>) {
+    pub fn page(&mut self, key: SubscriptionKey, table: Option<TableId>, page: Result<Page>, now_us: i64) {
         self.working -= 1;
         let Some(entry) = self.current(key) else { return };
         let page = page.map_err(|error| SubscriptionFault::BatchFetchFailed(error.to_string()).into());
-        match page.and_then(|page| entry.subscription.page(page)) {
+        match page.and_then(|page| entry.feed.page(table, page, now_us)) {
             Ok(steps) => self.run(key, None, steps),
-            Err(error) => self.end(key, &error),
+            Err(error) => self.fail(key, &error),
         }
     }
 
@@ -188,73 +222,19 @@ impl SessionCore {
         match delivery {
             Delivery::Event(key, event) => {
                 let Some(entry) = self.current(key) else { return };
-                match entry.subscription.event(event) {
+                match entry.feed.event(event) {
+                    // What all its subscriptions hold back together is bounded as well.
+                    Ok(None) if self.held() > self.limits.held.bytes => self.overflowed(),
                     Ok(None) => {}
                     Ok(Some(event)) => self.queue.push(Item::Event(key, event)),
-                    Err(Error::Subscription(SubscriptionFault::SlowConsumer { .. })) => self.overflowed(),
-                    Err(error) => self.end(key, &error),
+                    Err(error) => self.fail(key, &error),
                 }
             }
-            Delivery::Ended(key, error) => self.end(key, &error),
+            Delivery::TableEnded(key, table, error) => self.table_ended(key, table, error),
+            Delivery::TableMade(key, table) => self.table_made(key, table),
+            Delivery::Ended(key, error) => self.ended(key, &error),
             Delivery::Closed(error) => self.close_with(&error),
         }
-    }
-
-    /// The peer does not keep up: each subscription is told where it stands, then the socket is closed.
-    pub fn overflowed(&mut self) {
-        if matches!(self.state, State::Closing) {
-            return;
-        }
-        // What has not gone out is given up as a whole: the client comes back for all of it.
-        self.queue.clear();
-        for entry in self.entries.values().filter(|entry| !entry.ended) {
-            let fault = SubscriptionFault::SlowConsumer { last_delivered: entry.subscription.last_delivered() };
-            self.queue.push_error(&entry.id, &fault.into(), self.wire);
-        }
-        let code = SubscriptionFault::SlowConsumer { last_delivered: None }.code();
-        self.close(Close { code: code.close_code(), reason: "Can not keep up; reconnect and resume".into() });
-    }
-
-    /// Ends the session: each subscription is told why, then the socket is closed.
-    pub fn close_with(&mut self, error: &Error) {
-        if matches!(self.state, State::Closing) {
-            return;
-        }
-        for entry in self.entries.values().filter(|entry| !entry.ended) {
-            self.queue.push_error(&entry.id, error, self.wire);
-        }
-        let reason = match error {
-            Error::ShuttingDown => "Server shutting down".to_owned(),
-            error => error.to_string(),
-        };
-        self.close(Close { code: error.code().close_code(), reason });
-    }
-
-    /// Time has passed: deadlines, the token's end, silence.
-    pub fn tick(&mut self, now_us: i64) {
-        let micros = |duration: std::time::Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-        let silent = now_us - self.seen_at;
-        match &self.state {
-            State::Closing => return,
-            State::Stranger if now_us - self.opened_at >= micros(self.limits.auth_timeout) => {
-                let seconds = self.limits.auth_timeout.as_secs_f64();
-                let message = format!("Authentication timeout - no auth message received within {seconds} seconds");
-                return self.refuse(&message, "Authentication timeout");
-            }
-            State::Known(login) if login.expires_at.is_some_and(|expires_at| now_us >= expires_at) => {
-                return self.close_with(&Error::TokenExpired);
-            }
-            State::Stranger | State::Known(_) => {}
-        }
-        if silent >= micros(self.limits.client_timeout) {
-            return self.close(Close { code: 1000, reason: "Heartbeat timeout".into() });
-        }
-        // Half: a peer whose answer to the last ping came just after it must be asked again by this tick, since at the
-        // next one it may already have been silent for too long.
-        if silent >= micros(self.limits.heartbeat_interval) / 2 {
-            self.reply(Item::Ping);
-        }
-        self.give_up_views(now_us);
     }
 
     /// What goes out next, in order. `None`: nothing is waiting.
@@ -264,27 +244,35 @@ impl SessionCore {
                 Item::Event(key, event) => {
                     // Who has unsubscribed is told nothing more.
                     let Some(entry) = self.entries.get_mut(&key) else { continue };
-                    entry.subscription.sent(event.seq);
+                    entry.feed.sent(Some(event.table), event.seq);
                     match event.frame(&entry.id, self.wire) {
-                        Ok(frame) => return Some(Outgoing::Change(frame, key)),
+                        Ok(frame) => {
+                            let (kind, table, seq) = (event.kind, event.table, event.seq);
+                            let label = Label::Change { kind, table, seq, resumes: entry.feed.is_of_one() };
+                            return Some(Outgoing::Change(frame, key, label));
+                        }
                         Err(error) => self.end(key, &error),
                     }
                 }
-                Item::Batch(key, frame, last) => {
+                Item::Batch(key, frame, control, reached) => {
                     let Some(entry) = self.entries.get_mut(&key) else { continue };
-                    if let Some(last) = last {
-                        entry.subscription.sent(last);
+                    if let (table, Some(reached)) = reached {
+                        entry.feed.sent(table, reached);
                     }
-                    return Some(Outgoing::Frame(frame));
+                    let label = match control.label() {
+                        Label::Rows { more, .. } if !entry.feed.is_of_one() => Label::Rows { position: None, more },
+                        label => label,
+                    };
+                    return Some(Outgoing::Frame(frame, label));
                 }
                 Item::Ended(key, error) => {
                     let Some(entry) = self.remove(key) else { continue };
                     let message = ServerMessage::Error { subscription_id: &entry.id, error: &error };
                     if let Ok(frame) = message.frame(self.wire) {
-                        return Some(Outgoing::Frame(frame));
+                        return Some(Outgoing::Frame(frame, message.label()));
                     }
                 }
-                Item::Frame(frame) => return Some(Outgoing::Frame(frame)),
+                Item::Frame(frame, label) => return Some(Outgoing::Frame(frame, label)),
                 Item::Ping => return Some(Outgoing::Ping),
                 Item::Pong(payload) => return Some(Outgoing::Pong(payload)),
                 Item::Close(close) => return Some(Outgoing::Close(close)),
@@ -297,26 +285,49 @@ impl SessionCore {
         self.queue.is_empty()
     }
 
+    /// Bytes that wait here for their turn, or to go out.
+    pub fn kept(&self) -> usize {
+        self.queue.bytes() + self.held()
+    }
+
+    /// Bytes that subscriptions hold back while they are opened, loaded or replayed.
+    fn held(&self) -> usize {
+        if self.with_view.is_empty() && self.working == 0 && self.waiting.is_empty() {
+            return 0;
+        }
+        self.entries.values().map(|entry| entry.feed.held()).sum()
+    }
+
     /// What to do now. Replays read on when everything has gone out; work beyond [`MAX_WORK`] waits.
     pub fn effects(&mut self, now_us: i64) -> Vec<Effect> {
         if self.has_room() {
             for key in &self.with_view {
                 let entry = self.entries.get_mut(key).filter(|entry| !entry.ended);
-                let request = entry.and_then(|entry| entry.subscription.has_room(now_us));
-                if let Some(request) = request {
-                    self.waiting.push_back(Effect::Fetch(*key, request));
+                let request = entry.and_then(|entry| entry.feed.has_room(now_us));
+                if let Some((table, request)) = request {
+                    self.waiting.push_back(Effect::Fetch(*key, table, request));
                 }
             }
         }
         while self.working < MAX_WORK && self.queue.bytes() <= self.limits.outbox.bytes {
             let Some(work) = self.waiting.pop_front() else { break };
-            let (Effect::Open(OpenRequest { key, .. }) | Effect::Fetch(key, _)) = &work else { continue };
+            let (Effect::Open(OpenRequest { key, .. })
+            | Effect::Fetch(key, ..)
+            | Effect::Join(JoinRequest { key, .. })) = &work
+            else {
+                continue;
+            };
             if self.entries.get(key).is_some_and(|entry| !entry.ended) {
                 self.working += 1;
                 self.effects.push(work);
             }
         }
         std::mem::take(&mut self.effects)
+    }
+
+    /// `opening`, `loading`, `replaying` or `live`; `None`: it is not there.
+    pub fn phase(&self, key: SubscriptionKey) -> Option<&'static str> {
+        self.entries.get(&key).map(|entry| entry.feed.phase())
     }
 
     pub fn is_closing(&self) -> bool {
@@ -348,9 +359,9 @@ impl SessionCore {
     }
 
     /// Carries out a subscription's steps.
-    fn run(&mut self, key: SubscriptionKey, schema: Option<&ResultSchema>, steps: Vec<Step>) {
+    fn run(&mut self, key: SubscriptionKey, schema: Option<&ResultSchema>, steps: Vec<FeedStep>) {
         let Some(id) = self.entries.get(&key).map(|entry| entry.id.clone()) else { return };
-        for step in steps {
+        for (table, step) in steps {
             match step {
                 Step::Ack(control) => {
                     if let Some(schema) = schema {
@@ -358,52 +369,27 @@ impl SessionCore {
                         self.queue.push_message(&message, self.wire);
                     }
                 }
-                Step::Batch { rows, control } => {
+                Step::Batch { rows, control, reached } => {
                     let rows = rows.map_or_else(|| no_rows(self.wire), Ok);
                     let frame = rows.and_then(|rows| {
                         ServerMessage::InitialDataBatch { subscription_id: &id, rows: &rows, control }.frame(self.wire)
                     });
                     match frame {
-                        Ok(frame) => self.queue.push(Item::Batch(key, frame, control.last_seq_id)),
+                        Ok(frame) => self.queue.push(Item::Batch(key, frame, control, (table, reached))),
                         Err(error) => return self.end(key, &error),
                     }
                 }
                 Step::Change(event) => self.queue.push(Item::Event(key, event)),
-                Step::Fetch(request) => self.waiting.push_back(Effect::Fetch(key, request)),
+                Step::Fetch(request) => self.waiting.push_back(Effect::Fetch(key, table, request)),
                 Step::ReleaseView => {
-                    self.with_view.remove(&key);
-                    self.effects.push(Effect::ReleaseView(key));
+                    if self.entries.get(&key).is_none_or(|entry| table.is_none() || entry.feed.is_live()) {
+                        self.with_view.remove(&key);
+                    }
+                    self.effects.push(Effect::ReleaseView(key, table));
                 }
             }
         }
         self.bound_replies();
-    }
-
-    fn give_up_views(&mut self, now_us: i64) {
-        let expired = |key: &SubscriptionKey| Some((*key, self.entries.get(key)?.subscription.expired(now_us)?));
-        let expired: Vec<_> = self.with_view.iter().filter_map(expired).collect();
-        for (key, fault) in expired {
-            match fault {
-                SubscriptionFault::SlowConsumer { .. } => return self.overflowed(),
-                fault => self.end(key, &fault.into()),
-            }
-        }
-    }
-
-    /// Ends a subscription: what waits for it still goes out, and then why it is over.
-    fn end(&mut self, key: SubscriptionKey, error: &Error) {
-        if self.detach(key) {
-            self.reply(Item::Ended(key, error.clone()));
-        }
-    }
-
-    /// From now on nothing more comes for it. `false` where that was so before.
-    fn detach(&mut self, key: SubscriptionKey) -> bool {
-        let Some(entry) = self.entries.get_mut(&key).filter(|entry| !entry.ended) else { return false };
-        entry.ended = true;
-        self.with_view.remove(&key);
-        self.effects.push(Effect::Drop(key));
-        true
     }
 
     fn remove(&mut self, key: SubscriptionKey) -> Option<Entry> {
@@ -424,26 +410,6 @@ impl SessionCore {
     fn reply(&mut self, item: Item) {
         self.queue.push(item);
         self.bound_replies();
-    }
-
-    /// A peer that asks and does not read is a slow consumer as well.
-    fn bound_replies(&mut self) {
-        if self.queue.replies() > MAX_REPLIES {
-            self.overflowed();
-        }
-    }
-
-    fn close(&mut self, close: Close) {
-        if self.is_closing() {
-            return;
-        }
-        self.state = State::Closing;
-        self.queue.push(Item::Close(close));
-        let keys: Vec<_> = self.entries.keys().copied().collect();
-        for key in keys {
-            self.detach(key);
-        }
-        self.waiting.clear();
     }
 }
 

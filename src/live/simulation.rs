@@ -170,7 +170,8 @@ impl World {
             None => return,
             Some(Work::Open(request)) => {
                 let outbox = session.outbox.clone();
-                let subscriber = Subscriber { key: request.key, format: request.wire.format, outbox };
+                let (key, format) = (request.key, request.wire.format);
+                let subscriber = Subscriber { key, format, outbox, of_many: false };
                 self.partition.registry.attach(query(), subscriber);
                 Some(Work::Attached(request, seq(self.partition.last)))
             }
@@ -181,7 +182,8 @@ impl World {
                 session.reader = Some(view);
                 let schema = query().schema().clone();
                 // It may have been given up meanwhile: too much had to be held back.
-                let wanted = session.core.opened(request.key, Ok(Opened { schema, cut, first }), 0);
+                let wanted =
+                    session.core.opened(request.key, Ok(Opened { schema, start: None, cut, first, cursor: None }), 0);
                 assert!(wanted || session.core.is_closing());
                 None
             }
@@ -189,7 +191,7 @@ impl World {
                 let view = session.reader.clone().expect("a view while pages are wanted");
                 let wire = super::Wire { format: super::Format::Json, compress: true };
                 let page = PageJob { query: query(), reader: view, request: page, wire }.run();
-                session.core.page(key, page);
+                session.core.page(key, None, page, 0);
                 None
             }
         };
@@ -202,10 +204,10 @@ impl World {
         for effect in self.session.core.effects(0) {
             match effect {
                 Effect::Open(request) => self.session.work.push_back(Work::Open(request)),
-                Effect::Fetch(key, page) => self.session.work.push_back(Work::Fetch(key, page)),
-                Effect::ReleaseView(_) => self.session.reader = None,
+                Effect::Fetch(key, _, page) => self.session.work.push_back(Work::Fetch(key, page)),
+                Effect::ReleaseView(..) => self.session.reader = None,
                 Effect::Drop(key) => self.partition.registry.detach(key),
-                Effect::Authenticate { .. } => panic!("it is known"),
+                other => panic!("{other:?}"),
             }
         }
     }
@@ -228,7 +230,7 @@ impl World {
         for _ in 0..count {
             match self.session.core.next_out() {
                 None => break,
-                Some(Outgoing::Frame(frame) | Outgoing::Change(frame, _)) => self.receive(&text(&frame)),
+                Some(Outgoing::Frame(frame, _) | Outgoing::Change(frame, ..)) => self.receive(&text(&frame)),
                 Some(Outgoing::Close(close)) => {
                     assert_eq!(close.code, 4408, "{}", close.reason);
                     return self.reconnect();

@@ -10,10 +10,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::LiveEvent;
+use super::change_batch::Known;
 use super::encoding::Tail;
 use super::frames::{BatchControl, SubscribeOptions};
 use super::outbox::OutboxLimits;
 use super::pages::{ChangesPage, Page, PageRequest, RowsPage};
+use super::position::Position;
 use super::resume::{Merge, OutOfOrder};
 use crate::error::{Error, SubscriptionFault};
 use crate::model::Seq;
@@ -24,7 +26,7 @@ pub(crate) const MAX_BATCH: u32 = 10_000;
 /// A load that does not go on for this long gives up its view, which keeps old versions of rows from going away.
 const PAGE_WAIT_US: i64 = 60_000_000;
 /// No load or replay keeps its view longer than this.
-const VIEW_LIFE_US: i64 = 15 * 60_000_000;
+pub(super) const VIEW_LIFE_US: i64 = 15 * 60_000_000;
 
 /// What comes first, as the client's options ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,30 +37,47 @@ pub enum Start {
     Load { batch: usize },
     /// The newest rows, in one batch.
     Newest { rows: usize },
-    /// What changed above a position.
-    Resume { from: Seq },
+    /// What changed above a position. `at_least`: the client may have heard more than that.
+    Resume { from: Seq, at_least: bool },
     /// An unfinished load goes on to its end; then what changed above that.
     Continue { from: Seq, end: Seq, batch: usize },
 }
 
 impl Start {
     pub fn of(options: Option<&SubscribeOptions>) -> Start {
+        // A map names tables: of which one this is about is known when it is opened.
+        let from = options.and_then(|options| options.from.as_ref()).map(|from| from.seq().unwrap_or(Seq::ZERO));
+        Self::with_from(options, from, false)
+    }
+
+    /// What comes first of this table, for a client that stands at `from`, or further where it says so.
+    pub fn of_table(options: Option<&SubscribeOptions>, from: Option<&(Position, bool)>, table: &str) -> Start {
+        let at_least = from.is_some_and(|(_, at_least)| *at_least);
+        Self::with_from(options, from.map(|(from, _)| from.of(table)), at_least)
+    }
+
+    fn with_from(options: Option<&SubscribeOptions>, from: Option<Seq>, at_least: bool) -> Start {
         let Some(options) = options else { return Start::Changes };
         let size = |asked: u32| usize::try_from(asked.clamp(1, MAX_BATCH)).unwrap_or(1);
         let batch = size(options.batch_size.unwrap_or(DEFAULT_BATCH));
-        match (options.from, options.snapshot_end_seq, options.last_rows) {
+        match (from, options.snapshot_end_seq, options.last_rows) {
             (Some(from), Some(end), _) if end > from => Start::Continue { from, end, batch },
-            (Some(from), _, _) => Start::Resume { from },
+            (Some(from), _, _) => Start::Resume { from, at_least },
             (None, _, Some(0)) => Start::Newest { rows: 0 },
             (None, _, Some(rows)) => Start::Newest { rows: size(rows) },
             (None, _, None) => Start::Load { batch },
         }
     }
 
+    /// Do its rows come in batches that the client asks for?
+    pub fn loads(self) -> bool {
+        matches!(self, Start::Load { .. } | Start::Newest { .. } | Start::Continue { .. })
+    }
+
     /// The position that the client says it knows.
     pub fn from(self) -> Option<Seq> {
         match self {
-            Start::Resume { from } | Start::Continue { from, .. } => Some(from),
+            Start::Resume { from, .. } | Start::Continue { from, .. } => Some(from),
             Start::Changes | Start::Load { .. } | Start::Newest { .. } => None,
         }
     }
@@ -69,7 +88,10 @@ impl Start {
             Start::Changes => None,
             Start::Load { batch } => Some(PageRequest::Rows { after: Seq::ZERO, until: cut, limit: batch }),
             Start::Newest { rows } => Some(PageRequest::Newest { until: cut, limit: rows }),
-            Start::Resume { from } => Some(PageRequest::Changes { after: from.min(cut), until: cut, known: from }),
+            Start::Resume { from, at_least } => {
+                let known = Known { upto: from, perhaps_more: at_least };
+                Some(PageRequest::Changes { after: from.min(cut), until: cut, known })
+            }
             Start::Continue { from, end, batch } => {
                 Some(PageRequest::Rows { after: from, until: end.min(cut), limit: batch })
             }
@@ -81,10 +103,11 @@ impl Start {
 #[derive(Debug)]
 pub enum Step {
     Ack(BatchControl),
-    /// `rows`: the list of rows; `None` is an empty one.
+    /// `rows`: the list of rows; `None` is an empty one. `reached`: everything up to here is told with it.
     Batch {
         rows: Option<Tail>,
         control: BatchControl,
+        reached: Option<Seq>,
     },
     Change(Arc<LiveEvent>),
     /// Read this page and hand it to [`Subscription::page`].
@@ -110,7 +133,7 @@ pub struct Subscription {
 enum Phase {
     Opening,
     Loading(Load),
-    Replaying { after: Seq, known: Seq, fetching: bool },
+    Replaying { after: Seq, known: Known, fetching: bool },
     Live,
 }
 
@@ -146,6 +169,41 @@ impl Subscription {
         }
     }
 
+    /// What it begins with, where that is known only now.
+    pub fn begin_with(&mut self, start: Start) {
+        self.start = start;
+    }
+
+    /// Is everything told but what happens from now on?
+    pub fn is_live(&self) -> bool {
+        self.phase == Phase::Live
+    }
+
+    /// `opening`, `loading`, `replaying` or `live`.
+    pub fn phase(&self) -> &'static str {
+        match self.phase {
+            Phase::Opening => "opening",
+            Phase::Loading(_) => "loading",
+            Phase::Replaying { .. } => "replaying",
+            Phase::Live => "live",
+        }
+    }
+
+    /// Everything up to here has been handed on.
+    pub fn told(&self) -> Seq {
+        self.merge.told()
+    }
+
+    /// Events and bytes that are held back.
+    pub fn held(&self) -> (usize, usize) {
+        (self.held.events.len(), self.held.bytes)
+    }
+
+    /// What was held back, for whoever goes on with it.
+    pub fn into_held(self) -> impl Iterator<Item = Arc<LiveEvent>> {
+        self.held.events.into_iter()
+    }
+
     /// It is attached, with a view that ends at `cut`; `first` is what [`Start::first_page`] asked for.
     ///
     /// # Errors
@@ -161,10 +219,12 @@ impl Subscription {
                 steps.push(Step::Ack(BatchControl::new(0, false, Some(cut), None)));
                 self.go_live(&mut steps)?;
             }
-            (Start::Resume { from }, Some(Page::Changes(page))) => {
+            (Start::Resume { from, at_least }, Some(Page::Changes(page))) => {
+                let known = Known { upto: from, perhaps_more: at_least };
                 self.merge = Merge::new(from, cut);
-                self.delivered = Some(from);
-                self.phase = Phase::Replaying { after: from.min(cut), known: from, fetching: true };
+                // A client may claim more than there is.
+                self.delivered = Some(from.min(cut));
+                self.phase = Phase::Replaying { after: from.min(cut), known, fetching: true };
                 steps.push(Step::Ack(BatchControl::new(0, false, Some(from), None)));
                 self.replay(page, &mut steps)?;
             }
@@ -193,7 +253,7 @@ impl Subscription {
         } else if matches!(self.start, Start::Newest { .. }) {
             // The newest rows are one batch; what the client waits for is the word that no more follow.
             let control = BatchControl::new(load.batch_num + 1, false, load.last, Some(self.load_end()));
-            steps.push(Step::Batch { rows: None, control });
+            steps.push(Step::Batch { rows: None, control, reached: Some(self.load_end()) });
             self.loaded(&mut steps)?;
         } else {
             steps.push(Step::Fetch(self.fetch_rows(load)));
@@ -273,7 +333,9 @@ impl Subscription {
         load.last = page.last.or(load.last);
         load.after = page.last.unwrap_or(load.after);
         let control = BatchControl::new(load.batch_num, page.more, load.last, Some(self.load_end()));
-        steps.push(Step::Batch { rows: Some(page.rows), control });
+        // With the last batch, the load's end: rows above the last one may have gone before the view was opened.
+        let reached = if page.more { load.last } else { Some(self.load_end()) };
+        steps.push(Step::Batch { rows: Some(page.rows), control, reached });
         if !page.more {
             return self.loaded(steps);
         }
@@ -289,7 +351,7 @@ impl Subscription {
         match self.start {
             Start::Continue { from, end, .. } if end < self.merge.cut() => {
                 // Rows that changed after the load's end were not in its pages: the replay above it tells them.
-                self.phase = Phase::Replaying { after: end, known: from, fetching: false };
+                self.phase = Phase::Replaying { after: end, known: from.into(), fetching: false };
                 self.merge = Merge::new(end, self.merge.cut());
                 Ok(())
             }

@@ -42,6 +42,7 @@ pub(crate) fn notes() -> Arc<TableMeta> {
         storage: crate::model::StorageId::local(),
         use_user_storage: false,
         deleted_retention_hours: None,
+        ttl: None,
         unnamed_storage: None,
         schema_version: 1,
         created_at: 0,
@@ -233,7 +234,12 @@ pub(crate) fn event_text(event: &LiveEvent) -> String {
 }
 
 pub(crate) fn some_event(at: i64) -> Arc<LiveEvent> {
-    LiveEvent::new((seq(at), EventKind::Insert), Some(at), None::<()>, Formats::only(Format::Json)).unwrap()
+    some_event_of(1, at)
+}
+
+pub(crate) fn some_event_of(table: u32, at: i64) -> Arc<LiveEvent> {
+    let what = (TableId(table), seq(at), EventKind::Insert);
+    LiveEvent::new(what, Some(at), None::<()>, Formats::only(Format::Json)).unwrap()
 }
 
 /// Stored rows with the position of their insert, ascending: a view for tests, read in batches of 100.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{NamespaceName, StorageId, StorageMeta, TableMeta};
+use super::{NamespaceName, StorageId, StorageMeta, TableId, TableMeta, TableName, TopicMeta};
 use crate::error::{Error, Result};
 
 /// Everything the catalog knows at one moment. Immutable; replaced as a whole by each DDL statement.
@@ -16,6 +16,7 @@ pub struct Catalog {
     pub namespaces: BTreeMap<NamespaceName, NamespaceMeta>,
     /// `local` is always there.
     pub storages: BTreeMap<StorageId, Arc<StorageMeta>>,
+    pub topics: BTreeMap<TableName, Arc<TopicMeta>>,
     tables: BTreeMap<NamespaceName, HashMap<String, Arc<TableMeta>>>,
 }
 
@@ -50,6 +51,24 @@ impl Catalog {
     /// `NOT_FOUND`.
     pub fn storage(&self, id: &StorageId) -> Result<&Arc<StorageMeta>> {
         self.storages.get(id).ok_or_else(|| Error::NotFound(format!("Storage '{id}' not found")))
+    }
+
+    /// # Errors
+    /// `NOT_FOUND`.
+    pub fn topic(&self, name: &TableName) -> Result<&Arc<TopicMeta>> {
+        self.topics.get(name).ok_or_else(|| Error::TopicNotFound(name.to_string()))
+    }
+
+    /// Topics with routes from one of these tables, as they are without them.
+    pub fn topics_without(&self, tables: &[TableId]) -> Vec<TopicMeta> {
+        let goes = |table: TableId| tables.contains(&table);
+        let routed = self.topics.values().filter(|topic| topic.routes.iter().any(|route| goes(route.table_id)));
+        let without = |topic: &Arc<TopicMeta>| {
+            let mut topic = TopicMeta::clone(topic);
+            topic.routes.retain(|route| !goes(route.table_id));
+            topic
+        };
+        routed.map(without).collect()
     }
 
     /// All tables, by namespace, then by name.

@@ -3,12 +3,23 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
-use super::{Owner, Seq, SeqRange, TableMeta};
+use super::{NoteWrite, Owner, Seq, SeqRange, TableMeta};
 
 /// A primary key in its order-preserving encoding (`storage::keys`). Opaque to everyone else.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PkBytes(pub Bytes);
+
+impl PkBytes {
+    /// What stands for the key in a table without one.
+    pub const NONE: PkBytes = PkBytes(Bytes::new());
+
+    /// Names a row of a table without a key.
+    pub fn of_seq(seq: Seq) -> Self {
+        Self(Bytes::copy_from_slice(&seq.get().to_be_bytes()))
+    }
+}
 
 /// A row's cells in the row codec's form (`storage::row_codec`), without `_seq`. Opaque to everyone else.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,11 +48,22 @@ pub enum RowPlace {
     Segment { segment: u64, position: u32 },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ChangeKind {
     Insert,
     Update,
     Delete,
+}
+
+impl ChangeKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ChangeKind::Insert => "insert",
+            ChangeKind::Update => "update",
+            ChangeKind::Delete => "delete",
+        }
+    }
 }
 
 /// One row's change. Its `_seq` is its place in [`CommittedChanges`].
@@ -79,8 +101,12 @@ pub struct CommittedChanges {
     pub range: SeqRange,
     /// `_seq` and change, ascending.
     pub changes: Arc<[(Seq, Change)]>,
+    /// What is noted with them; without changes, at a position of its own.
+    pub notes: Vec<NoteWrite>,
     /// What the partition has hot behind this statement, where it is worth noting.
     pub stats: Option<HotStats>,
+    /// Of a STREAM table: what is to be noted of what gave way.
+    pub quota: Option<Arc<QuotaNote>>,
 }
 
 /// How much of a partition is hot: what decides whether it is worth flushing.
@@ -106,5 +132,29 @@ impl HotStats {
             oldest_tombstone: if self.oldest_tombstone == Seq::MAX { first } else { self.oldest_tombstone },
             ..self
         }
+    }
+}
+
+/// A stretch of positions of one owner in a STREAM table, to the end of a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct QuotaSlice {
+    pub last: Seq,
+    pub rows: u64,
+    pub bytes: u64,
+}
+
+/// What is stored of the count of an owner's rows in a STREAM table.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct QuotaNote {
+    /// Rows up to here have given way.
+    pub trimmed: Seq,
+    /// The oldest first.
+    pub slices: Vec<QuotaSlice>,
+}
+
+impl QuotaNote {
+    /// Rows above are not in it.
+    pub fn counted_up_to(&self) -> Seq {
+        self.slices.last().map_or(self.trimmed, |slice| slice.last.max(self.trimmed))
     }
 }

@@ -296,6 +296,14 @@ impl Owner {
         }
     }
 
+    /// `None`: of a SHARED table.
+    pub fn user(&self) -> Option<&UserId> {
+        match self {
+            Owner::Shared => None,
+            Owner::User(user) => Some(user),
+        }
+    }
+
     /// The inverse of [`Owner::as_str`]; `None` for text that no owner has.
     pub fn from_stored(text: &str) -> Option<Self> {
         if text.is_empty() { Some(Owner::Shared) } else { UserId::parse(text).ok().map(Owner::User) }

@@ -60,7 +60,7 @@ impl ResultColumn {
         if let Some(column) = table.columns.get(position) {
             let pk = table.is_key(position);
             // Of several key columns, none is unique by itself.
-            let uq = pk && table.primary_key.len() == 1;
+            let uq = pk && table.unique_key().len() == 1;
             let flags = ColumnFlags { pk, nn: pk || !table.may_hold_null(position), uq };
             return Some(ResultColumn { name: column.name.as_str().to_owned(), data_type: column.data_type, flags });
         }
@@ -86,14 +86,17 @@ impl ResultSchema {
 
     /// What `SELECT *` shows: the table's columns, `_seq` and `_deleted`.
     pub fn of_table(table: &TableMeta) -> Self {
-        let columns = (0..table.columns.len() + 2).filter_map(|position| ResultColumn::of_table(table, position));
-        Self(columns.collect())
+        Self::of_positions(table, table.columns.len() + 2)
     }
 
     /// [`ResultSchema::of_table`], `_user_id` and `_storage_id`: what `SELECT *` over all owners shows.
     pub fn of_table_all_owners(table: &TableMeta) -> Self {
-        let columns = (0..table.columns.len() + 4).filter_map(|position| ResultColumn::of_table(table, position));
-        Self(columns.collect())
+        Self::of_positions(table, table.columns.len() + 4)
+    }
+
+    fn of_positions(table: &TableMeta, count: usize) -> Self {
+        let shown = (0..count).filter(|position| !table.is_stream() || *position != table.columns.len() + 1);
+        Self(shown.filter_map(|position| ResultColumn::of_table(table, position)).collect())
     }
 
     /// Some columns of a table: `positions` in [`TableMeta::arrow_schema_all_owners`], each shown as the name at the
@@ -184,6 +187,7 @@ mod tests {
             storage: crate::model::StorageId::local(),
             use_user_storage: false,
             deleted_retention_hours: None,
+            ttl: None,
             unnamed_storage: None,
             schema_version: 1,
             created_at: 0,

@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{ColumnName, Compression, DataType, FlushPolicy, Owner, Principal, StorageId, TableId, TableName, UserId};
 pub use history::{OlderCell, RowLayout, SchemaChange, SchemaHistory, SchemaVersion};
+pub use stream_ttl::StreamTtl;
 
 pub mod history;
+pub mod stream_ttl;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -19,6 +21,8 @@ pub enum TableKind {
     User,
     /// One partition for everybody, gated by an [`AccessLevel`].
     Shared,
+    /// One isolated partition per user, append-only; its rows expire.
+    Stream,
 }
 
 impl TableKind {
@@ -26,6 +30,7 @@ impl TableKind {
         match self {
             TableKind::User => "user",
             TableKind::Shared => "shared",
+            TableKind::Stream => "stream",
         }
     }
 }
@@ -139,9 +144,10 @@ pub struct TableMeta {
     pub name: TableName,
     pub kind: TableKind,
     pub columns: Vec<ColumnMeta>,
-    /// Positions in `columns`; never empty.
+    /// Positions in `columns`; empty only for a STREAM table. There it is what was declared, see
+    /// [`TableMeta::unique_key`].
     pub primary_key: Vec<usize>,
-    /// Of SHARED tables; `PRIVATE` and without meaning for USER tables.
+    /// Of SHARED tables; `PRIVATE` and without meaning for others.
     pub access: AccessLevel,
     /// `None`: the server's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -160,6 +166,9 @@ pub struct TableMeta {
     /// How long tombstones stay; `None`: as long as the server's setting says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted_retention_hours: Option<u32>,
+    /// Of a STREAM table, which has always one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<StreamTtl>,
     /// Where segments lie whose entries do not say it, as those of format 3; `None`: in `storage`, which never was another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unnamed_storage: Option<StorageId>,
@@ -186,6 +195,8 @@ pub struct TableOptions {
     pub storage: StorageId,
     pub use_user_storage: bool,
     pub deleted_retention_hours: Option<u32>,
+    /// Of a STREAM table.
+    pub ttl_seconds: Option<u64>,
 }
 
 impl Default for TableOptions {
@@ -198,6 +209,7 @@ impl Default for TableOptions {
             storage: StorageId::local(),
             use_user_storage: false,
             deleted_retention_hours: None,
+            ttl_seconds: None,
         }
     }
 }
@@ -208,6 +220,8 @@ pub const DELETED_COLUMN: &str = "_deleted";
 /// The columns that rows of all owners (`EXECUTE AS USER '*'`) have behind these.
 pub const USER_ID_COLUMN: &str = "_user_id";
 pub const STORAGE_ID_COLUMN: &str = "_storage_id";
+/// Of such rows, the table's name: no column that is stored, but a name that queries over all owners may use.
+pub const TABLE_COLUMN: &str = "_table";
 
 impl TableMeta {
     pub fn options(&self) -> TableOptions {
@@ -219,7 +233,23 @@ impl TableMeta {
             storage: self.storage.clone(),
             use_user_storage: self.use_user_storage,
             deleted_retention_hours: self.deleted_retention_hours,
+            ttl_seconds: self.ttl.as_ref().map(StreamTtl::seconds),
         }
+    }
+
+    pub fn is_stream(&self) -> bool {
+        self.kind == TableKind::Stream
+    }
+
+    /// When its writes are acknowledged, where `default` is the server's word. Rows that soon expire wait for no disk, unless
+    /// the table says so.
+    pub fn durability_or(&self, default: Durability) -> Durability {
+        self.durability.unwrap_or(if self.is_stream() { Durability::Buffered } else { default })
+    }
+
+    /// The key by which rows are found and no two of which are alike: none in a STREAM table, whatever was declared.
+    pub fn unique_key(&self) -> &[usize] {
+        if self.is_stream() { &[] } else { &self.primary_key }
     }
 
     /// Where a segment lies whose entry names no storage.
@@ -239,7 +269,7 @@ impl TableMeta {
     /// The owner whose partition `principal` reads and writes: decided here, before planning, never by a filter.
     pub fn owner_for(&self, user: &UserId) -> Owner {
         match self.kind {
-            TableKind::User => Owner::User(user.clone()),
+            TableKind::User | TableKind::Stream => Owner::User(user.clone()),
             TableKind::Shared => Owner::Shared,
         }
     }
@@ -253,11 +283,30 @@ impl TableMeta {
         Arc::new(Schema::new(self.fields()))
     }
 
-    /// [`TableMeta::arrow_schema`] as the columns are declared: which of them take NULL from now on.
+    /// The columns that statements see: all but `_deleted` in a STREAM table, which shows no tombstones. With the owner's
+    /// columns behind them, where `all_owners`.
+    pub fn shown_schema(&self, all_owners: bool) -> SchemaRef {
+        let full = if all_owners { self.arrow_schema_all_owners() } else { self.arrow_schema() };
+        if !self.is_stream() {
+            return full;
+        }
+        let shown = full.fields().iter().filter(|field| field.name() != DELETED_COLUMN);
+        Arc::new(Schema::new(shown.cloned().collect::<Vec<_>>()))
+    }
+
+    /// The position in the full schema of a column of [`TableMeta::shown_schema`].
+    pub fn stored_position(&self, shown: usize) -> usize {
+        if self.is_stream() && shown > self.columns.len() { shown + 1 } else { shown }
+    }
+
+    /// [`TableMeta::shown_schema`] as the columns are declared: which of them take NULL from now on.
     pub fn declared_schema(&self) -> SchemaRef {
         let declared = |(field, column): (Field, &ColumnMeta)| field.with_nullable(column.nullable);
         let mut fields = self.fields();
-        let system = fields.split_off(self.columns.len());
+        let mut system = fields.split_off(self.columns.len());
+        if self.is_stream() {
+            system.truncate(1);
+        }
         Arc::new(Schema::new(fields.into_iter().zip(&self.columns).map(declared).chain(system).collect::<Vec<_>>()))
     }
 

@@ -64,6 +64,12 @@ impl Seq {
         }
     }
 
+    /// The smallest position of a millisecond since the Unix epoch, whatever its node.
+    pub fn first_at(unix_ms: i64) -> Seq {
+        let ms = (unix_ms.saturating_sub(SEQ_EPOCH_MS)).clamp(0, i64::MAX >> (COUNTER_BITS + NODE_BITS));
+        Seq(ms << (COUNTER_BITS + NODE_BITS))
+    }
+
     /// Milliseconds since the Unix epoch at which this position was given (or later, after a burst or a clock step).
     pub fn unix_ms(self) -> i64 {
         (self.0 >> (COUNTER_BITS + NODE_BITS)) + SEQ_EPOCH_MS

@@ -112,12 +112,12 @@ impl<W: AsRef<WriteCommand>> PartitionCore<W> {
 
     /// Takes a write in. The router's credits bound how many can be parked.
     pub fn admit(&mut self, write: W) -> Admission<W> {
-        let free = |op: &WriteOp| !self.held.contains(op.pk()) && !self.waiting.contains_key(op.pk());
-        if !self.closed && write.as_ref().ops.iter().all(free) {
+        let free = |pk: &PkBytes| !self.held.contains(pk) && !self.waiting.contains_key(pk);
+        if !self.closed && write.as_ref().ops.iter().filter_map(WriteOp::pk).all(free) {
             return Admission::Ready(write);
         }
-        for op in &write.as_ref().ops {
-            *self.waiting.entry(op.pk().clone()).or_default() += 1;
+        for pk in write.as_ref().ops.iter().filter_map(WriteOp::pk) {
+            *self.waiting.entry(pk.clone()).or_default() += 1;
         }
         self.parked.push_back(write);
         Admission::Parked
@@ -126,7 +126,7 @@ impl<W: AsRef<WriteCommand>> PartitionCore<W> {
     /// Holds an admitted write's keys until [`PartitionCore::committed`]: reading what it needs takes longer than this turn.
     pub fn hold(&mut self, command: &WriteCommand) -> Ticket {
         let ticket = self.next_ticket();
-        let keys: Vec<PkBytes> = command.ops.iter().map(|op| op.pk().clone()).collect();
+        let keys: Vec<PkBytes> = command.ops.iter().filter_map(WriteOp::pk).cloned().collect();
         self.held.extend(keys.iter().cloned());
         self.pending.insert(ticket, keys);
         ticket
@@ -172,12 +172,13 @@ impl<W: AsRef<WriteCommand>> PartitionCore<W> {
         let mut changes = Vec::with_capacity(command.ops.len());
         let mut rows = 0;
         for (op, live) in command.ops.iter().zip(found) {
-            let first = ascending || seen.insert(op.pk());
+            let first = ascending || op.pk().is_none_or(|pk| seen.insert(pk));
             rows += u64::from(apply(op, live, first, editor, &mut changes)?);
         }
         let ticket = self.next_ticket();
-        if !changes.is_empty() {
-            let keys: Vec<PkBytes> = changes.iter().map(|c| c.pk.clone()).collect();
+        if !changes.is_empty() || !command.notes.is_empty() {
+            let keys: Vec<PkBytes> =
+                changes.iter().map(|c| &c.pk).filter(|pk| **pk != PkBytes::NONE).cloned().collect();
             if let (Some(greatest), Some(most)) = (&mut self.greatest, keys.iter().max())
                 && greatest.as_ref().is_none_or(|greatest| most > greatest)
             {
@@ -234,6 +235,9 @@ fn apply(
                 return Err(Error::DuplicateKey { column, value });
             }
             changes.push(Change { pk: pk.clone(), row: row.clone(), replaces: None, deletes: false });
+        }
+        WriteOp::Append { row } => {
+            changes.push(Change { pk: PkBytes::NONE, row: row.clone(), replaces: None, deletes: false });
         }
         WriteOp::Replace { pk, expected, row } => {
             let live = live.filter(|live| live.seq == *expected).ok_or_else(|| changed_meanwhile(editor, pk))?;
@@ -309,6 +313,7 @@ mod tests {
             storage: crate::model::StorageId::local(),
             use_user_storage: false,
             deleted_retention_hours: None,
+            ttl: None,
             unnamed_storage: None,
             schema_version: 1,
             created_at: 0,
@@ -356,7 +361,10 @@ mod tests {
     }
 
     fn write(name: &'static str, ops: Vec<WriteOp>) -> Write {
-        Write(name, WriteCommand { table: table(), owner: Owner::Shared, ops, durability: Durability::Sync })
+        Write(
+            name,
+            WriteCommand { table: table(), owner: Owner::Shared, ops, notes: Vec::new(), durability: Durability::Sync },
+        )
     }
 
     fn insert(k: &'static str) -> WriteOp {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Change, CommittedChanges, Owner, Seq, SeqGenerator, SeqRange, TableMeta};
+use crate::model::{Change, CommittedChanges, NoteWrite, Owner, Seq, SeqGenerator, SeqRange, TableMeta};
 
 /// The one giver of positions of one table.
 #[derive(Debug)]
@@ -23,18 +23,26 @@ impl Sequencer {
         self.generator.last()
     }
 
-    /// Gives the changes of one statement adjacent positions, in their order. `None` where there are no changes.
+    /// Gives the changes of one statement adjacent positions, in their order; what is noted without changes gets one of its
+    /// own. `None` where there is neither.
     /// `table`: as the statement was bound against it.
     pub fn assign(
         &mut self,
         table: Arc<TableMeta>,
         owner: Owner,
-        changes: Vec<Change>,
+        (changes, notes): (Vec<Change>, Vec<NoteWrite>),
         now_ms: i64,
     ) -> Option<CommittedChanges> {
         let changes: Vec<(Seq, Change)> =
             changes.into_iter().map(|change| (self.generator.next(now_ms), change)).collect();
-        let range = SeqRange { first: changes.first()?.0, last: changes.last()?.0 };
-        Some(CommittedChanges { table, owner, range, changes: changes.into(), stats: None })
+        let range = match (changes.first(), changes.last()) {
+            (Some((first, _)), Some((last, _))) => SeqRange { first: *first, last: *last },
+            _ if notes.is_empty() => return None,
+            _ => {
+                let only = self.generator.next(now_ms);
+                SeqRange { first: only, last: only }
+            }
+        };
+        Some(CommittedChanges { table, owner, range, changes: changes.into(), notes, stats: None, quota: None })
     }
 }

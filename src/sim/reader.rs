@@ -105,7 +105,7 @@ impl Reader {
     /// Registered first; the view is opened later.
     pub(super) fn attach(&mut self, queries: &mut QueryRegistry, head: Seq, key: SubscriptionKey) {
         let outbox = Outbox::new(OutboxLimits { events: 12, bytes: 1 << 20 });
-        let subscriber = Subscriber { key, format: Format::Json, outbox: outbox.clone() };
+        let subscriber = Subscriber { key, format: Format::Json, outbox: outbox.clone(), of_many: false };
         queries.attach(self.query.clone(), subscriber);
         self.attached = Some(Attached { key, outbox, head, merge: None });
     }
@@ -152,7 +152,7 @@ impl Reader {
         let cut = head.max(log.head_of(owner.as_ref()));
         let mut merge = Merge::new(self.known, cut);
         let stored = self.stored(&log.scan(owner.as_ref(), self.known, cut));
-        for event in replayed_events(&*self.query, &stored, self.known, Formats::only(Format::Json)).unwrap() {
+        for event in replayed_events(&*self.query, &stored, self.known.into(), Formats::only(Format::Json)).unwrap() {
             merge.replayed(event.seq).unwrap_or_else(|fault| panic!("LQ-1: {fault}"));
             self.take(&event);
         }

@@ -35,6 +35,7 @@ pub(super) fn simulated_table() -> Arc<TableMeta> {
         storage: crate::model::StorageId::local(),
         use_user_storage: false,
         deleted_retention_hours: None,
+        ttl: None,
         unnamed_storage: None,
         schema_version: 1,
         created_at: 0,

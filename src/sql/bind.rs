@@ -54,7 +54,8 @@ impl<'a> BindContext<'a> {
             table: Arc::clone(table),
             owner: table.owner_for(self.user),
             ops,
-            durability: self.request_durability.or(table.durability).unwrap_or(self.durability),
+            notes: Vec::new(),
+            durability: self.request_durability.unwrap_or_else(|| table.durability_or(self.durability)),
         }
     }
 

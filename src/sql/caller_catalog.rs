@@ -25,6 +25,7 @@ use futures_util::FutureExt;
 
 use super::engine::{OwnerScope, QueryContext, TypeNames};
 use super::functions::StatementFunctions;
+use super::live_query::namespace::ALL_TABLES;
 use super::partition_table::{PartitionTable, RowScope};
 use super::system_tables::SystemTable;
 use crate::auth::policy::Policy;
@@ -67,6 +68,10 @@ impl<'a> CallerCatalog<'a> {
             let found = schemas.table(table).now_or_never().transpose().map_err(Error::internal)?.flatten();
             return found.ok_or_else(missing);
         }
+        if table == ALL_TABLES {
+            let text = format!("FROM {schema}.* is for a subscription: EXECUTE AS USER '*' (SELECT … FROM {schema}.*)");
+            return Err(Error::Unsupported(text));
+        }
         let meta = self.ctx.catalog.table(schema, table)?;
         Policy.may_read(&self.ctx.principal, meta)?;
         let scope = row_scope(&self.ctx.scope, meta);
@@ -78,8 +83,8 @@ impl<'a> CallerCatalog<'a> {
 pub(crate) fn row_scope(scope: &OwnerScope, meta: &TableMeta) -> RowScope {
     match (meta.kind, scope) {
         (TableKind::Shared, _) => RowScope::Partition(Owner::Shared),
-        (TableKind::User, OwnerScope::One(user)) => RowScope::Partition(meta.owner_for(user)),
-        (TableKind::User, OwnerScope::All) => RowScope::AllOwners,
+        (TableKind::User | TableKind::Stream, OwnerScope::One(user)) => RowScope::Partition(meta.owner_for(user)),
+        (TableKind::User | TableKind::Stream, OwnerScope::All) => RowScope::AllOwners,
     }
 }
 

@@ -9,9 +9,10 @@ use std::collections::HashSet;
 use datafusion::sql::sqlparser::ast;
 
 use crate::error::{Error, Result};
+use crate::model::schema::stream_ttl::TTL_SECONDS_MAX;
 use crate::model::{
-    AccessLevel, ColumnDefault, ColumnMeta, ColumnName, DataType, Principal, Role, SchemaHistory, StorageId, TableId,
-    TableKind, TableMeta, TableName, TableOptions,
+    AccessLevel, ColumnDefault, ColumnMeta, ColumnName, DataType, Principal, Role, SchemaHistory, StorageId, StreamTtl,
+    TableId, TableKind, TableMeta, TableName, TableOptions,
 };
 use crate::sql::statement::CreateTable;
 
@@ -24,6 +25,7 @@ pub(crate) use words::is_reserved_word;
 mod alter;
 mod default;
 mod storage;
+pub mod topic;
 mod types;
 mod words;
 
@@ -64,6 +66,11 @@ pub fn define_table(
     }
     let primary_key = define_key(create, kind, &mut columns, primary_key)?;
     let options = with_options(TableOptions::default(), &create.options, kind)?;
+    if kind == TableKind::Stream && options.ttl_seconds.is_none() {
+        return Err(Error::InvalidSql(
+            "A STREAM table needs TTL_SECONDS, the time that its rows live: WITH (TTL_SECONDS = 60)".to_owned(),
+        ));
+    }
     Ok(TableMeta {
         id,
         name,
@@ -77,6 +84,7 @@ pub fn define_table(
         storage: options.storage,
         use_user_storage: options.use_user_storage,
         deleted_retention_hours: options.deleted_retention_hours,
+        ttl: options.ttl_seconds.map(StreamTtl::new),
         unnamed_storage: None,
         schema_version: 1,
         created_at: now_us,
@@ -187,6 +195,7 @@ fn define_key(
     let key = match (key, inline.as_slice()) {
         (Some(key), []) => key,
         (None, [_]) => inline,
+        (None, []) if kind == TableKind::Stream => inline,
         (None, []) => {
             let kind = kind.as_str().to_ascii_uppercase();
             return Err(Error::InvalidSql(format!("{kind} tables require a PRIMARY KEY column")));
@@ -231,7 +240,12 @@ fn with_options(before: TableOptions, given: &[(String, String)], kind: TableKin
         let only_for = |kinds: &str| Err(Error::InvalidSql(format!("Table option '{name}' is for {kinds} tables")));
         match (name.as_str(), kind) {
             ("ACCESS_LEVEL", TableKind::Shared) => options.access = access_level(value)?,
-            ("ACCESS_LEVEL", TableKind::User) => return only_for("SHARED"),
+            ("ACCESS_LEVEL", _) => return only_for("SHARED"),
+            ("TTL_SECONDS", TableKind::Stream) => options.ttl_seconds = Some(ttl(value)?),
+            ("TTL_SECONDS", _) => return only_for("STREAM"),
+            ("FLUSH_POLICY" | "COMPRESSION" | "STORAGE_ID" | "DELETED_RETENTION_HOURS", TableKind::Stream) => {
+                return only_for("USER and SHARED");
+            }
             ("DURABILITY", _) => {
                 let level = value.parse().map_err(|e: crate::model::schema::UnknownDurability| e.to_string());
                 options.durability = Some(level.map_err(Error::InvalidSql)?);
@@ -246,9 +260,8 @@ fn with_options(before: TableOptions, given: &[(String, String)], kind: TableKin
             }
             ("STORAGE_ID", _) => options.storage = StorageId::parse(value)?,
             ("USE_USER_STORAGE", TableKind::User) => options.use_user_storage = switch(name, value)?,
-            ("USE_USER_STORAGE", TableKind::Shared) => return only_for("USER"),
+            ("USE_USER_STORAGE", _) => return only_for("USER"),
             ("DELETED_RETENTION_HOURS", _) => options.deleted_retention_hours = Some(retention(value)?),
-            ("TTL_SECONDS", _) => return only_for("STREAM"),
             _ => return Err(Error::InvalidSql(format!("Unknown table option '{name}'"))),
         }
     }
@@ -261,6 +274,14 @@ fn switch(name: &str, value: &str) -> Result<bool> {
         "false" => Ok(false),
         _ => Err(Error::InvalidSql(format!("Table option '{name}' is true or false, not '{value}'"))),
     }
+}
+
+fn ttl(value: &str) -> Result<u64> {
+    value.parse().ok().filter(|seconds| (1..=TTL_SECONDS_MAX).contains(seconds)).ok_or_else(|| {
+        Error::InvalidSql(format!(
+            "Table option 'TTL_SECONDS' is a number of seconds from 1 to {TTL_SECONDS_MAX}, not '{value}'"
+        ))
+    })
 }
 
 fn retention(value: &str) -> Result<u32> {

@@ -195,6 +195,7 @@ fn limit(query: &Query, params: &[Param]) -> Result<Option<Limit>> {
 /// Positions in the full schema and output names.
 fn projection(items: &[SelectItem], target: &Target<'_>) -> Option<(Vec<usize>, Vec<String>)> {
     let own = target.table.columns.len();
+    let system = if target.table.is_stream() { 1 } else { 2 };
     let mut positions = Vec::with_capacity(items.len());
     let mut names = Vec::with_capacity(items.len());
     let schema_name = |position: usize| match target.table.columns.get(position) {
@@ -205,8 +206,8 @@ fn projection(items: &[SelectItem], target: &Target<'_>) -> Option<(Vec<usize>, 
     for item in items {
         match item {
             SelectItem::Wildcard(options) if is_bare(options) => {
-                positions.extend(0..own + 2);
-                names.extend((0..own + 2).map(schema_name));
+                positions.extend(0..own + system);
+                names.extend((0..own + system).map(schema_name));
             }
             SelectItem::UnnamedExpr(expr) => {
                 let position = target.schema_column(expr)?;

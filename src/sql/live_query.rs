@@ -5,8 +5,10 @@
 //! Never answers with a query that it could not keep: what changes without a row changing is refused by name.
 //! Invariants: LQ-4 (live result = SELECT at the same position), LQ-3 (the owner is chosen by whoever feeds it rows).
 
+pub(crate) mod namespace;
 mod shape;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
@@ -49,10 +51,11 @@ pub(crate) fn compile(
     let parts = Parts::of(&plan)?;
     let all_owners = ctx.scope == OwnerScope::All;
     if all_owners && parts.table.kind == TableKind::Shared {
-        let text = format!("EXECUTE AS USER '*' is about USER tables; {} is a SHARED table", parts.table.name);
+        let text =
+            format!("EXECUTE AS USER '*' is about USER and STREAM tables; {} is a SHARED table", parts.table.name);
         return Err(Error::Unsupported(text));
     }
-    let rows = if all_owners { parts.table.arrow_schema_all_owners() } else { parts.table.arrow_schema() };
+    let rows = parts.table.shown_schema(all_owners);
     let mut names_caller = false;
     for expr in parts.projection.iter().chain(parts.predicate) {
         names_caller |= check_expr(expr)?;
@@ -120,6 +123,7 @@ impl LiveQuery for CompiledQuery {
             BooleanArray::new(bits(rows.num_rows()), None)
         };
         let Some(predicate) = &self.predicate else { return Ok(all(true)) };
+        let rows = &self.shown(rows)?;
         let selected =
             predicate.evaluate(rows).and_then(|value| value.into_array(rows.num_rows())).map_err(from_datafusion)?;
         match selected.as_boolean_opt() {
@@ -132,6 +136,7 @@ impl LiveQuery for CompiledQuery {
 
     fn project(&self, rows: &RecordBatch) -> Result<RecordBatch> {
         let Projection { exprs, schema } = &self.projection;
+        let rows = &self.shown(rows)?;
         let columns = exprs
             .iter()
             .map(|expr| expr.evaluate(rows)?.into_array(rows.num_rows()))
@@ -146,6 +151,18 @@ impl LiveQuery for CompiledQuery {
 
     fn identity(&self) -> &str {
         &self.identity
+    }
+}
+
+impl CompiledQuery {
+    /// Stored rows with the columns that the statement was planned over.
+    fn shown<'r>(&self, rows: &'r RecordBatch) -> Result<Cow<'r, RecordBatch>> {
+        if !self.table.is_stream() {
+            return Ok(Cow::Borrowed(rows));
+        }
+        let deleted = self.table.columns.len() + 1;
+        let shown: Vec<usize> = (0..rows.num_columns()).filter(|position| *position != deleted).collect();
+        rows.project(&shown).map(Cow::Owned).map_err(|error| from_datafusion(error.into()))
     }
 }
 

@@ -25,6 +25,7 @@ mod refused;
 mod source;
 mod storage;
 mod table;
+mod topic;
 mod tuples;
 mod user;
 
@@ -52,6 +53,7 @@ pub(in crate::sql) fn parse_whole(sql: &str) -> Result<Vec<ParsedStatement>> {
         .tokenize_with_location()
         .map_err(|error| syntax(error.message, error.location))?;
     guard::check_shape(&tokens)?;
+    let tokens = live::name_all_tables(tokens);
     let mut walk = StatementParser::new(tokens, source);
     let mut statements = Vec::new();
     loop {
@@ -107,6 +109,7 @@ impl<'a> StatementParser<'a> {
             "INSERT" => self.insert(),
             "UPDATE" => self.update(),
             "DELETE" => self.delete(),
+            "EXPLAIN" if self.peek_nth_is(1, "LIVE") => self.explain_live(),
             "EXPLAIN" => self.explain(),
             "CREATE" => self.create(),
             "DROP" => self.drop_object(),
@@ -121,6 +124,9 @@ impl<'a> StatementParser<'a> {
             "BACKUP" => self.backup(),
             "RESTORE" => self.restore(),
             "EXPORT" => self.export(),
+            "CLEAR" => self.clear_topic(),
+            "CONSUME" => self.consume(),
+            "ACK" => self.ack(),
             "EXECUTE" if nesting == Nesting::Top => self.execute_as(),
             "EXECUTE" => Err(Error::InvalidSql("EXECUTE AS USER cannot stand inside EXECUTE AS USER".to_owned())),
             other => match refused::by_first_word(other) {
@@ -147,9 +153,12 @@ impl<'a> StatementParser<'a> {
         if self.peek_is("STORAGE") {
             return self.create_storage();
         }
+        if self.peek_is("TOPIC") {
+            return self.create_topic();
+        }
         match refused::creation(&self.peek_words()) {
             Some(error) => Err(error),
-            None => Err(self.expected("NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER or STORAGE")),
+            None => Err(self.expected("NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER, STORAGE or TOPIC")),
         }
     }
 
@@ -169,9 +178,15 @@ impl<'a> StatementParser<'a> {
         if self.peek_is("STORAGE") {
             return self.drop_storage();
         }
+        if self.peek_is("TOPIC") {
+            return self.drop_topic();
+        }
+        if self.peek_is("CURSOR") {
+            return self.drop_cursor();
+        }
         match refused::other_object("DROP", &self.peek_words()) {
             Some(error) => Err(error),
-            None => Err(self.expected("NAMESPACE, TABLE, USER or STORAGE")),
+            None => Err(self.expected("NAMESPACE, TABLE, USER, STORAGE, TOPIC or CURSOR")),
         }
     }
 
@@ -192,9 +207,12 @@ impl<'a> StatementParser<'a> {
         if self.peek_is("STORAGE") {
             return self.alter_storage();
         }
+        if self.peek_is("TOPIC") {
+            return self.alter_topic();
+        }
         match refused::other_object("ALTER", &self.peek_words()) {
             Some(error) => Err(error),
-            None => Err(self.expected("NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER or STORAGE")),
+            None => Err(self.expected("NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER, STORAGE or TOPIC")),
         }
     }
 

@@ -49,10 +49,7 @@ pub(crate) struct PartitionTable {
 
 impl PartitionTable {
     pub(crate) fn new(meta: Arc<TableMeta>, scope: RowScope, view: ReadView) -> Self {
-        let schema = match scope {
-            RowScope::Partition(_) => meta.arrow_schema(),
-            RowScope::AllOwners => meta.arrow_schema_all_owners(),
-        };
+        let schema = meta.shown_schema(scope == RowScope::AllOwners);
         Self { meta, scope, view, schema, tombstones: false }
     }
 
@@ -116,6 +113,11 @@ impl TableProvider for PartitionTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let bounds = ScanBounds::of_filters(&self.meta, filters, self.tombstones);
         let projection = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
+        let projection = projection.into_iter().map(|position| self.meta.stored_position(position)).collect();
+        let stored = match self.scope {
+            RowScope::Partition(_) => self.meta.arrow_schema(),
+            RowScope::AllOwners => self.meta.arrow_schema_all_owners(),
+        };
         let source = scan::ScanSource {
             meta: self.meta.clone(),
             scope: self.scope.clone(),
@@ -126,6 +128,6 @@ impl TableProvider for PartitionTable {
             filters: Vec::new(),
             dictionaries: Vec::new(),
         };
-        Ok(Arc::new(PartitionScan::new(source, &self.schema, Order::Ascending, limit)?))
+        Ok(Arc::new(PartitionScan::new(source, &stored, Order::Ascending, limit)?))
     }
 }

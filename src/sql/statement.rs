@@ -10,9 +10,11 @@ use crate::model::{NamespaceName, Role, StorageId, TableKind, UserId, UserStorag
 
 pub use literal_rows::{Literal, LiteralCell, LiteralRows};
 pub use storage::{AlterStorage, CreateStorage, SecretText, StorageSettings};
+pub use topic::{AckTopic, AddSource, ConsumeTopic, CreateTopic, TopicOperation};
 
 mod literal_rows;
 mod storage;
+mod topic;
 
 /// One statement of a request with the text it was written as.
 #[derive(Debug, Clone)]
@@ -87,6 +89,17 @@ pub enum Statement {
     KillLiveQuery {
         live_id: String,
     },
+    /// `user`: whose, where it is another's.
+    DropCursor {
+        group: String,
+        user: Option<UserId>,
+        if_exists: bool,
+    },
+    ShowCursors,
+    /// What a subscription is and where it stands.
+    ExplainLive {
+        live_id: String,
+    },
     KillJob {
         job_id: String,
     },
@@ -110,6 +123,20 @@ pub enum Statement {
         id: StorageId,
         extended: bool,
     },
+    CreateTopic(Box<CreateTopic>),
+    AlterTopic {
+        name: TableRef,
+        operation: Box<TopicOperation>,
+    },
+    ClearTopic {
+        name: TableRef,
+    },
+    DropTopic {
+        name: TableRef,
+        if_exists: bool,
+    },
+    Consume(Box<ConsumeTopic>),
+    Ack(Box<AckTopic>),
 }
 
 /// An INSERT as sqlparser read it, and the rows that it did not have to read.

@@ -10,24 +10,34 @@ use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 
 use crate::model::{
-    Catalog, ColumnMeta, NamespaceMeta, Owner, Role, StorageId, StorageMeta, TableKind, TableMeta, TableName,
-    TableOptions, UserId,
+    Catalog, ColumnMeta, NamespaceMeta, NamespaceName, Owner, Role, StorageId, StorageMeta, TableKind, TableMeta,
+    TableOptions, TopicMeta, UserId,
 };
+use cursors::CURSORS;
+pub use cursors::CursorRow;
 use schemas::{SCHEMAS, SchemaRow};
 use storages::STORAGES;
+pub use topics::TopicGroupRow;
+use topics::{DELIVERIES, TOPIC_OFFSETS, TOPICS};
 
+mod cursors;
 mod schemas;
 mod storages;
+mod topics;
 
 /// What the system tables show that is not in the [`Catalog`].
 pub trait SystemData: Send + Sync {
     fn users(&self) -> Vec<UserRow>;
     fn live(&self) -> Vec<LiveRow>;
+    fn cursors(&self, catalog: &Catalog) -> Vec<CursorRow>;
     fn jobs(&self) -> Vec<JobRow>;
     /// # Errors
     /// `STORAGE_UNAVAILABLE`, `INTERNAL` where an entry is damaged.
     fn manifests(&self, catalog: &Catalog) -> crate::error::Result<Vec<ManifestRow>>;
     fn stats(&self, catalog: &Catalog) -> Vec<StatRow>;
+    /// # Errors
+    /// As [`SystemData::manifests`].
+    fn topic_groups(&self, catalog: &Catalog) -> crate::error::Result<Vec<TopicGroupRow>>;
 }
 
 /// A row of `system.stats`: one figure, as text.
@@ -82,7 +92,9 @@ pub struct LiveRow {
     pub live_id: String,
     pub connection_id: String,
     pub subscription_id: String,
-    pub table: TableName,
+    pub namespace: NamespaceName,
+    /// `*`: all of the namespace.
+    pub table: String,
     pub user_id: UserId,
     pub query: String,
     /// JSON.
@@ -126,10 +138,14 @@ pub(crate) enum SystemTable {
     Schemas,
     Storages,
     Live,
+    Cursors,
     Jobs,
     JobNodes,
     Manifest,
     Stats,
+    Topics,
+    TopicOffsets,
+    Deliveries,
 }
 
 impl SystemTable {
@@ -141,10 +157,14 @@ impl SystemTable {
         SystemTable::Schemas,
         SystemTable::Storages,
         SystemTable::Live,
+        SystemTable::Cursors,
         SystemTable::Jobs,
         SystemTable::JobNodes,
         SystemTable::Manifest,
         SystemTable::Stats,
+        SystemTable::Topics,
+        SystemTable::TopicOffsets,
+        SystemTable::Deliveries,
     ];
 
     pub(crate) fn named(name: &str) -> Option<SystemTable> {
@@ -160,10 +180,14 @@ impl SystemTable {
             SystemTable::Schemas => "schemas",
             SystemTable::Storages => "storages",
             SystemTable::Live => "live",
+            SystemTable::Cursors => "cursors",
             SystemTable::Jobs => "jobs",
             SystemTable::JobNodes => "job_nodes",
             SystemTable::Manifest => "manifest",
             SystemTable::Stats => "stats",
+            SystemTable::Topics => "topics",
+            SystemTable::TopicOffsets => "topic_offsets",
+            SystemTable::Deliveries => "deliveries",
         }
     }
 
@@ -176,10 +200,14 @@ impl SystemTable {
             SystemTable::Schemas => schema_of(SCHEMAS),
             SystemTable::Storages => schema_of(STORAGES),
             SystemTable::Live => schema_of(LIVE),
+            SystemTable::Cursors => schema_of(CURSORS),
             SystemTable::Jobs => schema_of(JOBS),
             SystemTable::JobNodes => schema_of(JOB_NODES),
             SystemTable::Manifest => schema_of(MANIFEST),
             SystemTable::Stats => schema_of(STATS),
+            SystemTable::Topics => schema_of(TOPICS),
+            SystemTable::TopicOffsets => schema_of(TOPIC_OFFSETS),
+            SystemTable::Deliveries => schema_of(DELIVERIES),
         }
     }
 
@@ -211,6 +239,7 @@ impl SystemTable {
                 batch_of(STORAGES, &rows)
             }
             SystemTable::Live => batch_of(LIVE, &system.live()),
+            SystemTable::Cursors => batch_of(CURSORS, &system.cursors(catalog)),
             SystemTable::Jobs => batch_of(JOBS, &system.jobs()),
             SystemTable::JobNodes => batch_of(JOB_NODES, &system.jobs()),
             SystemTable::Manifest => {
@@ -218,8 +247,18 @@ impl SystemTable {
                 batch_of(MANIFEST, &rows)
             }
             SystemTable::Stats => batch_of(STATS, &system.stats(catalog)),
+            SystemTable::Topics => {
+                let rows: Vec<Arc<TopicMeta>> = catalog.topics.values().cloned().collect();
+                batch_of(TOPICS, &rows)
+            }
+            SystemTable::TopicOffsets => batch_of(TOPIC_OFFSETS, &groups(catalog, system)?),
+            SystemTable::Deliveries => batch_of(DELIVERIES, &groups(catalog, system)?),
         }
     }
+}
+
+fn groups(catalog: &Catalog, system: &dyn SystemData) -> Result<Vec<TopicGroupRow>> {
+    system.topic_groups(catalog).map_err(|error| DataFusionError::External(Box::new(error)))
 }
 
 struct NamespaceRow {
@@ -369,8 +408,8 @@ const LIVE: &[Column<LiveRow>] = &[
     text("live_id", |r| r.live_id.as_str().into()),
     text("connection_id", |r| r.connection_id.as_str().into()),
     text("subscription_id", |r| r.subscription_id.as_str().into()),
-    text("namespace_id", |r| r.table.namespace().as_str().into()),
-    text("table_name", |r| r.table.table().into()),
+    text("namespace_id", |r| r.namespace.as_str().into()),
+    text("table_name", |r| r.table.as_str().into()),
     text("user_id", |r| r.user_id.as_str().into()),
     text("query", |r| r.query.as_str().into()),
     null(text("options", |r| words(r.options.as_deref()))),
@@ -446,6 +485,9 @@ fn table_options(table: &TableOptions, kind: TableKind) -> String {
     }
     if table.use_user_storage {
         options.insert("USE_USER_STORAGE".to_owned(), true.into());
+    }
+    if let Some(seconds) = table.ttl_seconds {
+        options.insert("TTL_SECONDS".to_owned(), seconds.into());
     }
     if let Some(hours) = table.deleted_retention_hours {
         options.insert("DELETED_RETENTION_HOURS".to_owned(), hours.into());

@@ -15,12 +15,16 @@ use super::hot_stats;
 use super::journal_sync::{JournalSync, Progress};
 use super::keys;
 use super::manifest::{self, PartitionManifest};
+use super::notes;
 use super::records::{self, RecordKind, RecordWrite};
 use super::row_block;
 use super::segment::{SegmentEntry, SegmentId};
 use super::store::{COMMITS_RECORD, Keyspaces, Recovered, Store, storage_error};
+use super::stream_buckets::StreamBuckets;
+use super::stream_trim;
+use super::topic_log::{TopicChange, TopicHeads};
 use crate::error::Result;
-use crate::model::{Change, CommittedChanges, Durability, HotStats, PartitionKey, RowPlace, Seq, TableId};
+use crate::model::{Change, CommittedChanges, Durability, HotStats, PartitionKey, QuotaNote, RowPlace, Seq, TableId};
 
 /// One thing to make durable.
 #[derive(Debug, Clone)]
@@ -34,6 +38,8 @@ pub enum CommitEntry {
     Cold(Box<ColdCommit>),
     /// Removes hot copies of what is cold.
     Forget(Box<FlushedKeys>),
+    /// Changes topics: in the order given.
+    Topics(Vec<TopicChange>),
 }
 
 /// A change of a partition's manifest, and what goes with it: all of it or nothing (SG-3).
@@ -82,6 +88,7 @@ pub struct FjallLog {
     commits: u64,
     progress: Arc<Progress>,
     marked: u64,
+    topics: TopicHeads,
 }
 
 /// The mark trails the commits by at most this many; each write is one pwrite.
@@ -92,7 +99,7 @@ impl FjallLog {
         // After a loss the count goes on above the mark, so that the same loss is not told twice.
         let commits = recovered.commits + recovered.lost_commits;
         let progress = Arc::new(Progress::new(commits, store.mark_path()));
-        Self { store, commits, progress, marked: commits }
+        Self { store, commits, progress, marked: commits, topics: TopicHeads::default() }
     }
 
     /// What makes its buffered appends durable.
@@ -100,22 +107,34 @@ impl FjallLog {
         JournalSync::new(self.store.journal_folder().to_owned(), self.progress.clone())
     }
 
-    fn put_changes(&self, batch: &mut WriteBatch, committed: &CommittedChanges) {
+    /// `trims`: up to where rows of STREAM tables gave way by earlier entries of this batch, by table.
+    fn put_changes(
+        &self,
+        batch: &mut WriteBatch,
+        committed: &CommittedChanges,
+        trims: &mut HashMap<TableId, Seq>,
+    ) -> Result<()> {
         let key = PartitionKey { table: committed.table.id, owner: committed.owner.clone() };
-        let spaces = self.store.keyspaces();
+        let range = committed.range;
+        let (spaces, streams) = (self.store.keyspaces(), self.store.streams());
+        let bucket = committed.table.ttl.as_ref().map(|ttl| streams.bucket(ttl, range.last)).transpose()?;
+        let home = match &bucket {
+            None => RowsHome { rows: &spaces.rows, indexed: Some(spaces), streams },
+            Some(bucket) => RowsHome { rows: bucket, indexed: None, streams },
+        };
         let mut rest = &committed.changes[..];
         while let Some((seq, change)) = rest.first() {
             let block = row_block::block_len(rest);
             if block > 1 {
                 let (rows, behind) = rest.split_at(block);
-                batch.insert(&spaces.rows, keys::row(&key, *seq), row_block::block_value(rows));
-                for (row, change) in rows {
+                batch.insert(home.rows, keys::row(&key, *seq), row_block::block_value(rows));
+                for (row, change) in rows.iter().filter(|_| home.indexed.is_some()) {
                     let value = row_block::pk_value(*row, RowPlace::Block(*seq));
                     batch.insert(&spaces.pk, keys::pk(&key, &change.pk), value);
                 }
                 rest = behind;
             } else {
-                put_change(batch, spaces, &key, (*seq, change));
+                home.put_change(batch, &key, (*seq, change))?;
                 rest = &rest[1..];
             }
         }
@@ -123,13 +142,27 @@ impl FjallLog {
             let stats = stats.begun(committed.range.first);
             batch.insert(&spaces.stats, keys::partition_prefix(&key), hot_stats::value(&stats));
         }
+        notes::put(batch, &spaces.notes, &key, (committed.range, &committed.notes));
         // One entry for all rows of the statement.
-        let range = committed.range;
-        batch.insert(
-            &spaces.feed,
-            keys::feed(committed.table.id, range.first),
-            keys::feed_value(range.last, &committed.owner),
-        );
+        let entry = keys::feed_value(range.last, &committed.owner);
+        match &bucket {
+            None => batch.insert(&spaces.feed, keys::feed(committed.table.id, range.first), entry),
+            Some(bucket) => batch.insert(bucket, keys::stream_feed(committed.table.id, range.first), entry),
+        }
+        if let (Some(bucket), Some(note)) = (&bucket, &committed.quota) {
+            batch.insert(bucket, keys::stream_note(&key), stream_trim::value(note));
+            let table = committed.table.id;
+            let before = match trims.get(&table) {
+                Some(before) => *before,
+                None => stream_trim::feed_note(bucket, table)?,
+            };
+            if note.trimmed > before {
+                trims.insert(table, note.trimmed);
+                let of_feed = QuotaNote { trimmed: note.trimmed, slices: Vec::new() };
+                batch.insert(bucket, keys::stream_feed_note(table), stream_trim::value(&of_feed));
+            }
+        }
+        Ok(())
     }
 
     fn put_records(&self, batch: &mut WriteBatch, writes: &[RecordWrite]) {
@@ -223,6 +256,9 @@ impl FjallLog {
     }
 
     fn put_erase(&self, batch: &mut WriteBatch, erased: &ErasedKeys) {
+        for (bucket, key) in &erased.in_buckets {
+            remove_read(batch, bucket, key);
+        }
         let spaces = self.store.keyspaces();
         let spaces = [
             (&spaces.rows, &erased.rows),
@@ -231,6 +267,7 @@ impl FjallLog {
             (&spaces.manifest, &erased.manifest),
             (&spaces.deletions, &erased.deletions),
             (&spaces.stats, &erased.stats),
+            (&spaces.notes, &erased.notes),
         ];
         for (keyspace, keys) in spaces {
             for key in keys {
@@ -242,28 +279,55 @@ impl FjallLog {
 
 /// Removes a key that was read from the store: as a copy, for what was read is a part of its block, and the store would hold the
 /// whole block until it has written the removal out.
-fn remove_read(batch: &mut WriteBatch, keyspace: &Keyspace, key: &[u8]) {
+pub(super) fn remove_read(batch: &mut WriteBatch, keyspace: &Keyspace, key: &[u8]) {
     batch.remove(keyspace, key);
 }
 
-fn put_change(batch: &mut WriteBatch, spaces: &Keyspaces, key: &PartitionKey, (seq, change): (Seq, &Change)) {
-    let Change { pk, row, replaces, deletes } = change;
-    batch.insert(&spaces.rows, keys::row(key, seq), row_block::row_value(seq, change.created(seq), *deletes, row));
-    match replaces.as_ref().map(|old| (old.seq, old.place)) {
-        None => {}
-        Some((old, RowPlace::Own)) => batch.remove(&spaces.rows, keys::row(key, old)),
-        // A block is written once: a mark behind it says which of its rows are gone.
-        Some((old, RowPlace::Block(first))) => {
-            batch.insert(&spaces.rows, keys::gone(key, old), row_block::gone_value(first));
+/// Where a statement's rows go.
+struct RowsHome<'a> {
+    rows: &'a Keyspace,
+    /// With their keys beside them; `None`: a bucket.
+    indexed: Option<&'a Keyspaces>,
+    streams: &'a StreamBuckets,
+}
+
+impl RowsHome<'_> {
+    fn put_change(&self, batch: &mut WriteBatch, key: &PartitionKey, (seq, change): (Seq, &Change)) -> Result<()> {
+        let Change { pk, row, replaces, deletes } = change;
+        batch.insert(self.rows, keys::row(key, seq), row_block::row_value(seq, change.created(seq), *deletes, row));
+        match replaces.as_ref().map(|old| (old.seq, old.place)) {
+            None => {}
+            Some((old, RowPlace::Own)) => {
+                if let Some(rows) = self.home_of(&keys::row(key, old))? {
+                    batch.remove(&rows, keys::row(key, old));
+                }
+            }
+            // A block is written once: a mark behind it says which of its rows are gone.
+            Some((old, RowPlace::Block(first))) => {
+                if let Some(rows) = self.home_of(&keys::row(key, first))? {
+                    batch.insert(&rows, keys::gone(key, old), row_block::gone_value(first));
+                }
+            }
+            Some((_, RowPlace::Segment { segment, position })) => {
+                if let Some(spaces) = self.indexed {
+                    batch.insert(&spaces.deletions, keys::deletion(key.table, segment, position), []);
+                }
+            }
         }
-        Some((_, RowPlace::Segment { segment, position })) => {
-            batch.insert(&spaces.deletions, keys::deletion(key.table, segment, position), []);
+        match self.indexed {
+            None => {}
+            Some(spaces) if *deletes => batch.remove(&spaces.pk, keys::pk(key, pk)),
+            Some(spaces) => batch.insert(&spaces.pk, keys::pk(key, pk), row_block::pk_value(seq, RowPlace::Own)),
         }
+        Ok(())
     }
-    if *deletes {
-        batch.remove(&spaces.pk, keys::pk(key, pk));
-    } else {
-        batch.insert(&spaces.pk, keys::pk(key, pk), row_block::pk_value(seq, RowPlace::Own));
+
+    /// Where an older row is: of a STREAM table in whichever bucket has it, unless it went with its bucket meanwhile.
+    fn home_of(&self, row: &[u8]) -> Result<Option<Keyspace>> {
+        match self.indexed {
+            Some(_) => Ok(Some(self.rows.clone())),
+            None => self.streams.holding(row),
+        }
     }
 }
 
@@ -274,16 +338,21 @@ impl CommitLog for FjallLog {
             Durability::Buffered => PersistMode::Buffer,
         };
         let mut batch = self.store.db().batch().durability(Some(mode));
-        let mut feeds = HashMap::new();
+        let (mut feeds, mut trims) = (HashMap::new(), HashMap::new());
         for entry in entries {
             match entry {
-                CommitEntry::Changes(committed) => self.put_changes(&mut batch, committed),
+                CommitEntry::Changes(committed) => self.put_changes(&mut batch, committed, &mut trims)?,
                 CommitEntry::Records(writes) => self.put_records(&mut batch, writes),
                 CommitEntry::Erase(erased) => self.put_erase(&mut batch, erased),
                 CommitEntry::Cold(cold) => self.put_cold(&mut batch, cold, &mut feeds)?,
                 CommitEntry::Forget(flushed) => self.put_forget(&mut batch, flushed, entries)?,
+                CommitEntry::Topics(changes) => {
+                    let keyspace = &self.store.keyspaces().topics;
+                    changes.iter().try_for_each(|change| self.topics.put(&mut batch, keyspace, change))?;
+                }
             }
         }
+        self.topics.put_heads(&mut batch, &self.store.keyspaces().topics);
         let commit = self.commits + 1;
         batch.insert(
             &self.store.keyspaces().records,

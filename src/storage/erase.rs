@@ -26,7 +26,7 @@ pub enum EraseScope {
 }
 
 /// Keys to remove, by keyspace.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct ErasedKeys {
     pub(super) rows: Vec<UserKey>,
     pub(super) pk: Vec<UserKey>,
@@ -34,6 +34,15 @@ pub struct ErasedKeys {
     pub(super) manifest: Vec<UserKey>,
     pub(super) deletions: Vec<UserKey>,
     pub(super) stats: Vec<UserKey>,
+    pub(super) notes: Vec<UserKey>,
+    /// Rows of a STREAM table, and feed entries that tell of them.
+    pub(super) in_buckets: Vec<(Keyspace, UserKey)>,
+}
+
+impl std::fmt::Debug for ErasedKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ErasedKeys({})", self.len())
+    }
 }
 
 impl ErasedKeys {
@@ -42,8 +51,8 @@ impl ErasedKeys {
     }
 
     pub fn len(&self) -> usize {
-        let spaces = [&self.rows, &self.pk, &self.feed, &self.manifest, &self.deletions, &self.stats];
-        spaces.into_iter().map(Vec::len).sum()
+        let spaces = [&self.rows, &self.pk, &self.feed, &self.manifest, &self.deletions, &self.stats, &self.notes];
+        spaces.into_iter().map(Vec::len).sum::<usize>() + self.in_buckets.len()
     }
 }
 
@@ -57,6 +66,8 @@ enum Space {
     Deletions,
     Manifest,
     Stats,
+    Notes,
+    Buckets,
 }
 
 /// A walk over the keys of a scope.
@@ -67,6 +78,17 @@ pub struct Eraser {
     space: Option<Space>,
     /// The last key found in the space. The next step begins behind it, not among the tombstones before it.
     last: Option<UserKey>,
+    /// Buckets of STREAM rows, as there were when the walk began: who writes no more makes no further one.
+    buckets: Vec<Keyspace>,
+    in_bucket: InBucket,
+}
+
+/// Which keys of a bucket the walk is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum InBucket {
+    Rows,
+    Feed,
+    Notes,
 }
 
 impl Eraser {
@@ -75,7 +97,8 @@ impl Eraser {
             EraseScope::Table(table) => keys::table_prefix(*table).to_vec(),
             EraseScope::Partition(key) => keys::partition_prefix(key),
         };
-        Self { store, scope, prefix, space: Some(Space::Pk), last: None }
+        let buckets = store.streams().current().values().cloned().collect();
+        Self { store, scope, prefix, space: Some(Space::Pk), last: None, buckets, in_bucket: InBucket::Rows }
     }
 
     /// The next keys: at most `limit`, and as many feed entries again. None: that was all.
@@ -85,6 +108,13 @@ impl Eraser {
     pub fn next_keys(&mut self, limit: usize) -> Result<ErasedKeys> {
         let mut found = ErasedKeys::default();
         while let Some(space) = self.space {
+            if space == Space::Buckets {
+                found.in_buckets = self.next_in_buckets(limit)?;
+                if found.in_buckets.is_empty() {
+                    self.space = None;
+                }
+                break;
+            }
             let keys = self.walk(space, limit)?;
             if keys.is_empty() {
                 self.space = self.after(space);
@@ -98,6 +128,8 @@ impl Eraser {
                 Space::Deletions => found.deletions = keys,
                 Space::Manifest => found.manifest = keys,
                 Space::Stats => found.stats = keys,
+                Space::Notes => found.notes = keys,
+                Space::Buckets => {}
             }
             break;
         }
@@ -111,7 +143,9 @@ impl Eraser {
             (Space::Feed, _) => Some(Space::Deletions),
             (Space::Deletions, _) => Some(Space::Manifest),
             (Space::Manifest, _) => Some(Space::Stats),
-            (Space::Stats, _) => None,
+            (Space::Stats, _) => Some(Space::Notes),
+            (Space::Notes, _) => Some(Space::Buckets),
+            (Space::Buckets, _) => None,
         }
     }
 
@@ -120,14 +154,19 @@ impl Eraser {
             return self.deletions(key, limit);
         }
         if let (Space::Feed, EraseScope::Partition(key)) = (space, self.scope.clone()) {
-            return self.own_feed(&key, limit);
+            return self.own_feed(&self.store.keyspaces().feed.clone(), keys::table_prefix(key.table), &key, limit);
         }
+        let keyspace = self.keyspace(space).clone();
+        self.walk_in(&keyspace, &self.prefix.clone(), limit)
+    }
+
+    /// The next keys with this prefix.
+    fn walk_in(&mut self, keyspace: &Keyspace, prefix: &[u8], limit: usize) -> Result<Vec<UserKey>> {
         let from = match &self.last {
             Some(last) => Bound::Excluded(last.to_vec()),
-            None => Bound::Included(self.prefix.clone()),
+            None => Bound::Included(prefix.to_vec()),
         };
-        let range = (from, keys::prefix_end(&self.prefix));
-        let found = self.keyspace(space).range::<Vec<u8>, _>(range).take(limit);
+        let found = keyspace.range::<Vec<u8>, _>((from, keys::prefix_end(prefix))).take(limit);
         let keys = found.map(|guard| guard.key().map_err(storage_error)).collect::<Result<Vec<UserKey>>>()?;
         if let Some(last) = keys.last() {
             self.last = Some(last.clone());
@@ -149,6 +188,40 @@ impl Eraser {
         marks.take(limit).map(|guard| guard.key().map_err(storage_error)).collect()
     }
 
+    /// The next keys in the first bucket that has any. Those that were found are gone by then.
+    fn next_in_buckets(&mut self, limit: usize) -> Result<Vec<(Keyspace, UserKey)>> {
+        while let Some(bucket) = self.buckets.last().cloned() {
+            let keys = match (self.in_bucket, self.scope.clone()) {
+                (InBucket::Rows, _) => self.walk_in(&bucket, &self.prefix.clone(), limit)?,
+                (InBucket::Feed, EraseScope::Table(table)) => {
+                    self.walk_in(&bucket, &keys::stream_feed_prefix(table), limit)?
+                }
+                (InBucket::Feed, EraseScope::Partition(key)) => {
+                    self.own_feed(&bucket, keys::stream_feed_prefix(key.table), &key, limit)?
+                }
+                (InBucket::Notes, EraseScope::Table(table)) => {
+                    self.walk_in(&bucket, &keys::stream_notes_prefix(table), limit)?
+                }
+                (InBucket::Notes, EraseScope::Partition(key)) => {
+                    self.walk_in(&bucket, &keys::stream_note(&key), limit)?
+                }
+            };
+            if !keys.is_empty() {
+                return Ok(keys.into_iter().map(|key| (bucket.clone(), key)).collect());
+            }
+            self.last = None;
+            self.in_bucket = match self.in_bucket {
+                InBucket::Rows => InBucket::Feed,
+                InBucket::Feed => InBucket::Notes,
+                InBucket::Notes => {
+                    self.buckets.pop();
+                    InBucket::Rows
+                }
+            };
+        }
+        Ok(Vec::new())
+    }
+
     fn keyspace(&self, space: Space) -> &Keyspace {
         let spaces = self.store.keyspaces();
         match space {
@@ -157,16 +230,16 @@ impl Eraser {
             Space::Feed => &spaces.feed,
             Space::Deletions => &spaces.deletions,
             Space::Manifest => &spaces.manifest,
-            Space::Stats => &spaces.stats,
+            Space::Notes => &spaces.notes,
+            Space::Stats | Space::Buckets => &spaces.stats,
         }
     }
 
     /// The feed entries of one owner, among those of all: also of rows that are cold, or were replaced. The table's newest
     /// one stays, whose it ever is: the table's next position is above it, also after a restart with a clock that
     /// stepped back (PT-1).
-    fn own_feed(&mut self, key: &PartitionKey, limit: usize) -> Result<Vec<UserKey>> {
-        let feed = &self.store.keyspaces().feed;
-        let prefix = keys::table_prefix(key.table).to_vec();
+    fn own_feed(&mut self, feed: &Keyspace, prefix: [u8; 4], key: &PartitionKey, limit: usize) -> Result<Vec<UserKey>> {
+        let prefix = prefix.to_vec();
         let newest = feed.prefix(&prefix).next_back().map(|guard| guard.key().map_err(storage_error)).transpose()?;
         let from = match &self.last {
             Some(last) => Bound::Excluded(last.to_vec()),

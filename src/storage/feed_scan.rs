@@ -8,8 +8,10 @@ use std::collections::{HashMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use fjall::Keyspace;
+
 use super::keys;
-use super::partition_rows::PartitionRows;
+use super::partition_rows::{PartitionRows, RowsPart};
 use super::read_view::ReadView;
 use super::row_scan::{Guards, Order};
 use super::store::storage_error;
@@ -19,18 +21,30 @@ use crate::model::{Owner, PartitionKey, Seq, SeqRange, StoredRow, TableMeta};
 /// Owners whose cold rows are open at once: each may hold a batch of decoded rows.
 const CURSORS: usize = 64;
 
+/// Owners of whom is remembered how far their rows gave way.
+const OWNERS: usize = 4_096;
+
 /// Rows of all owners. See [`ReadView::feed`].
 pub struct FeedScan {
     view: ReadView,
     table: Arc<TableMeta>,
     range: RangeInclusive<Seq>,
     order: Order,
-    entries: Guards,
+    /// In the scan's order.
+    sources: VecDeque<FeedSource>,
     /// The owner's rows that are being told.
     current: Option<(Owner, PartitionRows)>,
     cold: HashMap<Owner, Cursor>,
     /// Owners of `cold`, the one opened first in front.
     opened: VecDeque<Owner>,
+    /// Of a STREAM table: how far owners' rows gave way.
+    trimmed: HashMap<Owner, Seq>,
+}
+
+/// Entries of the feed, and where the hot rows lie that they tell of.
+pub(super) struct FeedSource {
+    pub rows: Keyspace,
+    pub entries: Guards,
 }
 
 /// Where a scan of one owner's cold rows is.
@@ -46,9 +60,19 @@ impl FeedScan {
         table: Arc<TableMeta>,
         range: RangeInclusive<Seq>,
         order: Order,
-        entries: Guards,
+        sources: VecDeque<FeedSource>,
     ) -> Self {
-        Self { view, table, range, order, entries, current: None, cold: HashMap::new(), opened: VecDeque::new() }
+        Self {
+            view,
+            table,
+            range,
+            order,
+            sources,
+            current: None,
+            cold: HashMap::new(),
+            opened: VecDeque::new(),
+            trimmed: HashMap::new(),
+        }
     }
 
     /// The next rows of one owner, tombstones included; `None` at the end.
@@ -63,19 +87,26 @@ impl FeedScan {
                 }
                 self.current = None;
             }
-            let Some(entry) = self.entries.next() else { return Ok(None) };
+            let Some(source) = self.sources.front_mut() else { return Ok(None) };
+            let rows = source.rows.clone();
+            let Some(entry) = source.entries.next() else {
+                self.sources.pop_front();
+                continue;
+            };
             let (key, value) = entry.into_inner().map_err(storage_error)?;
             let (range, owner) =
                 keys::parse_feed(&key, &value).ok_or_else(|| Error::internal("a damaged feed entry"))?;
             if self.view.hides(&owner) {
                 continue;
             }
-            let (first, last) = (range.first.max(*self.range.start()), range.last.min(*self.range.end()));
+            let trimmed = self.trimmed_up_to(&owner)?.after();
+            let first = range.first.max(*self.range.start()).max(trimmed);
+            let last = range.last.min(*self.range.end());
             if first > last {
                 continue;
             }
             let key = PartitionKey { table: self.table.id, owner: owner.clone() };
-            if range.last <= self.view.flushed_up_to(&key)? {
+            if !self.table.is_stream() && range.last <= self.view.flushed_up_to(&key)? {
                 let rows = self.cold_rows(&owner, SeqRange { first, last }).await?;
                 if !rows.is_empty() {
                     return Ok(Some((owner, rows)));
@@ -83,9 +114,24 @@ impl FeedScan {
                 continue;
             }
             // A statement is flushed as a whole or not at all.
-            let rows = self.view.hot_rows(&key, range.first, first..=last, self.order);
-            self.current = Some((owner, rows));
+            let rows = self.view.scan_from(&rows, &key, range.first, (first..=last, self.order));
+            self.current = Some((owner, PartitionRows::new([RowsPart::Hot(rows)].into())));
         }
+    }
+
+    fn trimmed_up_to(&mut self, owner: &Owner) -> Result<Seq> {
+        if !self.table.is_stream() {
+            return Ok(Seq::ZERO);
+        }
+        if let Some(trimmed) = self.trimmed.get(owner) {
+            return Ok(*trimmed);
+        }
+        if self.trimmed.len() == OWNERS {
+            self.trimmed.clear();
+        }
+        let trimmed = self.view.trimmed_up_to(&self.table, owner)?;
+        self.trimmed.insert(owner.clone(), trimmed);
+        Ok(trimmed)
     }
 
     /// What is left of one statement's rows.

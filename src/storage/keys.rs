@@ -10,7 +10,10 @@ use arrow::datatypes::{Decimal128Type, DecimalType};
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
-use crate::model::{DataType, Owner, PartitionKey, PkBytes, Seq, SeqRange, TableId, TableMeta, Value, ValueRef};
+use crate::model::{
+    DataType, GroupId, GroupKey, Owner, PartitionKey, PkBytes, Seq, SeqRange, TableId, TableMeta, TopicId,
+    TopicPartition, Value, ValueRef,
+};
 use crate::storage::records::RecordKind;
 
 /// The longest encoded primary key.
@@ -117,12 +120,51 @@ pub(crate) fn pk(key: &PartitionKey, pk: &PkBytes) -> Vec<u8> {
     bytes
 }
 
+/// `notes`: table ∥ owner ∥ name.
+pub(crate) fn note(key: &PartitionKey, name: &[u8]) -> Vec<u8> {
+    let mut bytes = table_owner(key.table, &key.owner, name.len());
+    bytes.extend_from_slice(name);
+    bytes
+}
+
 /// `feed`: table ∥ first position of a statement's changes.
 pub(crate) fn feed(table: TableId, first: Seq) -> [u8; 12] {
     let mut bytes = [0; 12];
     bytes[..4].copy_from_slice(&table.0.to_be_bytes());
     bytes[4..].copy_from_slice(&first.get().to_be_bytes());
     bytes
+}
+
+/// Of a table whose feed lies beside its rows: no table has an id so high.
+const FEED_IN_BUCKET: u32 = 1 << 31;
+
+/// A bucket of STREAM rows: what `feed` is for other tables.
+pub(crate) fn stream_feed(table: TableId, first: Seq) -> [u8; 12] {
+    feed(TableId(table.0 | FEED_IN_BUCKET), first)
+}
+
+/// All [`stream_feed`] keys of a table.
+pub(crate) fn stream_feed_prefix(table: TableId) -> [u8; 4] {
+    table_prefix(TableId(table.0 | FEED_IN_BUCKET))
+}
+
+/// Of what gave way in a STREAM table: no table has an id so high.
+const NOTES_IN_BUCKET: u32 = 1 << 30;
+
+/// A bucket of STREAM rows: what is noted of one owner's rows.
+pub(crate) fn stream_note(key: &PartitionKey) -> Vec<u8> {
+    table_owner(TableId(key.table.0 | NOTES_IN_BUCKET), &key.owner, 0)
+}
+
+/// The same of the feed over all owners. No owner's name begins with this byte.
+pub(crate) fn stream_feed_note(table: TableId) -> [u8; 5] {
+    let [a, b, c, d] = stream_notes_prefix(table);
+    [a, b, c, d, u8::MAX]
+}
+
+/// All [`stream_note`] keys of a table.
+pub(crate) fn stream_notes_prefix(table: TableId) -> [u8; 4] {
+    table_prefix(TableId(table.0 | NOTES_IN_BUCKET))
 }
 
 /// The value of a `feed` entry: last position ∥ owner.
@@ -172,6 +214,70 @@ pub fn position_of_deletion(key: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(key.get(12..16)?.try_into().ok()?))
 }
 
+/// What a key of `topics` is for, behind the topic.
+#[repr(u8)]
+enum TopicSpace {
+    Head = 0,
+    Group = 1,
+    Log = 2,
+}
+
+/// All keys of a topic.
+pub(crate) fn topic_prefix(topic: TopicId) -> [u8; 4] {
+    topic.0.to_be_bytes()
+}
+
+fn topic_key(topic: TopicId, space: TopicSpace, room: usize) -> Vec<u8> {
+    let mut key = Vec::with_capacity(5 + room);
+    key.extend_from_slice(&topic_prefix(topic));
+    key.push(space as u8);
+    key
+}
+
+/// `topics`: topic ∥ 0 ∥ partition.
+pub(crate) fn topic_head(at: TopicPartition) -> Vec<u8> {
+    let mut key = topic_key(at.topic, TopicSpace::Head, 4);
+    key.extend_from_slice(&at.partition.to_be_bytes());
+    key
+}
+
+/// `topics`: all groups of a topic.
+pub(crate) fn topic_groups(topic: TopicId) -> Vec<u8> {
+    topic_key(topic, TopicSpace::Group, 0)
+}
+
+/// `topics`: topic ∥ 1 ∥ group ∥ 0 ∥ partition.
+pub(crate) fn topic_group(key: &GroupKey) -> Vec<u8> {
+    let group = key.group.as_str().as_bytes();
+    let mut bytes = topic_key(key.at.topic, TopicSpace::Group, group.len() + 5);
+    bytes.extend_from_slice(group);
+    bytes.push(OWNER_END);
+    bytes.extend_from_slice(&key.at.partition.to_be_bytes());
+    bytes
+}
+
+/// The group and the partition of a key of a topic's groups.
+pub(crate) fn parse_topic_group(key: &[u8]) -> Option<GroupKey> {
+    let (topic, rest) = key.split_first_chunk::<4>()?;
+    let (group, partition) = rest.get(1..)?.split_last_chunk::<4>()?;
+    let group = GroupId::parse(std::str::from_utf8(group.strip_suffix(&[OWNER_END])?).ok()?).ok()?;
+    let topic = TopicId(u32::from_be_bytes(*topic));
+    Some(GroupKey { at: TopicPartition { topic, partition: u32::from_be_bytes(*partition) }, group })
+}
+
+/// `topics`: topic ∥ 2 ∥ partition ∥ offset.
+pub(crate) fn topic_entry(at: TopicPartition, offset: u64) -> Vec<u8> {
+    let mut key = topic_key(at.topic, TopicSpace::Log, 12);
+    key.extend_from_slice(&at.partition.to_be_bytes());
+    key.extend_from_slice(&offset.to_be_bytes());
+    key
+}
+
+/// The offset that a key of a log ends with.
+pub(crate) fn topic_offset(key: &[u8]) -> Option<u64> {
+    key.last_chunk::<8>().map(|offset| u64::from_be_bytes(*offset))
+}
+
 /// `records`: kind ∥ name.
 pub(crate) fn record(kind: RecordKind, name: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1 + name.len());
@@ -186,10 +292,10 @@ pub(crate) fn record(kind: RecordKind, name: &str) -> Vec<u8> {
 /// `NOT_NULL` where a key column is NULL (as row `row`, from 1), `INVALID_INPUT` where the key is longer than
 /// [`PK_MAX`] bytes.
 pub fn encode_pk(table: &TableMeta, values: &[Value], row: usize) -> Result<PkBytes> {
-    encode_key_values(table, table.primary_key.iter().filter_map(|i| values.get(*i)), row)
+    encode_key_values(table, table.unique_key().iter().filter_map(|i| values.get(*i)), row)
 }
 
-/// [`encode_pk`] of the key columns alone, in `table.primary_key` order.
+/// [`encode_pk`] of the key columns alone, in key order.
 ///
 /// # Errors
 /// As [`encode_pk`].
@@ -199,7 +305,7 @@ pub fn encode_key_values<'v>(
     row: usize,
 ) -> Result<PkBytes> {
     let mut out = Vec::with_capacity(16);
-    for (column, value) in table.primary_key.iter().zip(key_values) {
+    for (column, value) in table.unique_key().iter().zip(key_values) {
         let column = &table.columns[*column];
         if value.is_null() {
             return Err(Error::NotNull { column: column.name.to_string(), row });

@@ -58,7 +58,8 @@ impl PathTemplate {
     /// What a storage has until it is given another.
     pub fn default_of(kind: TableKind) -> Self {
         let values = match kind {
-            TableKind::User => &[Placeholder::Namespace, Placeholder::Table, Placeholder::User][..],
+            // STREAM tables have no files; where one is named, it is as for other rows of users.
+            TableKind::User | TableKind::Stream => &[Placeholder::Namespace, Placeholder::Table, Placeholder::User][..],
             TableKind::Shared => &[Placeholder::Namespace, Placeholder::Table],
         };
         let segment =

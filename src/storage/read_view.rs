@@ -5,13 +5,13 @@
 //! are read as they are asked for, by futures.
 
 use std::collections::{HashSet, VecDeque};
-use std::ops::RangeInclusive;
+use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 
 use fjall::{Keyspace, Readable, Snapshot};
 
 use super::cold::{Cold, ColdLookup};
-use super::feed_scan::FeedScan;
+use super::feed_scan::{FeedScan, FeedSource};
 use super::homes::Homes;
 use super::keys::{self, RowKey};
 use super::manifest::{ManifestHead, PartitionManifest};
@@ -21,6 +21,7 @@ use super::row_block::{self, RowValue};
 use super::row_scan::{Order, RowScan, ordered};
 use super::segment::{SegmentEntry, SegmentId, SegmentReader, SegmentScan};
 use super::store::{Keyspaces, storage_error};
+use super::stream_buckets::BucketView;
 use super::views::Moment;
 use crate::error::{Error, Result};
 use crate::model::{Owner, PartitionKey, PkBytes, RowPlace, Seq, StoredRow, TableId, TableMeta, UserId};
@@ -32,6 +33,7 @@ pub struct ReadView {
     /// While it is held, files that it may name stay.
     _moment: Arc<Moment>,
     keyspaces: Arc<Keyspaces>,
+    streams: BucketView,
     cold: Arc<Cold>,
     hidden: Arc<HashSet<UserId>>,
     homes: Arc<Homes>,
@@ -55,11 +57,11 @@ impl ReadView {
     /// The feed leaves out the rows of `hidden` owners.
     pub(super) fn new(
         (snapshot, moment): (Snapshot, Arc<Moment>),
-        keyspaces: Arc<Keyspaces>,
+        (keyspaces, streams): (Arc<Keyspaces>, BucketView),
         cold: Arc<Cold>,
         (hidden, homes): (Arc<HashSet<UserId>>, Arc<Homes>),
     ) -> Self {
-        Self { snapshot, _moment: moment, keyspaces, cold, hidden, homes }
+        Self { snapshot, _moment: moment, keyspaces, streams, cold, hidden, homes }
     }
 
     /// Which users had a storage of their own when it was opened.
@@ -157,6 +159,14 @@ impl ReadView {
         &self.keyspaces
     }
 
+    pub(super) fn streams(&self) -> &BucketView {
+        &self.streams
+    }
+
+    pub(super) fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
     /// Everything in a keyspace, in the order of its keys.
     pub(super) fn entries(&self, keyspace: &Keyspace) -> impl Iterator<Item = fjall::Guard> + use<> {
         self.snapshot.iter(keyspace)
@@ -169,6 +179,19 @@ impl ReadView {
         prefix: &[u8],
     ) -> impl Iterator<Item = fjall::Guard> + use<> {
         self.snapshot.prefix(keyspace, prefix)
+    }
+
+    /// The same of a range of keys.
+    pub(super) fn entries_of(
+        &self,
+        keyspace: &Keyspace,
+        range: (Bound<Vec<u8>>, Bound<Vec<u8>>),
+    ) -> impl Iterator<Item = fjall::Guard> + use<> {
+        self.snapshot.range::<Vec<u8>, _>(keyspace, range)
+    }
+
+    pub(super) fn value(&self, keyspace: &Keyspace, key: &[u8]) -> Result<Option<fjall::UserValue>> {
+        self.snapshot.get(keyspace, key).map_err(storage_error)
     }
 
     /// What of the partition is cold; `None` where nothing was ever flushed.
@@ -248,6 +271,9 @@ impl ReadView {
         range: RangeInclusive<Seq>,
         order: Order,
     ) -> Result<PartitionRows> {
+        if table.is_stream() {
+            return self.stream_rows(table, owner, range, order);
+        }
         let key = PartitionKey { table: table.id, owner: owner.clone() };
         let mut parts = VecDeque::new();
         let mut flushed = Seq::ZERO;
@@ -274,34 +300,31 @@ impl ReadView {
     ///
     /// Keys up to there are not passed by: they may be a whole history that is gone and whose LSM tombstones are not.
     pub fn hot_scan(&self, key: &PartitionKey, flushed: Seq, range: RangeInclusive<Seq>, order: Order) -> RowScan {
-        let from = self.block_begin(key, flushed, *range.start());
-        self.scan_from(key, from, range, order)
+        let from = self.block_begin(&self.keyspaces.rows, key, flushed, *range.start());
+        self.scan_from(&self.keyspaces.rows, key, from, (range, order))
     }
 
-    /// Like [`ReadView::hot_scan`], where a block that holds the range's start begins at `from`, or none does.
-    pub(super) fn hot_rows(
+    /// Like [`ReadView::hot_scan`] of the keyspace `rows`, where a block that holds the range's start begins at `from`, or
+    /// none does.
+    pub(super) fn scan_from(
         &self,
+        rows: &Keyspace,
         key: &PartitionKey,
         from: Seq,
-        range: RangeInclusive<Seq>,
-        order: Order,
-    ) -> PartitionRows {
-        PartitionRows::new([RowsPart::Hot(self.scan_from(key, from, range, order))].into())
-    }
-
-    fn scan_from(&self, key: &PartitionKey, from: Seq, range: RangeInclusive<Seq>, order: Order) -> RowScan {
-        let entries = self.snapshot.range(&self.keyspaces.rows, keys::row(key, from)..=keys::gone(key, *range.end()));
+        (range, order): (RangeInclusive<Seq>, Order),
+    ) -> RowScan {
+        let entries = self.snapshot.range(rows, keys::row(key, from)..=keys::gone(key, *range.end()));
         RowScan::new(key.clone(), range, order, entries)
     }
 
     /// Where the block begins that holds `start`, if one does; else anything from there to `start`. A block lies on one side
     /// of `flushed`.
-    fn block_begin(&self, key: &PartitionKey, flushed: Seq, start: Seq) -> Seq {
+    pub(super) fn block_begin(&self, rows: &Keyspace, key: &PartitionKey, flushed: Seq, start: Seq) -> Seq {
         let first = flushed.after();
         if start <= first {
             return start;
         }
-        let mut before = self.snapshot.range(&self.keyspaces.rows, keys::row(key, first)..=keys::row(key, start));
+        let mut before = self.snapshot.range(rows, keys::row(key, first)..=keys::row(key, start));
         // An error shows again when the scan meets it.
         let Some((entry, value)) = before.next_back().and_then(|guard| guard.into_inner().ok()) else { return start };
         match keys::parse_row_key(key, &entry) {
@@ -314,25 +337,40 @@ impl ReadView {
     /// The stored rows of all owners of a table with `_seq` in `range`, tombstones included, in `_seq` order. Those of
     /// dropped users are left out.
     pub fn feed(&self, table: &Arc<TableMeta>, range: RangeInclusive<Seq>, order: Order) -> FeedScan {
-        // An entry is keyed by its first position and may reach into the range from before it.
-        let from = self.feed_entry_before(table.id, *range.start());
-        let entries =
-            self.snapshot.range(&self.keyspaces.feed, keys::feed(table.id, from)..=keys::feed(table.id, *range.end()));
-        FeedScan::new(self.clone(), table.clone(), range, order, ordered(entries, order))
+        let (range, sources) = match &table.ttl {
+            Some(ttl) => {
+                let there = (*range.start()).max(self.expired_up_to(ttl).after())..=*range.end();
+                (there.clone(), self.stream_feed(table, &there, order))
+            }
+            None => {
+                // An entry is keyed by its first position and may reach into the range from before it.
+                let from = self.feed_entry_before(&self.keyspaces.feed, keys::feed, table.id, *range.start());
+                let entries = keys::feed(table.id, from)..=keys::feed(table.id, *range.end());
+                let entries = ordered(self.snapshot.range(&self.keyspaces.feed, entries), order);
+                (range, [FeedSource { rows: self.keyspaces.rows.clone(), entries }].into())
+            }
+        };
+        FeedScan::new(self.clone(), table.clone(), range, order, sources)
     }
 
     pub(super) fn hides(&self, owner: &Owner) -> bool {
         matches!(owner, Owner::User(user) if self.hidden.contains(user))
     }
 
-    fn feed_entry_before(&self, table: TableId, start: Seq) -> Seq {
+    pub(super) fn feed_entry_before(
+        &self,
+        entries: &Keyspace,
+        key: fn(TableId, Seq) -> [u8; 12],
+        table: TableId,
+        start: Seq,
+    ) -> Seq {
         let before = self
             .snapshot
-            .range(&self.keyspaces.feed, keys::feed(table, Seq::ZERO)..=keys::feed(table, start))
+            .range(entries, key(table, Seq::ZERO)..=key(table, start))
             .next_back()
             .and_then(|guard| guard.into_inner().ok())
             .and_then(|(key, value)| keys::parse_feed(&key, &value));
-        before.map_or(start, |(range, _)| range.first)
+        before.filter(|(range, _)| range.last >= start).map_or(start, |(range, _)| range.first)
     }
 
     /// Position of the last change in a partition: [`Seq::ZERO`] where there is none.
@@ -343,19 +381,19 @@ impl ReadView {
         // What is flushed may still be found hot, and may not: either way this is its last position. The last change may
         // have been a delete whose tombstone has expired.
         let ManifestHead { flushed_up_to, replayable_from, .. } = self.manifest_head(key)?.unwrap_or_default();
-        Ok(self.last_above(key, flushed_up_to)?.max(replayable_from))
+        Ok(self.last_above(&self.keyspaces.rows, key, flushed_up_to)?.max(replayable_from))
     }
 
     /// The last hot position above `flushed`, or `flushed` itself.
-    fn last_above(&self, key: &PartitionKey, flushed: Seq) -> Result<Seq> {
+    pub(super) fn last_above(&self, rows: &Keyspace, key: &PartitionKey, flushed: Seq) -> Result<Seq> {
         let range = keys::row(key, flushed.after())..=keys::gone(key, Seq::MAX);
-        let Some(last) = self.snapshot.range(&self.keyspaces.rows, range).next_back() else { return Ok(flushed) };
+        let Some(last) = self.snapshot.range(rows, range).next_back() else { return Ok(flushed) };
         let (entry, value) = last.into_inner().map_err(storage_error)?;
         let (first, value) = match keys::parse_row_key(key, &entry) {
             Some(RowKey::At(seq)) => (seq, value),
             Some(RowKey::Gone(gone)) => {
                 let first = row_block::parse_gone(&value)?;
-                let block = self.snapshot.get(&self.keyspaces.rows, keys::row(key, first)).map_err(storage_error)?;
+                let block = self.snapshot.get(rows, keys::row(key, first)).map_err(storage_error)?;
                 // An erasure under way takes blocks before their marks.
                 let Some(block) = block else { return Ok(gone) };
                 (first, block)
@@ -373,15 +411,6 @@ impl ReadView {
     /// # Errors
     /// `STORAGE_UNAVAILABLE`.
     pub fn feed_head(&self, table: TableId) -> Result<Seq> {
-        let all = keys::feed(table, Seq::ZERO)..=keys::feed(table, Seq::MAX);
-        match self.snapshot.range(&self.keyspaces.feed, all).next_back() {
-            None => Ok(Seq::ZERO),
-            Some(guard) => {
-                let (key, value) = guard.into_inner().map_err(storage_error)?;
-                let (range, _) =
-                    keys::parse_feed(&key, &value).ok_or_else(|| Error::internal("a damaged feed entry"))?;
-                Ok(range.last)
-            }
-        }
+        self.last_feed_entry(&self.keyspaces.feed, keys::feed, table)
     }
 }

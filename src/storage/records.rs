@@ -29,6 +29,11 @@ pub enum RecordKind {
     Expired = 12,
     /// A table, or one owner's partition of it, whose segments are to be moved.
     Move = 13,
+    Topic = 20,
+    /// A dropped topic whose keys still have to go.
+    DroppedTopic = 21,
+    /// Where a durable cursor of live queries stands.
+    Cursor = 22,
 }
 
 impl RecordKind {
@@ -45,6 +50,9 @@ impl RecordKind {
         RecordKind::Flushed,
         RecordKind::Expired,
         RecordKind::Move,
+        RecordKind::Topic,
+        RecordKind::DroppedTopic,
+        RecordKind::Cursor,
     ];
 }
 

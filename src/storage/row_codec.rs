@@ -510,6 +510,7 @@ pub(crate) mod tests {
             storage: crate::model::StorageId::local(),
             use_user_storage: false,
             deleted_retention_hours: None,
+            ttl: None,
             unnamed_storage: None,
             schema_version: 1,
             created_at: 0,

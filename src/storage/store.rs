@@ -20,12 +20,14 @@ use super::hot_stats;
 use super::keys;
 use super::read_view::ReadView;
 use super::records::RecordKind;
+use super::stream_buckets::{DROPPED_RECORD, StreamBuckets};
 use super::views::{OlderViews, Views};
 use crate::error::{Error, Result};
 use crate::model::{HotStats, Owner, PartitionKey, PkBytes, TableId, UserId};
+use crate::partition::stream_buckets::BucketId;
 
 /// The layout that this program writes: see docs/on-disk-format.md.
-pub const FORMAT_VERSION: u32 = 4;
+pub const FORMAT_VERSION: u32 = 5;
 
 /// Under the data folder: the fjall database.
 const HOT_FOLDER: &str = "hot";
@@ -42,15 +44,26 @@ pub(super) struct Keyspaces {
     pub manifest: Keyspace,
     pub deletions: Keyspace,
     pub stats: Keyspace,
+    pub topics: Keyspace,
+    pub notes: Keyspace,
 }
 
 impl Keyspaces {
-    const NAMES: [&str; 7] = ["rows", "pk", "feed", "records", "manifest", "deletions", "stats"];
+    const NAMES: [&str; 9] = ["rows", "pk", "feed", "records", "manifest", "deletions", "stats", "topics", "notes"];
 
-    pub fn named(&self) -> [(&'static str, &Keyspace); 7] {
-        let Self { rows, pk, feed, records, manifest, deletions, stats } = self;
-        let [a, b, c, d, e, f, g] = Self::NAMES;
-        [(a, rows), (b, pk), (c, feed), (d, records), (e, manifest), (f, deletions), (g, stats)]
+    pub fn named(&self) -> [(&'static str, &Keyspace); 9] {
+        let spaces = [
+            &self.rows,
+            &self.pk,
+            &self.feed,
+            &self.records,
+            &self.manifest,
+            &self.deletions,
+            &self.stats,
+            &self.topics,
+            &self.notes,
+        ];
+        std::array::from_fn(|number| (Self::NAMES[number], spaces[number]))
     }
 }
 
@@ -61,6 +74,7 @@ pub struct Store {
     cold: Arc<Cold>,
     views: Views,
     user_storages: Arc<UserStorages>,
+    streams: StreamBuckets,
     journal_folder: PathBuf,
     mark_path: PathBuf,
     /// Shared by those who copy files.
@@ -118,7 +132,7 @@ impl Store {
         let store = Self::open_engine(data, cache_bytes, false)?;
         if let Some(from) = store.older_format(data)? {
             // Every older format is one that this program reads as it is; what it writes from now on is newer.
-            if from > 0 {
+            if (1..4).contains(&from) {
                 store.note_what_older_formats_did_not(from, data)?;
             }
             if from > 0 {
@@ -178,7 +192,12 @@ impl Store {
             manifest: keyspace("manifest", 4 << 20)?,
             deletions: keyspace("deletions", 4 << 20)?,
             stats: keyspace("stats", 4 << 20)?,
+            topics: keyspace("topics", 16 << 20)?,
+            notes: keyspace("notes", 4 << 20)?,
         });
+        let dropped = keyspaces.records.get(keys::record(RecordKind::Store, DROPPED_RECORD)).map_err(engine)?;
+        let dropped_ms = dropped.and_then(|ms| ms.as_ref().try_into().ok()).map_or(0, i64::from_be_bytes);
+        let streams = StreamBuckets::open(db.clone(), dropped_ms).map_err(engine)?;
         let cold = Cold::new(cache_bytes);
         let mark_path = data.join("commits.mark");
         Ok(Store {
@@ -187,6 +206,7 @@ impl Store {
             cold: Arc::new(cold),
             views: Views::default(),
             user_storages: Arc::default(),
+            streams,
             journal_folder,
             mark_path,
             pins: Arc::new(()),
@@ -235,7 +255,14 @@ impl Store {
         let moment = self.views.enter();
         let snapshot = self.db.snapshot();
         let owners = (self.hidden(), self.user_storages.current());
-        ReadView::new((snapshot, moment), self.keyspaces.clone(), self.cold.clone(), owners)
+        // Behind the snapshot: a bucket that it has rows of is there, or all of them are expired.
+        let streams = self.streams.view();
+        ReadView::new((snapshot, moment), (self.keyspaces.clone(), streams), self.cold.clone(), owners)
+    }
+
+    /// Where rows of STREAM tables lie.
+    pub fn streams(&self) -> &StreamBuckets {
+        &self.streams
     }
 
     /// The views that are open now: they may read files that are in no manifest any more.
@@ -389,10 +416,14 @@ impl Store {
     pub(super) fn load(&self, keyspace: &str, entries: Vec<(Vec<u8>, Vec<u8>)>) -> Result<()> {
         let named = self.keyspaces.named();
         let found = named.iter().find(|(name, _)| *name == keyspace);
-        let (_, keyspace) = found.ok_or_else(|| Error::internal(format!("there is no keyspace {keyspace}")))?;
+        let keyspace = match (found, BucketId::parse(keyspace)) {
+            (Some((_, keyspace)), _) => (*keyspace).clone(),
+            (None, Some(bucket)) => self.streams.make(bucket)?,
+            (None, None) => return Err(Error::internal(format!("there is no keyspace {keyspace}"))),
+        };
         let mut batch = self.db.batch();
         for (key, value) in entries {
-            batch.insert(keyspace, key, value);
+            batch.insert(&keyspace, key, value);
         }
         batch.commit().map_err(storage_error)
     }
@@ -450,6 +481,26 @@ mod tests {
         set_format(folder.path(), FORMAT_VERSION + 1);
         let refused = Store::open(folder.path(), 1 << 20).err().unwrap();
         assert!(matches!(refused, OpenError::NewerFormat { found, .. } if found == FORMAT_VERSION + 1), "{refused}");
+    }
+
+    #[test]
+    fn a_folder_of_format_4_gets_its_topics() {
+        let folder = tempfile::tempdir().unwrap();
+        {
+            let db = fjall::Database::builder(folder.path().join(HOT_FOLDER)).open().unwrap();
+            let keyspace = |name: &str| db.keyspace(name, KeyspaceCreateOptions::default).unwrap();
+            Keyspaces::NAMES.iter().filter(|name| **name != "topics").for_each(|name| drop(keyspace(name)));
+            let format = keys::record(RecordKind::Store, FORMAT_RECORD);
+            keyspace("records").insert(format, 4_u32.to_be_bytes()).unwrap();
+        }
+        let refused = Store::open_as_is(folder.path(), 1 << 20).err().unwrap();
+        assert!(matches!(refused, OpenError::Older(_)), "{refused}");
+        let (store, _) = Store::open(folder.path(), 1 << 20).unwrap();
+        assert_eq!(format_of(&store), FORMAT_VERSION.to_be_bytes());
+        let at = crate::model::TopicPartition { topic: crate::model::TopicId(1), partition: 0 };
+        assert_eq!(store.read_view().topic_head(at).unwrap(), Default::default());
+        drop(store);
+        assert!(Store::open_as_is(folder.path(), 1 << 20).is_ok());
     }
 
     #[test]

@@ -12,13 +12,13 @@ use super::row_scan::Order;
 use super::segment::SegmentEntry;
 use super::store::{FORMAT_RECORD, Store, storage_error};
 use crate::error::{Error, Result};
-use crate::model::{Owner, PartitionKey, Seq, TableId};
+use crate::model::{Owner, PartitionKey, Seq, TableId, TableMeta};
 use crate::storage::records::RecordKind;
 
 /// How much a keyspace holds.
 #[derive(Debug)]
 pub struct KeyspaceSize {
-    pub name: &'static str,
+    pub name: String,
     pub entries: Result<u64>,
     /// Without what is in the journal only.
     pub bytes: u64,
@@ -44,11 +44,11 @@ impl Store {
 
     /// Counts every entry: reads the whole hot half.
     pub fn keyspace_sizes(&self) -> Vec<KeyspaceSize> {
-        let size = |(name, keyspace): (&'static str, &fjall::Keyspace)| {
+        let size = |(name, keyspace): (String, fjall::Keyspace)| {
             let entries = keyspace.len().map(|entries| entries as u64).map_err(storage_error);
             KeyspaceSize { name, entries, bytes: keyspace.disk_space() }
         };
-        self.keyspaces().named().into_iter().map(size).collect()
+        self.read_view().all_keyspaces().into_iter().map(size).collect()
     }
 
     /// # Errors
@@ -63,7 +63,8 @@ impl Store {
     /// `STORAGE_UNAVAILABLE`, `INTERNAL` where a key is damaged.
     pub fn partitions(&self, table: TableId) -> Result<Vec<Owner>> {
         let mut owners = Vec::new();
-        for keyspace in [&self.keyspaces().rows, &self.keyspaces().manifest] {
+        let buckets = self.streams().current();
+        for keyspace in [&self.keyspaces().rows, &self.keyspaces().manifest].into_iter().chain(buckets.values()) {
             let end = keys::prefix_end(&keys::table_prefix(table));
             let mut from = Bound::Included(keys::table_prefix(table).to_vec());
             // From owner to owner, past what lies between.
@@ -91,6 +92,21 @@ impl Store {
         let flushed = manifest.map_or(Seq::ZERO, |manifest| manifest.flushed_up_to);
         let mut found = HotRows::default();
         for row in self.read_view().hot_scan(key, flushed, flushed.after()..=Seq::MAX, Order::Ascending) {
+            match row?.deleted {
+                true => found.tombstones += 1,
+                false => found.rows += 1,
+            }
+        }
+        Ok(found)
+    }
+
+    /// The same of one owner's rows of a STREAM table: those that have not expired by what is known without a clock.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`, `INTERNAL` where one is damaged.
+    pub fn stream_rows(&self, table: &TableMeta, owner: &Owner) -> Result<HotRows> {
+        let mut found = HotRows::default();
+        for row in self.read_view().stream_scan(table, owner, Seq::ZERO..=Seq::MAX)? {
             match row?.deleted {
                 true => found.tombstones += 1,
                 false => found.rows += 1,

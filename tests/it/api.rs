@@ -5,6 +5,7 @@ mod bad_input;
 mod results;
 mod routes;
 mod tokens;
+mod topics;
 
 use serde_json::{Value, json};
 

@@ -216,8 +216,8 @@ fn a_late_statement_of_the_one_before_reaches_nothing_of_the_next() {
         }
         let old = of("ann");
         assert_eq!(run(&database, &old, "INSERT INTO k.mail VALUES (1, 'old')").await, "Inserted 1 row(s)");
-        let target = database.compile(&old, "SELECT * FROM k.mail").await.unwrap();
-        assert!(database.open_reader(&target).await.is_ok());
+        let target = database.compile(&old, "SELECT * FROM k.mail").await.unwrap().into_table().unwrap();
+        assert!(database.open_readers(std::slice::from_ref(&target)).await.is_ok());
 
         run(&database, &root, "DROP USER ann").await;
         let create = "CREATE USER ann WITH PASSWORD 'a good long password' ROLE user";
@@ -238,9 +238,11 @@ fn a_late_statement_of_the_one_before_reaches_nothing_of_the_next() {
             assert_eq!(late, "INVALID_CREDENTIALS", "{sql}");
             assert_ne!(right, "INVALID_CREDENTIALS", "{sql}");
         }
-        assert!(database.open_reader(&target).await.is_err(), "it would read the new one's rows");
+        let view = database.open_readers(std::slice::from_ref(&target)).await;
+        assert!(view.is_err(), "it would read the new one's rows");
         let outbox = Outbox::new(OutboxLimits { events: 9, bytes: 999 });
-        let subscriber = Subscriber { key: database.live().next_key(), format: Format::Json, outbox };
+        let key = database.live().next_key();
+        let subscriber = Subscriber { key, format: Format::Json, outbox, of_many: false };
         assert!(database.attach(&target, subscriber).await.is_err(), "it would be told of them");
         assert!(database.compile(&old, "SELECT * FROM k.mail").await.is_err());
         database.shutdown().await;

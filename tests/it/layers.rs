@@ -23,11 +23,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["model", "error"]),
     ("partition", &["model", "error", "time", "config"]),
     ("live", &["model", "error", "time", "config"]),
+    ("topics", &["model", "error", "live"]),
     ("jobs", &["model", "error", "time", "config"]),
+    ("streams", &["model", "error"]),
     ("auth", &["model", "error", "time", "config"]),
-    ("storage", &["model", "error", "time", "failpoint", "config"]),
+    ("storage", &["model", "error", "time", "failpoint", "config", "partition"]),
     ("sql", &["model", "error", "time", "config", "storage", "live", "auth"]),
-    ("actors", &["model", "error", "time", "config", "partition", "live", "jobs", "auth", "storage", "sql"]),
+    ("actors", &["model", "error", "time", "config", "partition", "live", "topics", "jobs", "auth", "storage", "sql"]),
     (
         "database",
         &[
@@ -38,14 +40,16 @@ const LAYERS: &[(&str, &[&str])] = &[
             "config",
             "partition",
             "live",
+            "topics",
             "jobs",
+            "streams",
             "auth",
             "storage",
             "sql",
             "actors",
         ],
     ),
-    ("api", &["model", "error", "time", "config", "auth", "live", "database"]),
+    ("api", &["model", "error", "time", "config", "auth", "live", "streams", "database"]),
     ("logging", &["config"]),
 ];
 

@@ -2,8 +2,13 @@
 
 mod bad_frames;
 mod closes;
+mod cursors;
 mod delivery;
+mod events;
+mod faults;
+mod feed;
 mod formats;
+mod pressure;
 mod script;
 
 use serde_json::{Value, json};

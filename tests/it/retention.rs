@@ -102,6 +102,50 @@ fn who_may_have_missed_a_delete_is_told_and_nobody_else() {
     assert_eq!(admin.rows(jobs), done);
 }
 
+/// A group whose position is lost is told so once, and begins anew with a snapshot; so with the tables of a namespace.
+#[test]
+fn a_group_whose_position_is_lost_begins_anew() {
+    let server = Server::start(EAGER);
+    let mut admin = server.set_up();
+    admin.sql(
+        "CREATE NAMESPACE r; CREATE USER TABLE r.mail (id BIGINT PRIMARY KEY) WITH (DELETED_RETENTION_HOURS = 0); \
+         CREATE USER TABLE r.other (id BIGINT PRIMARY KEY)",
+    );
+    let mut ann = server.new_user(&mut admin, "ann", "user");
+    ann.sql("INSERT INTO r.mail VALUES (1), (2)");
+    ann.sql("INSERT INTO r.other VALUES (1)");
+    let feed = "EXECUTE AS USER '*' (SELECT id FROM r.*)";
+    for (client, sql, rows) in [(&ann, OWN, 2), (&admin, feed, 3)] {
+        let mut socket = Socket::open_as(server.address, client.token(), "");
+        socket.subscribe("s", sql, json!({"group": "g"}));
+        let ack = socket.json();
+        let mut heard = socket.json()["rows"].as_array().unwrap().len();
+        if heard < rows {
+            socket.send(&json!({"type": "next_batch", "subscription_id": "s"}));
+            heard += socket.json()["rows"].as_array().unwrap().len();
+        }
+        assert_eq!(heard, rows);
+        let upto = match &ack["positions"] {
+            Value::Null => ack["batch_control"]["snapshot_end_seq"].clone(),
+            positions => positions.clone(),
+        };
+        socket.send(&json!({"type": "ack", "subscription_id": "s", "upto": upto}));
+        socket.quiet();
+    }
+    ann.sql("DELETE FROM r.mail WHERE id = 2");
+    tombstones_go(&mut ann, "r.mail");
+    for (client, sql, batches) in [(&ann, OWN, 1), (&admin, feed, 2)] {
+        let mut socket = Socket::open_as(server.address, client.token(), "");
+        socket.subscribe("s", sql, json!({"group": "g"}));
+        assert_eq!(socket.json()["code"], "POSITION_LOST", "{sql}");
+        socket.subscribe("s", sql, json!({"group": "g"}));
+        let ack = socket.json();
+        assert_eq!(ack["type"], "subscription_ack", "{ack}");
+        assert_eq!(ack["batch_control"]["has_more"], batches > 1, "{ack}");
+        assert_eq!(socket.json()["rows"][0]["id"], "1", "{sql}");
+    }
+}
+
 #[test]
 fn a_delete_stays_for_as_long_as_its_table_keeps_it() {
     let folder = tempfile::tempdir().unwrap();

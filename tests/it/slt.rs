@@ -74,7 +74,11 @@ slt! {
     seq
     show
     storages
+    streams
+    streams_refused
     system_tables
+    topics
+    topics_refused
     types
     update
     users

@@ -68,12 +68,38 @@ impl Socket {
         Ok(Self { stream, packed: false })
     }
 
+    /// A socket with a token in its request, over a connection that may break at any byte.
+    ///
+    /// # Errors
+    /// It broke, or nothing came for so long.
+    pub fn open_through(address: SocketAddr, token: &str, patience: Duration) -> io::Result<Self> {
+        let mut stream = BufReader::new(connect(address)?);
+        stream.get_ref().set_read_timeout(Some(patience))?;
+        let head = format!(
+            "GET /v1/ws HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\nAuthorization: Bearer {token}\r\n\r\n"
+        );
+        stream.get_mut().write_all(head.as_bytes())?;
+        let response = read_response(&mut stream)?;
+        assert_eq!(response.status, 101, "{}", response.body);
+        let mut socket = Self { stream, packed: false };
+        let Message::Text(text) = socket.try_message()? else { panic!("no word of who it is") };
+        assert!(text.contains("auth_success"), "{text}");
+        Ok(socket)
+    }
+
     pub fn send(&mut self, message: &Value) {
+        self.try_send(message).unwrap();
+    }
+
+    /// # Errors
+    /// The connection broke.
+    pub fn try_send(&mut self, message: &Value) -> io::Result<()> {
         if self.packed {
             let bytes = rmp_serde::to_vec_named(message).unwrap();
-            self.send_frame(2, &bytes).unwrap();
+            self.send_frame(2, &bytes)
         } else {
-            self.send_frame(1, message.to_string().as_bytes()).unwrap();
+            self.send_frame(1, message.to_string().as_bytes())
         }
     }
 

@@ -1,18 +1,20 @@
-//! One WebSocket: an actor on the HTTP worker that accepted it. Shell of [`SessionCore`]: brings it messages, answers,
-//! deliveries and the time, and writes what it says.
+//! One session, on a WebSocket or a response of server-sent events: an actor on the HTTP worker that accepted it. Shell of
+//! [`SessionCore`]: brings it messages, answers, deliveries and the time, and writes what it says.
 //!
 //! Owns the socket and what the session's subscriptions hold: their place in the registry, in the directory, their view.
 //! Never decides what a client is told. Never waits in a handler: authentication, compiling and reading are futures.
 //! Invariant: LQ-5. Nothing is taken from the outbox, and no page is read, before what was taken has gone to the socket;
 //! so a client that does not read makes its outbox overflow, and no writer wait.
-//! Start at [`spawn`].
+//! Start at [`spawn`] and [`spawn_events`].
 //!
 //! A delivery costs one wake-up of this actor: the outbox wakes its task, the task ([`Pump`]) writes to the socket. What
 //! is written in one go leaves in one system call: actix-ws encodes all that is queued before it writes.
 
 mod open;
+mod peer;
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
@@ -21,19 +23,23 @@ use std::time::Duration;
 use actix::fut::{ActorFuture, ActorFutureExt, WrapFuture};
 use actix::{Actor, ActorContext, AsyncContext, Context, StreamHandler};
 use actix_web::error::PayloadError;
-use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReason, Message, ProtocolError};
-use bytes::Bytes;
-use futures_util::Sink;
+use actix_ws::{AggregatedMessage, AggregatedMessageStream, ProtocolError};
+use tokio::sync::oneshot;
 
+use self::peer::{Gone, Peer};
+use crate::api::events::EventWriter;
+
+use super::admission::Admission;
 use crate::error::{Error, Result};
 use crate::live::database::{AttachGuard, LiveDatabase, LiveLogin};
-use crate::live::directory::{ConnectionGuard, SubscriptionGuard};
-use crate::live::frames::Protocol;
+use crate::live::directory::{ConnectionGuard, CursorClaim, SubscriptionGuard};
+use crate::live::frames::{Protocol, SubscribeRequest};
 use crate::live::limits::SessionLimits;
 use crate::live::outbox::{Delivery, Ending, SubscriptionKey, Taken};
 use crate::live::pages::{LiveReader, PageJob, PageRequest};
-use crate::live::session::{Effect, OpenRequest, Outgoing, SessionCore};
-use crate::live::{LiveDirectory, LiveQuery, Wire, WireFrame};
+use crate::live::session::{Effect, JoinRequest, Label, OpenRequest, Opened, OpenedFeed, Outgoing, SessionCore};
+use crate::live::{LiveDirectory, LiveQuery, Subscriber, Wire};
+use crate::model::TableId;
 use crate::time::Clock;
 
 /// What all sessions share.
@@ -41,6 +47,7 @@ pub struct LiveEndpoint {
     pub database: Arc<dyn LiveDatabase>,
     pub directory: Arc<LiveDirectory>,
     pub limits: Arc<SessionLimits>,
+    pub admission: Admission,
     pub clock: Clock,
 }
 
@@ -68,15 +75,38 @@ pub(super) fn spawn(
 ) {
     SessionActor::create(|ctx| {
         ctx.add_stream(messages);
-        SessionActor::new(endpoint, socket, hello)
+        SessionActor::new(endpoint, Peer::Socket(socket), hello)
     });
+}
+
+/// Starts a session that has one subscription, told as events. The answer comes when it stands, or does not.
+pub(in crate::api) fn spawn_events(
+    endpoint: Arc<LiveEndpoint>,
+    events: EventWriter,
+    (connection, login): (ConnectionGuard, LiveLogin),
+    request: SubscribeRequest,
+) -> oneshot::Receiver<Result<()>> {
+    let (started, answer) = oneshot::channel();
+    SessionActor::create(|_| {
+        let hello = Hello { connection, compress: false, login: Some((login, Protocol::default())) };
+        let mut actor = SessionActor::new(endpoint, Peer::Events(events), hello);
+        actor.started = Some(started);
+        actor.asked = request.id.clone();
+        let now = actor.now_us();
+        actor.core.subscribe(request, now);
+        actor
+    });
+    answer
 }
 
 struct SessionActor {
     endpoint: Arc<LiveEndpoint>,
     connection: ConnectionGuard,
     core: SessionCore,
-    socket: actix_ws::Session,
+    peer: Peer,
+    /// Of a session of events: whom to tell whether its subscription stands, and that subscription's id.
+    started: Option<oneshot::Sender<Result<()>>>,
+    asked: String,
     attachments: HashMap<SubscriptionKey, Attachment>,
     taken: VecDeque<Delivery>,
     /// Wakes this actor's task: what a handler adds is written at once, by the same code that the task runs.
@@ -86,11 +116,30 @@ struct SessionActor {
 
 /// What a subscription holds outside its core. Dropped, it is detached and out of the directory.
 struct Attachment {
-    query: Arc<dyn LiveQuery>,
-    reader: Option<Arc<dyn LiveReader>>,
+    /// One; of a subscription to a namespace, all of its.
+    tables: Vec<AttachedTable>,
     wire: Wire,
     entry: SubscriptionGuard,
+    _claim: Option<CursorClaim>,
+}
+
+struct AttachedTable {
+    query: Arc<dyn LiveQuery>,
+    reader: Option<Arc<dyn LiveReader>>,
     _attached: AttachGuard,
+}
+
+impl Attachment {
+    /// `None`: its only one.
+    fn table(&mut self, id: Option<TableId>) -> Option<&mut AttachedTable> {
+        self.tables.iter_mut().find(|table| id.is_none_or(|id| table.query.table().id == id))
+    }
+}
+
+/// What came of opening one.
+enum OpenOutcome {
+    Table(Opened),
+    Namespace(OpenedFeed),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +152,7 @@ enum Written {
 }
 
 impl SessionActor {
-    fn new(endpoint: Arc<LiveEndpoint>, socket: actix_ws::Session, hello: Hello) -> Self {
+    fn new(endpoint: Arc<LiveEndpoint>, peer: Peer, hello: Hello) -> Self {
         let Hello { connection, compress, login } = hello;
         let now = endpoint.clock.now_us();
         let mut core = SessionCore::new(endpoint.limits.clone(), endpoint.directory.clone(), compress, now);
@@ -116,7 +165,9 @@ impl SessionActor {
             endpoint,
             connection,
             core,
-            socket,
+            peer,
+            started: None,
+            asked: String::new(),
             attachments: HashMap::new(),
             taken: VecDeque::new(),
             waker: Waker::noop().clone(),
@@ -136,6 +187,14 @@ impl SessionActor {
 
     /// Moves what waits to the socket until one of them ends.
     fn pump(&mut self, ctx: &mut Context<Self>, task: &mut TaskContext<'_>) {
+        if self.peer.is_gone() {
+            return ctx.stop();
+        }
+        if self.peer.took() {
+            let now = self.now_us();
+            self.core.seen(now);
+            self.connection.connection().seen(now);
+        }
         loop {
             let written = self.write(task);
             if written == Written::Over {
@@ -150,6 +209,7 @@ impl SessionActor {
                 }
             }
             self.start_effects(ctx);
+            self.connection.connection().outbox().hold(self.core.kept());
             if written == Written::Blocked || self.core.is_closing() && self.core.has_room() {
                 return;
             }
@@ -167,26 +227,30 @@ impl SessionActor {
                     }
                 }
             }
+            self.connection.connection().outbox().hold(self.core.kept());
         }
     }
 
     fn write(&mut self, task: &mut TaskContext<'_>) -> Written {
         let now = self.now_us();
         while !self.core.has_room() {
-            match Pin::new(&mut self.socket).poll_ready(task) {
+            match self.peer.poll_ready(task) {
                 Poll::Pending => return Written::Blocked,
-                Poll::Ready(Err(actix_ws::Closed)) => return Written::Over,
+                Poll::Ready(Err(Gone)) => return Written::Over,
                 Poll::Ready(Ok(())) => {}
             }
             let Some(outgoing) = self.core.next_out() else { break };
-            let last = matches!(outgoing, Outgoing::Close(_));
-            if let Outgoing::Change(_, key) = &outgoing
+            if let Outgoing::Change(_, key, Label::Change { table, seq, .. }) = &outgoing
                 && let Some(attachment) = self.attachments.get(key)
             {
-                attachment.entry.subscription().delivered(now);
+                attachment.entry.subscription().delivered(*table, *seq, now);
             }
-            if Pin::new(&mut self.socket).start_send(message(outgoing)).is_err() || last {
+            let more = self.peer.asks_for_more(&outgoing);
+            if self.peer.send(outgoing) == ControlFlow::Break(()) {
                 return Written::Over;
+            }
+            if more {
+                self.core.next_batch(&self.asked, now);
             }
         }
         Written::All
@@ -197,12 +261,18 @@ impl SessionActor {
             match effect {
                 Effect::Authenticate { token } => self.authenticate(token, ctx),
                 Effect::Open(request) => self.open(request, ctx),
-                Effect::Fetch(key, request) => self.fetch(key, request, ctx),
-                Effect::ReleaseView(key) => {
-                    if let Some(attachment) = self.attachments.get_mut(&key) {
-                        attachment.reader = None;
+                Effect::Fetch(key, table, request) => self.fetch(key, table, request, ctx),
+                Effect::ReleaseView(key, table) => {
+                    if let Some(table) = self.attachments.get_mut(&key).and_then(|a| a.table(table)) {
+                        table.reader = None;
                     }
                 }
+                Effect::Leave(key, table) => {
+                    if let Some(attachment) = self.attachments.get_mut(&key) {
+                        attachment.tables.retain(|attached| attached.query.table().id != table);
+                    }
+                }
+                Effect::Join(request) => self.join(request, ctx),
                 Effect::Drop(key) => drop(self.attachments.remove(&key)),
             }
         }
@@ -236,21 +306,67 @@ impl SessionActor {
         let opening = open::open(self.endpoint.clone(), connection, login.principal.clone(), request);
         ctx.spawn(opening.into_actor(self).map(move |opened, actor, ctx| {
             let (opened, attachment) = opened.map_or_else(|error| (Err(error), None), |(o, a)| (Ok(o), Some(a)));
+            if let Some(started) = actor.started.take() {
+                // Nobody hears it where the client is gone: then the peer is, too.
+                let _ = started.send(opened.as_ref().map(|_| ()).map_err(Clone::clone));
+            }
             if let Some(attachment) = attachment {
                 actor.attachments.insert(key, attachment);
             }
-            if !actor.core.opened(key, opened, actor.now_us()) {
+            let now = actor.now_us();
+            let wanted = match opened {
+                Ok(OpenOutcome::Table(opened)) => actor.core.opened(key, Ok(opened), now),
+                Ok(OpenOutcome::Namespace(feed)) => actor.core.opened_feed(key, feed, now),
+                Err(error) => actor.core.opened(key, Err(error), now),
+            };
+            if !wanted {
                 actor.attachments.remove(&key);
+            }
+            actor.note_phase(key);
+            actor.flush(ctx);
+        }));
+    }
+
+    /// For EXPLAIN LIVE.
+    fn note_phase(&self, key: SubscriptionKey) {
+        if let (Some(phase), Some(attachment)) = (self.core.phase(key), self.attachments.get(&key)) {
+            attachment.entry.subscription().set_phase(phase);
+        }
+    }
+
+    /// A table comes into a subscription to its namespace.
+    fn join(&mut self, request: JoinRequest, ctx: &mut Context<Self>) {
+        let (Some(login), Some(attachment)) = (self.core.login(), self.attachments.get(&request.key)) else { return };
+        let (principal, outbox) = (login.principal.clone(), self.connection.connection().outbox().clone());
+        let joining = open::Joining {
+            sql: attachment.entry.subscription().query.clone(),
+            present: attachment.tables.iter().map(|table| table.query.table().id).collect(),
+            subscriber: Subscriber { key: request.key, format: attachment.wire.format, outbox, of_many: true },
+            wire: attachment.wire,
+            request,
+        };
+        let asked = joining.request.clone();
+        let work = open::join(self.endpoint.clone(), principal, joining);
+        ctx.spawn(work.into_actor(self).map(move |joined, actor, ctx| {
+            let (joined, table) = match joined {
+                Ok(Some((joined, table))) => (Ok(Some(joined)), Some(table)),
+                Ok(None) => (Ok(None), None),
+                Err(error) => (Err(error), None),
+            };
+            let wanted = actor.core.joined(&asked, joined, actor.now_us());
+            if let (true, Some(table), Some(attachment)) = (wanted, table, actor.attachments.get_mut(&asked.key)) {
+                attachment.tables.push(table);
             }
             actor.flush(ctx);
         }));
     }
 
-    fn fetch(&mut self, key: SubscriptionKey, request: PageRequest, ctx: &mut Context<Self>) {
+    fn fetch(&mut self, key: SubscriptionKey, table: Option<TableId>, request: PageRequest, ctx: &mut Context<Self>) {
         let endpoint = self.endpoint.clone();
-        let job = self.attachments.get(&key).and_then(|attachment| {
-            let reader = attachment.reader.clone()?;
-            Some(PageJob { query: attachment.query.clone(), reader, request, wire: attachment.wire })
+        let job = self.attachments.get_mut(&key).and_then(|attachment| {
+            let wire = attachment.wire;
+            let attached = attachment.table(table)?;
+            Some(PageJob { query: attached.query.clone(), reader: attached.reader.clone()?, request, wire })
         });
         let page = async move {
             match job {
@@ -259,7 +375,8 @@ impl SessionActor {
             }
         };
         ctx.spawn(page.into_actor(self).map(move |page, actor, ctx| {
-            actor.core.page(key, page);
+            actor.core.page(key, table, page, actor.now_us());
+            actor.note_phase(key);
             actor.flush(ctx);
         }));
     }
@@ -314,6 +431,9 @@ impl StreamHandler<Result<AggregatedMessage, ProtocolError>> for SessionActor {
             // The bytes are no WebSocket frames: there is nobody to talk to.
             Err(_) => return ctx.stop(),
         }
+        for key in self.attachments.keys() {
+            self.note_phase(*key);
+        }
         self.flush(ctx);
     }
 }
@@ -327,19 +447,5 @@ fn is_too_long(error: &ProtocolError) -> bool {
             matches!(source, Some(PayloadError::Overflow))
         }
         _ => false,
-    }
-}
-
-fn message(outgoing: Outgoing) -> Message {
-    match outgoing {
-        Outgoing::Frame(WireFrame::Text(text)) | Outgoing::Change(WireFrame::Text(text), _) => Message::Text(text),
-        Outgoing::Frame(WireFrame::Binary(bytes)) | Outgoing::Change(WireFrame::Binary(bytes), _) => {
-            Message::Binary(bytes)
-        }
-        Outgoing::Ping => Message::Ping(Bytes::new()),
-        Outgoing::Pong(payload) => Message::Pong(payload),
-        Outgoing::Close(close) => {
-            Message::Close(Some(CloseReason { code: CloseCode::from(close.code), description: Some(close.reason) }))
-        }
     }
 }

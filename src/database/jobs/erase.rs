@@ -62,13 +62,14 @@ impl Bodies {
         let (mut keys, mut files) = (0, 0);
         // A table that is made from here on gets no row of this user.
         let catalog = self.catalog.current();
-        for table in catalog.tables().filter(|table| table.kind == TableKind::User) {
+        for table in catalog.tables().filter(|table| table.kind != TableKind::Shared) {
             let key = PartitionKey { table: table.id, owner: Owner::User(user.clone()) };
             failpoint::pass("erase_begun");
             files += self.remove_cold((table.id, &table.name), &table.storage, &key.owner).await?;
             failpoint::pass("erase_files_removed");
             self.erase(EraseScope::Partition(key), &mut keys, control).await?;
         }
+        self.erase_from_topics(user, &mut keys, control).await?;
         self.router.forget_owner(user);
         failpoint::pass("erase_keys_removed");
         self.auth.finish_erasure(user.clone(), generation).await?;

@@ -35,7 +35,7 @@ impl Bodies {
         let view = self.store.read_view();
         let Some(holder) = self.export_holder(user, since) else { return dropped() };
         let (tables, principal) = (self.catalog.current(), holder.principal());
-        let own = |table: &&Arc<TableMeta>| table.kind == TableKind::User && Policy.sees(&principal, table);
+        let own = |table: &&Arc<TableMeta>| table.kind != TableKind::Shared && Policy.sees(&principal, table);
         let mut tables: Vec<Arc<TableMeta>> = tables.tables().filter(own).cloned().collect();
         tables.sort_by(|a, b| a.name.cmp(&b.name));
         let writer = ExportWriter::begin(self.exports.clone(), user.clone(), id, date(self.clock.now_us()))?;

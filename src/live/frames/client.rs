@@ -1,9 +1,10 @@
 //! What a client may say.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use super::Protocol;
 use crate::live::encoding::unpack;
+use crate::live::position::{Position, lenient_position, lenient_seq, position};
 use crate::model::Seq;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,12 @@ pub enum ClientMessage {
     Unsubscribe {
         subscription_id: String,
     },
+    /// Everything up to here has been handled: for a subscription with a group.
+    Ack {
+        subscription_id: String,
+        #[serde(deserialize_with = "position")]
+        upto: Position,
+    },
     Ping,
 }
 
@@ -38,18 +45,26 @@ pub struct SubscribeRequest {
 }
 
 /// Which rows come first. `from` goes before `last_rows`; neither: all rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SubscribeOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_size: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_rows: Option<u32>,
     /// What changed above this position.
-    #[serde(default, alias = "from_seq_id", deserialize_with = "lenient_seq", skip_serializing_if = "Option::is_none")]
-    pub from: Option<Seq>,
+    #[serde(
+        default,
+        alias = "from_seq_id",
+        deserialize_with = "lenient_position",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub from: Option<Position>,
     /// Beside `from`: the load that ended there goes on up to here.
     #[serde(default, deserialize_with = "lenient_seq", skip_serializing_if = "Option::is_none")]
     pub snapshot_end_seq: Option<Seq>,
+    /// The durable cursor that this subscription reads on with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
 }
 
 /// Why a message can not be understood. The text is for the client's author.
@@ -73,23 +88,4 @@ impl ClientMessage {
             .ok_or_else(|| MessageFault(format!("neither MessagePack nor gzip of at most {max_bytes} bytes")))?;
         rmp_serde::from_slice(&unpacked).map_err(|error| MessageFault(error.to_string()))
     }
-}
-
-/// A position as a number or a text, or none.
-fn lenient_seq<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Seq>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Given {
-        Number(i64),
-        Text(String),
-        None(()),
-    }
-
-    let invalid = || serde::de::Error::custom("a sequence id is a whole number from 0, or such a number as text");
-    let raw = match Given::deserialize(deserializer).map_err(|_| invalid())? {
-        Given::Number(raw) => raw,
-        Given::Text(text) => text.trim().parse().map_err(|_| invalid())?,
-        Given::None(()) => return Ok(None),
-    };
-    Seq::new(raw).map(Some).ok_or_else(invalid)
 }

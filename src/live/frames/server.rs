@@ -1,9 +1,12 @@
 //! What a client is told. Change frames are built by [`crate::live::event`], since subscribers share them.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::Protocol;
 use crate::error::{Error, Result, SubscriptionFault};
+use crate::live::Position;
 use crate::live::encoding::{Format, MapWriter, Tail, Wire, WireFrame, pack};
 use crate::model::result::ResultSchema;
 use crate::model::{Role, Seq, UserId};
@@ -26,6 +29,21 @@ pub enum ServerMessage<'a> {
         control: BatchControl,
         schema: &'a ResultSchema,
     },
+    /// Of a subscription to several tables: `positions` is where each stands when the beginning has been told.
+    FeedAck {
+        subscription_id: &'a str,
+        control: BatchControl,
+        schema: &'a ResultSchema,
+        positions: &'a BTreeMap<String, Seq>,
+    },
+    /// The tables of such a subscription are others from here on.
+    FeedTable {
+        subscription_id: &'a str,
+        change: TableChange,
+        table: &'a str,
+        /// `None` of a table that is gone.
+        schema: Option<&'a ResultSchema>,
+    },
     InitialDataBatch {
         subscription_id: &'a str,
         /// The frame's last entry: the list of rows.
@@ -37,6 +55,15 @@ pub enum ServerMessage<'a> {
         subscription_id: &'a str,
         error: &'a Error,
     },
+}
+
+/// What became of a table of a subscription to several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TableChange {
+    Joined,
+    Altered,
+    Dropped,
 }
 
 /// Where an initial load stands.
@@ -101,6 +128,27 @@ impl ServerMessage<'_> {
                 map.entry("schema", schema)?;
                 Ok(pack(wire, map.finish()))
             }
+            ServerMessage::FeedAck { subscription_id, control, schema, positions } => {
+                let mut map = MapWriter::new(wire.format, 6);
+                map.entry("type", "subscription_ack")?;
+                map.entry("subscription_id", subscription_id)?;
+                map.entry("total_rows", &0)?;
+                map.entry("batch_control", control)?;
+                map.entry("positions", positions)?;
+                map.entry("schema", schema)?;
+                Ok(pack(wire, map.finish()))
+            }
+            ServerMessage::FeedTable { subscription_id, change, table, schema } => {
+                let mut map = MapWriter::new(wire.format, 4 + u8::from(schema.is_some()));
+                map.entry("type", "feed_table")?;
+                map.entry("subscription_id", subscription_id)?;
+                map.entry("change", change)?;
+                map.entry("table", table)?;
+                if let Some(schema) = schema {
+                    map.entry("schema", schema)?;
+                }
+                Ok(pack(wire, map.finish()))
+            }
             ServerMessage::InitialDataBatch { subscription_id, rows, control } => {
                 let mut map = MapWriter::new(wire.format, 4);
                 map.entry("type", "initial_data_batch")?;
@@ -115,7 +163,16 @@ impl ServerMessage<'_> {
 
 fn error_frame(subscription_id: &str, error: &Error, compress: bool) -> Result<WireFrame> {
     let resume_at = match error {
-        Error::Subscription(SubscriptionFault::SlowConsumer { last_delivered }) => Some(*last_delivered),
+        Error::Subscription(SubscriptionFault::SlowConsumer { last_delivered }) => {
+            Some(last_delivered.map(Position::Seq))
+        }
+        Error::Subscription(SubscriptionFault::SlowFeed { positions }) => {
+            Some(Some(Position::Tables(positions.clone())))
+        }
+        _ => None,
+    };
+    let retry_after = match error {
+        Error::Subscription(SubscriptionFault::TooManyOpening { retry_after }) => Some(retry_after.as_millis()),
         _ => None,
     };
     let mut map = MapWriter::new(Format::Json, 4 + u8::from(resume_at.is_some()));
@@ -125,6 +182,10 @@ fn error_frame(subscription_id: &str, error: &Error, compress: bool) -> Result<W
     map.entry("message", &error.to_string())?;
     if let Some(last_delivered) = resume_at {
         map.entry("last_seq_id", &last_delivered)?;
+    }
+    // Errors are JSON in any format: the number of entries is not written before.
+    if let Some(retry_after) = retry_after {
+        map.entry("retry_after_ms", &u64::try_from(retry_after).unwrap_or(u64::MAX))?;
     }
     Ok(pack(Wire { format: Format::Json, compress }, map.finish()))
 }

@@ -32,24 +32,24 @@ fn each_message_of_a_client() {
         ),
         (sub(""), request(None)),
         (sub(r#","options":null"#), request(None)),
-        (sub(r#","options":{}"#), request(Some(none))),
+        (sub(r#","options":{}"#), request(Some(none.clone()))),
         (
             sub(r#","options":{"batch_size":1,"last_rows":2,"extra":true}"#),
-            request(Some(SubscribeOptions { batch_size: Some(1), last_rows: Some(2), ..none })),
+            request(Some(SubscribeOptions { batch_size: Some(1), last_rows: Some(2), ..none.clone() })),
         ),
         (
             sub(r#","options":{"from":301200000200000001}"#),
-            request(Some(SubscribeOptions { from: Some(seq(301_200_000_200_000_001)), ..none })),
+            request(Some(SubscribeOptions { from: Some(seq(301_200_000_200_000_001).into()), ..none.clone() })),
         ),
         (
             sub(r#","options":{"from_seq_id":"301200000200000001","snapshot_end_seq":"9"}"#),
             request(Some(SubscribeOptions {
-                from: Some(seq(301_200_000_200_000_001)),
+                from: Some(seq(301_200_000_200_000_001).into()),
                 snapshot_end_seq: Some(seq(9)),
-                ..none
+                ..none.clone()
             })),
         ),
-        (sub(r#","options":{"from":null}"#), request(Some(none))),
+        (sub(r#","options":{"from":null}"#), request(Some(none.clone()))),
         (
             r#"{"type":"next_batch","subscription_id":"s1","last_seq_id":7}"#.into(),
             ClientMessage::NextBatch { subscription_id: "s1".into(), last_seq_id: Some(seq(7)) },
@@ -189,8 +189,9 @@ fn any_client_message() -> impl Strategy<Value = ClientMessage> {
         |(batch_size, last_rows, from, snapshot_end_seq)| SubscribeOptions {
             batch_size,
             last_rows,
-            from,
+            from: from.map(Into::into),
             snapshot_end_seq,
+            group: None,
         },
     );
     prop_oneof![

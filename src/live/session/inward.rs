@@ -7,8 +7,10 @@ use bytes::Bytes;
 use super::outgoing::{Close, Item};
 use super::{Effect, Entry, OpenRequest, SessionCore, State};
 use crate::error::{Error, SubscriptionFault};
+use crate::live::Position;
 use crate::live::encoding::Format;
 use crate::live::frames::{ClientMessage, MessageFault, Protocol, SubscribeRequest};
+use crate::live::history::End;
 use crate::live::subscription::{Start, Subscription};
 
 const MAX_ID_BYTES: usize = 256;
@@ -81,8 +83,9 @@ impl SessionCore {
                 self.next_batch(&subscription_id, now_us);
             }
             Ok(ClientMessage::Unsubscribe { subscription_id }) if known => self.unsubscribe(&subscription_id),
+            Ok(ClientMessage::Ack { subscription_id, upto }) if known => self.ack(&subscription_id, &upto, now_us),
             // Before authentication there is nothing that these could mean.
-            Ok(ClientMessage::NextBatch { .. } | ClientMessage::Unsubscribe { .. }) => {}
+            Ok(ClientMessage::NextBatch { .. } | ClientMessage::Unsubscribe { .. } | ClientMessage::Ack { .. }) => {}
         }
     }
 
@@ -95,7 +98,8 @@ impl SessionCore {
         }
     }
 
-    fn subscribe(&mut self, request: SubscribeRequest, now_us: i64) {
+    /// A subscription. Of a WebSocket its message asks for it, of a response its request.
+    pub fn subscribe(&mut self, request: SubscribeRequest, now_us: i64) {
         if request.id.trim().is_empty() || request.id.len() > MAX_ID_BYTES {
             return self.error("invalid_subscription", &SubscriptionFault::InvalidId.into());
         }
@@ -110,25 +114,50 @@ impl SessionCore {
         let start = Start::of(request.options.as_ref());
         let subscription = Subscription::new(start, self.limits.held, now_us);
         self.ids.insert(id.clone(), key);
-        self.entries.insert(key, Entry { id, subscription, ended: false });
+        self.entries.insert(key, Entry::new(id, subscription));
         self.waiting.push_back(Effect::Open(OpenRequest { key, request, start, wire: self.wire }));
     }
 
     fn unsubscribe(&mut self, id: &str) {
         if let Some(key) = self.ids.get(id).copied() {
+            self.directory.note_end(key, End::unsubscribed());
             self.detach(key);
             self.remove(key);
         }
     }
 
-    fn next_batch(&mut self, id: &str, now_us: i64) {
+    /// The next batch of a load, once the one before has gone out.
+    pub fn next_batch(&mut self, id: &str, now_us: i64) {
         let Some(key) = self.ids.get(id).copied() else {
             return self.error(id, &Error::NotFound(format!("no subscription '{id}' on this connection")));
         };
         let Some(entry) = self.current(key) else { return };
-        match entry.subscription.next_batch(now_us) {
+        match entry.feed.next_batch(now_us) {
             Ok(steps) => self.run(key, None, steps),
             Err(error) => self.end(key, &error),
         }
+    }
+
+    /// What does not fit is refused, and the subscription goes on.
+    fn ack(&mut self, id: &str, upto: &Position, now_us: i64) {
+        let Some(key) = self.ids.get(id).copied() else {
+            return self.error(id, &Error::NotFound(format!("no subscription '{id}' on this connection")));
+        };
+        let Some(entry) = self.current(key) else { return };
+        let Some(cursor) = entry.cursor.clone() else {
+            return self.refuse_ack(id, "the subscription has no group, or is not open yet".into());
+        };
+        match entry.feed.acknowledged(cursor.table, upto) {
+            Ok(positions) => {
+                if let Err(error) = self.directory.cursors().ack(&cursor.key, key, positions, now_us) {
+                    self.error(id, &error);
+                }
+            }
+            Err(why) => self.refuse_ack(id, why),
+        }
+    }
+
+    fn refuse_ack(&mut self, id: &str, why: String) {
+        self.error(id, &SubscriptionFault::AckRefused(why).into());
     }
 }

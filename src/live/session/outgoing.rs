@@ -5,23 +5,46 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::error::Error;
-use crate::live::LiveEvent;
+use crate::error::{Error, ErrorCode};
 use crate::live::encoding::{Wire, WireFrame};
-use crate::live::frames::ServerMessage;
+use crate::live::frames::{BatchControl, ServerMessage};
 use crate::live::outbox::SubscriptionKey;
-use crate::model::Seq;
+use crate::live::{EventKind, LiveEvent};
+use crate::model::{Seq, TableId};
 
 /// Something for the socket.
 #[derive(Debug)]
 pub enum Outgoing {
-    Frame(WireFrame),
+    Frame(WireFrame, Label),
     /// A change of this subscription.
-    Change(WireFrame, SubscriptionKey),
+    Change(WireFrame, SubscriptionKey, Label),
     Ping,
     Pong(Bytes),
     /// The last.
     Close(Close),
+}
+
+/// What a frame is, for a transport that says so outside of it: an event's name and id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Label {
+    Authentication,
+    /// The subscription stands.
+    Subscribed,
+    /// Initial rows. Coming back with `position` misses nothing; `None`: only a new load does.
+    Rows {
+        position: Option<Seq>,
+        more: bool,
+    },
+    Change {
+        kind: EventKind,
+        table: TableId,
+        seq: Seq,
+        /// Coming back with `seq` misses nothing. Not so over several tables: each has a position of its own.
+        resumes: bool,
+    },
+    /// A table joined a subscription to several, or left it.
+    Table,
+    Error(ErrorCode),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,9 +55,9 @@ pub struct Close {
 
 #[derive(Debug)]
 pub(super) enum Item {
-    Frame(WireFrame),
-    /// A batch of initial rows, and the position of its last one.
-    Batch(SubscriptionKey, WireFrame, Option<Seq>),
+    Frame(WireFrame, Label),
+    /// A batch of initial rows, and up to where (of which table) everything is told with it.
+    Batch(SubscriptionKey, WireFrame, BatchControl, (Option<TableId>, Option<Seq>)),
     /// Becomes a frame only when it goes out: until then its bytes are shared.
     Event(SubscriptionKey, Arc<LiveEvent>),
     /// The end of this subscription, in its place behind what was told before.
@@ -42,6 +65,27 @@ pub(super) enum Item {
     Ping,
     Pong(Bytes),
     Close(Close),
+}
+
+impl ServerMessage<'_> {
+    pub(super) fn label(&self) -> Label {
+        match self {
+            ServerMessage::AuthSuccess { .. } | ServerMessage::AuthError { .. } => Label::Authentication,
+            ServerMessage::SubscriptionAck { .. } | ServerMessage::FeedAck { .. } => Label::Subscribed,
+            ServerMessage::FeedTable { .. } => Label::Table,
+            ServerMessage::InitialDataBatch { control, .. } => control.label(),
+            ServerMessage::Error { error, .. } => Label::Error(error.code()),
+        }
+    }
+}
+
+impl BatchControl {
+    /// Rows come in the order of their positions: whoever has a batch has all up to its last row, and behind the last
+    /// batch all up to the load's end.
+    pub(super) fn label(&self) -> Label {
+        let position = if self.has_more { self.last_seq_id } else { self.snapshot_end_seq };
+        Label::Rows { position, more: self.has_more }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -60,7 +104,7 @@ impl Queue {
 
     pub(super) fn push_message(&mut self, message: &ServerMessage<'_>, wire: Wire) {
         match message.frame(wire) {
-            Ok(frame) => self.push(Item::Frame(frame)),
+            Ok(frame) => self.push(Item::Frame(frame, message.label())),
             // Names, numbers and texts are always encodable.
             Err(error) => tracing::error!(%error, "a message could not be encoded"),
         }
@@ -94,7 +138,7 @@ impl Queue {
 
     fn count(&mut self, item: &Item, sign: isize) {
         let (replies, bytes) = match item {
-            Item::Frame(frame) | Item::Batch(_, frame, _) => (1, frame.len()),
+            Item::Frame(frame, _) | Item::Batch(_, frame, ..) => (1, frame.len()),
             Item::Event(_, event) => (0, event.weight()),
             Item::Pong(payload) => (1, payload.len()),
             Item::Ended(..) | Item::Ping | Item::Close(_) => (1, 0),

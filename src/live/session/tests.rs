@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::live::frames::ClientMessage;
+use crate::live::limits::MAX_REPLIES;
 use crate::live::outbox::OutboxLimits;
 use crate::live::pages::{ChangesPage, RowsPage};
 use crate::live::testing::{notes, rows_of, seq, some_event, text};
@@ -82,7 +83,7 @@ fn login(expires_at: Option<i64>) -> LiveLogin {
 }
 
 fn opened(first: Option<Page>) -> Opened {
-    Opened { schema: ResultSchema::of_table(&notes()), cut: seq(50), first }
+    Opened { schema: ResultSchema::of_table(&notes()), start: None, cut: seq(50), first, cursor: None }
 }
 
 fn rows(last: i64, more: bool) -> Page {
@@ -97,15 +98,17 @@ fn effect_text(effect: &Effect) -> String {
     match effect {
         Effect::Authenticate { token } => format!("authenticate {token}"),
         Effect::Open(request) => format!("open {}", request.request.id),
-        Effect::Fetch(key, _) => format!("fetch {}", key.0),
-        Effect::ReleaseView(key) => format!("release {}", key.0),
+        Effect::Fetch(key, ..) => format!("fetch {}", key.0),
+        Effect::ReleaseView(key, _) => format!("release {}", key.0),
+        Effect::Leave(key, table) => format!("leave {} {}", key.0, table.0),
+        Effect::Join(request) => format!("join {} {} from {}", request.key.0, request.table, request.told),
         Effect::Drop(key) => format!("drop {}", key.0),
     }
 }
 
 fn short(outgoing: Outgoing) -> String {
     let frame = match outgoing {
-        Outgoing::Frame(frame) | Outgoing::Change(frame, _) => text(&frame),
+        Outgoing::Frame(frame, _) | Outgoing::Change(frame, ..) => text(&frame),
         Outgoing::Ping => return "ping".into(),
         Outgoing::Pong(payload) => return format!("pong {}", payload.len()),
         Outgoing::Close(close) => return format!("close {} {}", close.code, close.reason),
@@ -218,7 +221,7 @@ fn message_pack_is_spoken_where_it_was_agreed() {
     let [Effect::Open(request)] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!(request.wire.format, Format::MsgPack);
     peer.core.opened(request.key, Ok(opened(None)), 0);
-    let Some(Outgoing::Frame(crate::live::WireFrame::Binary(ack))) = peer.core.next_out() else { panic!("no ack") };
+    let Some(Outgoing::Frame(crate::live::WireFrame::Binary(ack), _)) = peer.core.next_out() else { panic!("no ack") };
     let ack: serde_json::Value = rmp_serde::from_slice(&ack).unwrap();
     assert_eq!(ack["type"], "subscription_ack");
     peer.core.binary(&[0xc1], 0);
@@ -236,7 +239,7 @@ fn a_subscription_from_open_to_end() {
         peer.say(r#"{"type":"next_batch","subscription_id":"s","last_seq_id":20}"#),
         [format!("fetch {}", key.0)]
     );
-    peer.core.page(key, Ok(rows(30, false)));
+    peer.core.page(key, None, Ok(rows(30, false)), peer.now);
     peer.event(key, 52);
     assert_eq!(peer.effects(), [format!("release {}", key.0)]);
     assert_eq!(peer.out(), ["s rows [30] ready", "s change 51", "s change 52"]);
@@ -254,7 +257,7 @@ fn a_replay_reads_on_when_all_has_gone_out() {
     assert_eq!(peer.out(), ["s ack ready", "s change 30"]);
     assert_eq!(peer.effects(), [format!("fetch {}", key.0)]);
     assert!(peer.effects().is_empty());
-    peer.core.page(key, Ok(changes(&[40], 50)));
+    peer.core.page(key, None, Ok(changes(&[40], 50)), peer.now);
     assert_eq!(peer.out(), ["s change 40"]);
 }
 
@@ -332,7 +335,7 @@ fn a_failed_page_ends_the_load() {
     let key = peer.subscribe("s", r#"{"batch_size":1}"#);
     peer.core.opened(key, Ok(opened(Some(rows(20, true)))), 0);
     peer.say(r#"{"type":"next_batch","subscription_id":"s"}"#);
-    peer.core.page(key, Err(Error::Busy));
+    peer.core.page(key, None, Err(Error::Busy), peer.now);
     assert_eq!(peer.out().last().unwrap(), "s BATCH_FETCH_FAILED");
 
     let key = peer.subscribe("s", r#"{"batch_size":1}"#);

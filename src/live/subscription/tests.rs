@@ -25,7 +25,7 @@ fn request(request: &PageRequest) -> String {
     match request {
         PageRequest::Rows { after, until, limit } => format!("rows {after}..{until} max {limit}"),
         PageRequest::Newest { until, limit } => format!("newest ..{until} max {limit}"),
-        PageRequest::Changes { after, until, known } => format!("changes {after}..{until} known {known}"),
+        PageRequest::Changes { after, until, known } => format!("changes {after}..{until} known {}", known.upto),
     }
 }
 
@@ -40,7 +40,7 @@ fn told(steps: &[Step]) -> String {
         .iter()
         .map(|step| match step {
             Step::Ack(c) => format!("ack {}", control(c)),
-            Step::Batch { rows, control: c } => {
+            Step::Batch { rows, control: c, .. } => {
                 let rows = rows.as_ref().map_or("[]".into(), rows_text);
                 format!("batch {rows}: {}", control(c))
             }
@@ -212,7 +212,7 @@ fn disorder_is_found() {
     let (mut subscription, _) = opened("null", 50, None);
     assert_eq!(live(&mut subscription, 52), "told");
     assert_eq!(live(&mut subscription, 52), "SUBSCRIPTION_FAILED");
-    let mut subscription = Subscription::new(Start::Resume { from: seq(20) }, LIMITS, 0);
+    let mut subscription = Subscription::new(Start::Resume { from: seq(20), at_least: false }, LIMITS, 0);
     assert!(subscription.opened(seq(50), Some(changes(&[25, 24], 30)), 0).is_err());
     let mut subscription = Subscription::new(Start::Load { batch: 1 }, LIMITS, 0);
     assert!(subscription.opened(seq(50), Some(changes(&[], 30)), 0).is_err(), "not the page it asked for");

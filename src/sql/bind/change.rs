@@ -21,6 +21,12 @@ use crate::storage::keys;
 /// Whatever is wrong with the statement: names, types, NULLs, parameters, no WHERE.
 pub fn bind_update(ctx: &BindContext<'_>, update: &Update) -> Result<BoundChange> {
     let target = target(ctx, &update.table.relation, "update")?;
+    if target.table.is_stream() {
+        return Err(Error::InvalidSql(format!(
+            "UPDATE is not possible in {}: STREAM tables are append-only. INSERT a new row; readers take the newest",
+            target.table.name
+        )));
+    }
     let Some(filter) = &update.selection else {
         return Err(Error::InvalidSql("UPDATE requires a WHERE clause".to_owned()));
     };
@@ -40,7 +46,7 @@ pub fn bind_update(ctx: &BindContext<'_>, update: &Update) -> Result<BoundChange
         changes.constants.iter().map(|(position, _)| *position).chain(changes.computed.iter().map(|(p, _)| *p));
     Ok(BoundChange::ByQuery(ComputedChange {
         table: Arc::clone(target.table),
-        select: Box::new(row_select(columns, &update.table, filter)),
+        select: Box::new(row_select(target.table, columns, &update.table, filter)),
         assigned: assigned.collect(),
         deletes: false,
         constants: changes.constants,
@@ -62,10 +68,10 @@ pub fn bind_delete(ctx: &BindContext<'_>, delete: &Delete) -> Result<BoundChange
         let ops = keys.into_iter().map(|pk| WriteOp::Delete { pk, expected: None }).collect();
         return Ok(BoundChange::ByKey(ctx.command(target.table, ops)));
     }
-    let key = target.table.primary_key.iter().map(|position| target.table.columns[*position].name.as_str());
+    let key = target.table.unique_key().iter().map(|position| target.table.columns[*position].name.as_str());
     Ok(BoundChange::ByQuery(ComputedChange {
         table: Arc::clone(target.table),
-        select: Box::new(row_select(key.map(column), from, filter)),
+        select: Box::new(row_select(target.table, key.map(column), from, filter)),
         assigned: Vec::new(),
         deletes: true,
         constants: Vec::new(),
@@ -94,7 +100,7 @@ pub fn bind_computed(ctx: &BindContext<'_>, change: &ComputedChange, batches: &[
             };
             let Some(expected) = expected else { return Err(Error::internal("a row without _seq")) };
             if change.deletes {
-                let pk = key_of(table, cells, n)?;
+                let pk = if table.is_stream() { PkBytes::of_seq(expected) } else { key_of(table, cells, n)? };
                 ops.push(WriteOp::Delete { pk, expected: Some(expected) });
                 continue;
             }

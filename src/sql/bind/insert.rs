@@ -26,8 +26,7 @@ pub fn bind_insert(ctx: &BindContext<'_>, insert: &Insert) -> Result<BoundInsert
         // INSERT … DEFAULT VALUES.
         let mut builder = RowBuilder::new(ctx, table, &[])?;
         builder.begin()?;
-        let (pk, row) = builder.end()?;
-        return Ok(BoundInsert::Rows(ctx.command(table, vec![WriteOp::Insert { pk, row }])));
+        return Ok(BoundInsert::Rows(ctx.command(table, vec![builder.end_new()?])));
     };
     let columns = insert_columns(table, statement)?;
     if let Some(rows) = insert.parsed_rows() {
@@ -61,8 +60,7 @@ pub fn bind_rows(
             for (position, cells) in columns.iter().zip(&cells) {
                 builder.set(*position, cells.get(n))?;
             }
-            let (pk, row) = builder.end()?;
-            ops.push(WriteOp::Insert { pk, row });
+            ops.push(builder.end_new()?);
         }
     }
     Ok(ctx.command(table, ops))
@@ -141,8 +139,7 @@ impl<'a> Values<'a> {
     }
 
     fn end(&mut self) -> Result<()> {
-        let (pk, row) = self.builder.end()?;
-        self.ops.push(WriteOp::Insert { pk, row });
+        self.ops.push(self.builder.end_new()?);
         Ok(())
     }
 }

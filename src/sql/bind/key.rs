@@ -30,7 +30,7 @@ pub(crate) fn keys_named(target: &Target<'_>, filter: &Expr, params: &[Param]) -
 /// # Errors
 /// `INVALID_PARAMETER`.
 pub(crate) fn key_equal(target: &Target<'_>, filter: &Expr, params: &[Param]) -> Result<Option<PkBytes>> {
-    let mut values = vec![None; target.table.primary_key.len()];
+    let mut values = vec![None; target.table.unique_key().len()];
     if !collect(target, filter, params, &mut values)? {
         return Ok(None);
     }
@@ -39,8 +39,7 @@ pub(crate) fn key_equal(target: &Target<'_>, filter: &Expr, params: &[Param]) ->
 }
 
 fn key_in_list(target: &Target<'_>, filter: &Expr, params: &[Param]) -> Result<Option<Vec<PkBytes>>> {
-    let (Expr::InList { expr, list, negated: false }, [key]) = (bare(filter), target.table.primary_key.as_slice())
-    else {
+    let (Expr::InList { expr, list, negated: false }, [key]) = (bare(filter), target.table.unique_key()) else {
         return Ok(None);
     };
     if target.column(expr) != Some(*key) {
@@ -70,7 +69,7 @@ fn collect(target: &Target<'_>, filter: &Expr, params: &[Param], values: &mut [O
                 (None, Some(column)) => (column, left),
                 _ => return Ok(false),
             };
-            let Some(nth) = target.table.primary_key.iter().position(|key| *key == column) else { return Ok(false) };
+            let Some(nth) = target.table.unique_key().iter().position(|key| *key == column) else { return Ok(false) };
             let value = key_value(given, target.table.columns[column].data_type, params)?;
             // A second demand on the same column could contradict the first.
             if value.is_none() || values[nth].is_some() {

@@ -30,7 +30,7 @@ impl Target<'_> {
         let own = self.table.columns.len();
         self.table.column_index(name).or_else(|| match () {
             () if name.eq_ignore_ascii_case(SEQ_COLUMN) => Some(own),
-            () if name.eq_ignore_ascii_case(DELETED_COLUMN) => Some(own + 1),
+            () if name.eq_ignore_ascii_case(DELETED_COLUMN) && !self.table.is_stream() => Some(own + 1),
             () => None,
         })
     }

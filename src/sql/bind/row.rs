@@ -7,7 +7,7 @@ use super::constant::Constant;
 use super::given::Given;
 use crate::error::{Error, Result};
 use crate::model::value::ConvertFault;
-use crate::model::{ColumnDefault, ColumnMeta, PkBytes, RowBytes, TableMeta, Value};
+use crate::model::{ColumnDefault, ColumnMeta, PkBytes, RowBytes, TableMeta, Value, WriteOp};
 use crate::sql::define::default_value;
 use crate::storage::{keys, row_codec};
 
@@ -122,6 +122,12 @@ impl<'a> RowBuilder<'a> {
         }
         let pk = keys::encode_pk(self.table, &self.values, self.row)?;
         Ok((pk, row_codec::encode(self.table, &self.values)))
+    }
+
+    /// The row as a new one.
+    pub(super) fn end_new(&self) -> Result<WriteOp> {
+        let (pk, row) = self.end()?;
+        Ok(if self.table.is_stream() { WriteOp::Append { row } } else { WriteOp::Insert { pk, row } })
     }
 
     /// From 1: of the row that was begun last.

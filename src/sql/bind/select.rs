@@ -2,15 +2,25 @@
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    Expr, GroupByExpr, Ident, Query, Select, SelectFlavor, SelectItem, SetExpr, TableWithJoins,
+    Expr, GroupByExpr, Ident, Query, Select, SelectFlavor, SelectItem, SetExpr, TableWithJoins, Value,
 };
 
+use crate::model::TableMeta;
 use crate::model::schema::{DELETED_COLUMN, SEQ_COLUMN};
 
-/// `SELECT _seq, _deleted, columns … FROM from WHERE filter`; the columns are told by position, so each gets a name of
+/// `SELECT _seq, _deleted, columns … FROM from WHERE filter`; `_deleted` is false in a STREAM table, which has no such column. The columns are told by position, so each gets a name of
 /// its own, which no column of the table has.
-pub(super) fn row_select(columns: impl Iterator<Item = Expr>, from: &TableWithJoins, filter: &Expr) -> Query {
-    let system = [column(SEQ_COLUMN), column(DELETED_COLUMN)];
+pub(super) fn row_select(
+    table: &TableMeta,
+    columns: impl Iterator<Item = Expr>,
+    from: &TableWithJoins,
+    filter: &Expr,
+) -> Query {
+    let deleted = match table.is_stream() {
+        true => Expr::Value(Value::Boolean(false).with_empty_span()),
+        false => column(DELETED_COLUMN),
+    };
+    let system = [column(SEQ_COLUMN), deleted];
     let projection = system
         .into_iter()
         .chain(columns)

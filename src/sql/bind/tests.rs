@@ -397,7 +397,7 @@ fn a_where_that_names_the_key_needs_no_query() {
             .iter()
             .map(|op| {
                 assert!(matches!(op, WriteOp::Delete { expected: None, .. }), "{op:?}");
-                op.pk().clone()
+                op.pk().unwrap().clone()
             })
             .collect();
         let expected: Vec<PkBytes> = expected.iter().map(|values| key(&fixture, name, values)).collect();

@@ -32,6 +32,8 @@ pub struct AlteredTable {
     pub without_nulls: Option<String>,
     /// Do queries that were compiled before see other columns now?
     pub columns_changed: bool,
+    /// The TTL that the table is to have: which of its rows that is for depends on the position it stands at.
+    pub ttl_seconds: Option<u64>,
 }
 
 /// The table that `operation` makes of `table`.
@@ -71,8 +73,14 @@ pub fn alter_table(ctx: &BindContext<'_>, table: &TableMeta, operation: &AlterOp
         SchemaChange::AddColumn { .. } | SchemaChange::DropColumn { .. } => (None, true),
         SchemaChange::SetOptions(_) => (None, false),
     };
+    let ttl_seconds = match &change {
+        SchemaChange::SetOptions(options) => {
+            options.ttl_seconds.filter(|_| options.ttl_seconds != table.options().ttl_seconds)
+        }
+        _ => None,
+    };
     let table = table.altered(change, ctx.now_us);
-    Ok(Alteration::Altered(Box::new(AlteredTable { table, what, without_nulls, columns_changed })))
+    Ok(Alteration::Altered(Box::new(AlteredTable { table, what, without_nulls, columns_changed, ttl_seconds })))
 }
 
 enum Step {
@@ -221,6 +229,9 @@ fn set_options(table: &TableMeta, given: &[(String, String)]) -> Result<Step> {
         after.deleted_retention_hours.filter(|_| after.deleted_retention_hours != before.deleted_retention_hours)
     {
         what.push(format!("DELETED_RETENTION_HOURS is {hours} now"));
+    }
+    if let Some(seconds) = after.ttl_seconds.filter(|_| after.ttl_seconds != before.ttl_seconds) {
+        what.push(format!("TTL_SECONDS is {seconds} now"));
     }
     if what.is_empty() {
         let given: Vec<String> = given.iter().map(|(name, value)| format!("{name} is {value}")).collect();

@@ -57,7 +57,7 @@ fn origin(plan: &LogicalPlan, index: usize) -> Option<Origin> {
             let provider = source_as_provider(&scan.source).ok()?;
             let table = provider.downcast_ref::<PartitionTable>()?.meta().clone();
             let position = scan.projection.as_ref().map_or(Some(index), |positions| positions.get(index).copied())?;
-            Some(Origin { table, position, each_once: true })
+            Some(Origin { position: table.stored_position(position), table, each_once: true })
         }
         _ => None,
     }

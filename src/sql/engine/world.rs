@@ -16,7 +16,7 @@ use crate::model::{
 };
 use crate::sql::bind::IdSource;
 use crate::sql::statement::Statement;
-use crate::sql::system_tables::{JobRow, LiveRow, ManifestRow, StatRow, SystemData, UserRow};
+use crate::sql::system_tables::{CursorRow, JobRow, LiveRow, ManifestRow, StatRow, SystemData, TopicGroupRow, UserRow};
 use crate::storage::{CommitEntry, CommitLog, FjallLog, Found, ReadView, Store, keys, row_codec};
 
 pub(crate) const NOW_US: i64 = 1_777_000_000_000_000;
@@ -57,6 +57,7 @@ fn table(id: u32, name: &str, kind: TableKind, access: AccessLevel, columns: &[(
         storage: crate::model::StorageId::local(),
         use_user_storage: false,
         deleted_retention_hours: None,
+        ttl: None,
         unnamed_storage: None,
         schema_version: 1,
         created_at: NOW_US,
@@ -94,8 +95,16 @@ impl SystemData for NoData {
         Vec::new()
     }
 
+    fn cursors(&self, _catalog: &Catalog) -> Vec<CursorRow> {
+        Vec::new()
+    }
+
     fn jobs(&self) -> Vec<JobRow> {
         Vec::new()
+    }
+
+    fn topic_groups(&self, _: &Catalog) -> Result<Vec<TopicGroupRow>> {
+        Ok(Vec::new())
     }
 
     fn manifests(&self, _: &Catalog) -> Result<Vec<ManifestRow>> {
@@ -170,7 +179,15 @@ impl World {
         let seq = self.seqs.next(NOW_US / 1_000);
         let change = Change { pk, row, replaces, deletes };
         let range = SeqRange { first: seq, last: seq };
-        let committed = CommittedChanges { table, owner, range, changes: Arc::new([(seq, change)]), stats: None };
+        let committed = CommittedChanges {
+            table,
+            owner,
+            range,
+            changes: Arc::new([(seq, change)]),
+            notes: Vec::new(),
+            stats: None,
+            quota: None,
+        };
         self.log.append(&[CommitEntry::Changes(committed)], Durability::Buffered).unwrap();
         seq
     }

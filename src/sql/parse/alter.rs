@@ -196,6 +196,7 @@ mod tests {
                 " false t: set [(\"ACCESS_LEVEL\", \"PUBLIC\"), (\"DURABILITY\", \"sync\")]",
             ),
             ("ALTER TABLE t SET (DURABILITY = 'sync')", " false t: set [(\"DURABILITY\", \"sync\")]"),
+            ("ALTER STREAM TABLE t SET TTL_SECONDS = 5", "stream false t: set [(\"TTL_SECONDS\", \"5\")]"),
             ("ALTER TABLE t SET storage_id = 'eu'", " false t: set [(\"STORAGE_ID\", \"eu\")]"),
             ("ALTER TABLE t SET DELETED_RETENTION_HOURS = 24", " false t: set [(\"DELETED_RETENTION_HOURS\", \"24\")]"),
             ("ALTER TABLE t SET ACCESS LEVEL private", " false t: set [(\"ACCESS_LEVEL\", \"private\")]"),
@@ -224,7 +225,6 @@ mod tests {
             ("ALTER TABLE t SET FREE", "Expected: TBLPROPERTIES or ACCESS LEVEL, found: FREE"),
             ("ALTER TABLE t OWNER TO bob", "rights come from roles"),
             ("ALTER TABLE t SET SCHEMA x", "SET SCHEMA is not supported"),
-            ("ALTER STREAM TABLE t ADD COLUMN a INT", "STREAM tables are not supported yet"),
             ("ALTER TABLE t ADD COLUMN a", "data type"),
             ("ALTER TABLE t ADD COLUMN a INT nonsense", "Expected: end of statement, found: nonsense"),
         ];

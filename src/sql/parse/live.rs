@@ -6,7 +6,30 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan
 use super::dialect::InboxDialect;
 use super::{RECURSION_MAX, StatementParser, refused, unquoted};
 use crate::error::{Error, Result};
+use crate::model::UserId;
+use crate::sql::live_query::namespace::ALL_TABLES;
 use crate::sql::statement::{Statement, SubscribeOptions, SubscribeTo};
+
+/// `FROM namespace.*` names a table that none is called: sqlparser takes no star there.
+pub(super) fn name_all_tables(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut last: [Option<&Token>; 3] = [None; 3];
+    let mut stars = Vec::new();
+    for (at, TokenWithSpan { token, .. }) in tokens.iter().enumerate() {
+        if matches!(token, Token::Whitespace(_)) {
+            continue;
+        }
+        if let (Token::Mul, [Some(from), Some(Token::Word(_)), Some(Token::Period)]) = (token, last)
+            && unquoted(from).is_some_and(|word| word.eq_ignore_ascii_case("FROM"))
+        {
+            stars.push(at);
+        }
+        last = [last[1], last[2], Some(token)];
+    }
+    for at in stars {
+        tokens[at].token = Token::make_word(ALL_TABLES, Some('"'));
+    }
+    tokens
+}
 
 impl StatementParser<'_> {
     /// `SUBSCRIBE TO [namespace.]table [WHERE …] [OPTIONS (…)]`, or a whole SELECT in the table's place.
@@ -45,6 +68,25 @@ impl StatementParser<'_> {
         }
         self.expect_word("QUERY")?;
         Ok(Statement::KillLiveQuery { live_id: self.string("the live query's id in single quotes")? })
+    }
+
+    /// `DROP CURSOR [IF EXISTS] 'group' [FOR USER 'name']`, behind DROP.
+    pub(super) fn drop_cursor(&mut self) -> Result<Statement> {
+        self.expect_word("CURSOR")?;
+        let if_exists = self.accept_words(&["IF", "EXISTS"]);
+        let group = self.name_or_string("the group's name")?;
+        let user = if self.accept_words(&["FOR", "USER"]) {
+            Some(UserId::parse(&self.name_or_string("a user's name")?)?)
+        } else {
+            None
+        };
+        Ok(Statement::DropCursor { group, user, if_exists })
+    }
+
+    pub(super) fn explain_live(&mut self) -> Result<Statement> {
+        self.expect_word("EXPLAIN")?;
+        self.expect_word("LIVE")?;
+        Ok(Statement::ExplainLive { live_id: self.string("the live query's id in single quotes")? })
     }
 
     /// The coming tokens as far as the statement's OPTIONS or its end, and where that is.

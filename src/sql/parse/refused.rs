@@ -19,9 +19,9 @@ pub(super) fn by_first_word(word: &str) -> Option<Error> {
             not_yet(format!("{word} (explicit transactions)"))
         }
         "TRUNCATE" => never("TRUNCATE", "use DELETE … WHERE, or DROP TABLE"),
-        "MERGE" | "REPLACE" | "COPY" | "IMPORT" | "CLUSTER" | "CONSUME" | "ACK" | "CLEAR" | "ANALYZE" | "VACUUM"
-        | "PREPARE" | "DEALLOCATE" | "REFRESH" | "LISTEN" | "UNLISTEN" | "NOTIFY" | "DECLARE" | "FETCH" | "CLOSE"
-        | "CALL" | "COMMENT" | "LOAD" | "UNLOAD" | "OPTIMIZE" => not_yet(word),
+        "MERGE" | "REPLACE" | "COPY" | "IMPORT" | "CLUSTER" | "ANALYZE" | "VACUUM" | "PREPARE" | "DEALLOCATE"
+        | "REFRESH" | "LISTEN" | "UNLISTEN" | "NOTIFY" | "DECLARE" | "FETCH" | "CLOSE" | "CALL" | "COMMENT"
+        | "LOAD" | "UNLOAD" | "OPTIMIZE" => not_yet(word),
         "GRANT" | "REVOKE" | "DENY" => never(word, "give a user a role with ALTER USER … SET ROLE"),
         "RESET" | "DISCARD" | "LOCK" | "PRAGMA" | "ATTACH" | "DETACH" | "INSTALL" => {
             Error::Unsupported(format!("{word} is not supported"))
@@ -51,8 +51,8 @@ pub(super) fn other_object(verb: &str, words: &[String]) -> Option<Error> {
         "MATERIALIZED" => not_yet(format!("{verb} MATERIALIZED VIEW")),
         "UNIQUE" if words.next() == Some("INDEX") => not_yet(format!("{verb} UNIQUE INDEX")),
         "VECTOR" if words.next() == Some("INDEX") => not_yet(format!("{verb} VECTOR INDEX")),
-        object @ ("VIEW" | "INDEX" | "TOPIC" | "FUNCTION" | "TRIGGER" | "SEQUENCE" | "TYPE" | "DOMAIN"
-        | "PROCEDURE" | "EXTENSION" | "POLICY" | "MACRO") => not_yet(format!("{verb} {object}")),
+        object @ ("VIEW" | "INDEX" | "FUNCTION" | "TRIGGER" | "SEQUENCE" | "TYPE" | "DOMAIN" | "PROCEDURE"
+        | "EXTENSION" | "POLICY" | "MACRO") => not_yet(format!("{verb} {object}")),
         object @ ("SCHEMA" | "DATABASE" | "CATALOG") => never(format!("{verb} {object}"), "use NAMESPACE"),
         object @ ("ROLE" | "GROUP") => never(format!("{verb} {object}"), "a user has one of five fixed roles"),
         _ => return None,

@@ -68,6 +68,9 @@ impl StatementParser<'_> {
         if self.accept_word("STORAGES") {
             return Ok(Statement::ShowStorages);
         }
+        if self.accept_word("CURSORS") {
+            return Ok(Statement::ShowCursors);
+        }
         if self.accept_word("EXPORT") {
             return Ok(Statement::ShowExport);
         }
@@ -126,8 +129,8 @@ impl StatementParser<'_> {
             Ok(Some(TableKind::User))
         } else if self.accept_word("SHARED") {
             Ok(Some(TableKind::Shared))
-        } else if self.peek_is("STREAM") {
-            Err(stream_tables())
+        } else if self.accept_word("STREAM") {
+            Ok(Some(TableKind::Stream))
         } else {
             Ok(None)
         }
@@ -152,7 +155,7 @@ fn agreed_kind(prefix: Option<TableKind>, value: &str) -> Result<TableKind> {
     let kind = match value.to_ascii_uppercase().as_str() {
         "USER" => TableKind::User,
         "SHARED" => TableKind::Shared,
-        "STREAM" => return Err(stream_tables()),
+        "STREAM" => TableKind::Stream,
         _ => {
             let message = format!("Unknown table type '{value}'; types are USER, SHARED and STREAM");
             return Err(Error::InvalidSql(message));
@@ -165,8 +168,4 @@ fn agreed_kind(prefix: Option<TableKind>, value: &str) -> Result<TableKind> {
         }
         _ => Ok(kind),
     }
-}
-
-fn stream_tables() -> Error {
-    Error::Unsupported("STREAM tables are not supported yet".to_owned())
 }

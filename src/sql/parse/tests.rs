@@ -64,6 +64,13 @@ fn namespaces() {
         ("RESTORE DATABASE FROM 'b'", r#"RestoreDatabase { from: "b" }"#),
         ("EXPORT USER DATA", "ExportUserData"),
         ("SHOW EXPORT", "ShowExport"),
+        ("SHOW CURSORS", "ShowCursors"),
+        ("DROP CURSOR 'a b'", r#"DropCursor { group: "a b", user: None, if_exists: false }"#),
+        (
+            "DROP CURSOR IF EXISTS g FOR USER 'ann'",
+            r#"DropCursor { group: "g", user: Some(UserId("ann")), if_exists: true }"#,
+        ),
+        ("EXPLAIN LIVE 'c1-2'", r#"ExplainLive { live_id: "c1-2" }"#),
         ("CREATE NAMESPACE 9lives", "1:18: Expected: a namespace name, found: 9"),
         ("CREATE NAMESPACE system", "Invalid namespace name 'system': it is reserved; choose another name"),
     ]);
@@ -92,8 +99,11 @@ fn tables() {
             "CREATE TABLE t (id INT PRIMARY KEY) WITH (DURABILITY = 'sync', durability = 'sync')",
             "Invalid SQL: Table option 'DURABILITY' is given twice",
         ),
-        ("CREATE STREAM TABLE t (id INT) WITH (TTL_SECONDS = 5)", "Invalid SQL: STREAM tables are not supported yet"),
-        ("CREATE TABLE t (id INT) WITH (TYPE='STREAM')", "Invalid SQL: STREAM tables are not supported yet"),
+        (
+            "CREATE STREAM TABLE t (id INT) WITH (TTL_SECONDS = 5)",
+            r#"CreateTable(t, Some(Stream), id INT, [("TTL_SECONDS", "5")])"#,
+        ),
+        ("CREATE TABLE t (id INT) WITH (TYPE='STREAM')", "CreateTable(t, Some(Stream), id INT, [])"),
         ("CREATE TABLE t AS SELECT 1", "Invalid SQL: CREATE TABLE … AS SELECT is not supported yet"),
         (
             "CREATE TABLE order (id INT PRIMARY KEY)",
@@ -276,12 +286,12 @@ fn syntax_errors_tell_their_place() {
         ("UPDATE t a = 1", "1:12: Expected: SET, found: ="),
         (
             "CREATE ELEPHANT x",
-            "1:8: Expected: NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER or STORAGE, found: ELEPHANT",
+            "1:8: Expected: NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER, STORAGE or TOPIC, found: ELEPHANT",
         ),
-        ("DROP ELEPHANT x", "1:6: Expected: NAMESPACE, TABLE, USER or STORAGE, found: ELEPHANT"),
+        ("DROP ELEPHANT x", "1:6: Expected: NAMESPACE, TABLE, USER, STORAGE, TOPIC or CURSOR, found: ELEPHANT"),
         (
             "ALTER ELEPHANT x",
-            "1:7: Expected: NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER or STORAGE, found: ELEPHANT",
+            "1:7: Expected: NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER, STORAGE or TOPIC, found: ELEPHANT",
         ),
         ("SHOW ELEPHANTS", "1:6: Expected: NAMESPACES, TABLES, COLUMNS, STORAGES or EXPORT, found: ELEPHANTS"),
         ("CREATE TABLE t", "1:15: Expected: (, found: EOF"),
@@ -316,11 +326,9 @@ fn what_is_not_there_is_refused_by_name() {
         ("CREATE MATERIALIZED VIEW v AS SELECT 1", "CREATE MATERIALIZED VIEW"),
         ("CREATE UNIQUE INDEX i ON t (a)", "CREATE UNIQUE INDEX"),
         ("CREATE INDEX i ON t (a)", "CREATE INDEX"),
-        ("CREATE TOPIC a.b", "CREATE TOPIC"),
         ("DROP VIEW v", "DROP VIEW"),
         ("COPY t FROM STDIN", "COPY"),
         ("IMPORT USER DATA", "IMPORT"),
-        ("CONSUME FROM a.b", "CONSUME"),
         ("SHOW STATS FOR TABLE t", "SHOW STATS"),
         ("INSERT INTO t VALUES (1) RETURNING id", "RETURNING"),
         ("UPDATE t SET a = 1 WHERE b = 1 RETURNING a", "RETURNING"),
@@ -418,6 +426,8 @@ const SEEDS: &[&str] = &[
     "CREATE USER 'alice' WITH PASSWORD 'p' ROLE dba EMAIL 'e'",
     "ALTER TABLE a.b ADD COLUMN IF NOT EXISTS c INT NOT NULL DEFAULT 1; ALTER USER me SET PASSWORD 'new' CURRENT 'old'; SHOW TABLES IN chat; DESC TABLE a.b",
     "EXPLAIN ANALYZE SELECT 1; KILL LIVE QUERY 'a-b-c'; DROP NAMESPACE IF EXISTS n CASCADE",
+    "CREATE TOPIC a.b PARTITIONS 3 WITH (max_deliveries = 3); ALTER TOPIC a.b ADD SOURCE c ON UPDATE WHERE d > 1 WITH (payload = 'diff')",
+    "CONSUME FROM a.b GROUP 'g' PARTITION 1 FROM 7 LIMIT 3; ACK a.b GROUP g UPTO OFFSET 9; CLEAR TOPIC a.b; DROP TOPIC IF EXISTS a.b",
 ];
 
 /// A seed cut into words and put together anew: some left out, doubled, swapped, or replaced by another seed's.

@@ -101,18 +101,18 @@ fn order(a: &Value, b: &Value) -> Option<Ordering> {
 impl ScanBounds {
     pub(super) fn of_filters(table: &TableMeta, filters: &[Expr], tombstones: bool) -> ScanBounds {
         let mut seqs = Seq::ZERO..=Seq::MAX;
-        let mut key: Vec<Option<Value>> = vec![None; table.primary_key.len()];
+        let mut key: Vec<Option<Value>> = vec![None; table.unique_key().len()];
         for filter in filters {
             if let Some(range) = seq_range(filter) {
                 seqs = (*seqs.start()).max(*range.start())..=(*seqs.end()).min(*range.end());
             } else if let Some((column, value)) = key_value(table, filter)
-                && let Some(part) = table.primary_key.iter().position(|key| *key == column)
+                && let Some(part) = table.unique_key().iter().position(|key| *key == column)
             {
                 key[part] = Some(value);
             }
         }
         // A tombstone is not under its key any more: those who ask for tombstones scan.
-        let key = if tombstones { None } else { key.into_iter().collect::<Option<Vec<_>>>() };
+        let key = if tombstones || key.is_empty() { None } else { key.into_iter().collect::<Option<Vec<_>>>() };
         let key = key.and_then(|values| encode_key(table, values));
         let columns = filters.iter().filter_map(|filter| ColumnBound::any_of(table, filter)).collect();
         ScanBounds { seqs, key, columns, tombstones }
@@ -149,7 +149,7 @@ pub(super) fn seq_range(filter: &Expr) -> Option<RangeInclusive<Seq>> {
 /// `column = literal` on a column of the primary key: position and value.
 pub(super) fn key_value(table: &TableMeta, filter: &Expr) -> Option<(usize, Value)> {
     let (name, op, literal) = comparison(filter)?;
-    let column = table.column_index(name).filter(|column| table.is_key(*column))?;
+    let column = table.column_index(name).filter(|column| table.unique_key().contains(column))?;
     let Expr::Literal(scalar, _) = literal else { return None };
     let value = (op == Operator::Eq).then(|| value_of(scalar))??;
     value.fits(table.columns[column].data_type).then_some((column, value))

@@ -93,6 +93,8 @@ impl<'a> StagedBackup<'a> {
         let store = Store::open(&self.new, CACHE_BYTES).map_err(|error| self.fault(error))?.0;
         for (file, keyspace, _) in self.index.keyspaces() {
             let fault = |error: io::Error| file.fault(self.from, error);
+            // Also where no entry comes: a bucket may be empty.
+            store.load(keyspace, Vec::new()).map_err(|error| self.fault(error))?;
             let open = File::open(self.from.join(&file.path)).map_err(fault)?;
             let mut reader = EntryReader::open(BufReader::new(open), file.bytes).map_err(fault)?;
             while let Some(mut block) = reader.next_block().map_err(fault)? {

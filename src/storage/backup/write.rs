@@ -170,7 +170,7 @@ impl BackupWriter {
         keeps: &dyn Fn(RecordKind, &[u8]) -> bool,
         step: Step<'_>,
     ) -> Result<()> {
-        for (name, keyspace) in moment.view.keyspaces().named() {
+        for (name, keyspace) in &moment.view.all_keyspaces() {
             let path = format!("{KEYSPACES}/{name}");
             let fault = |error: io::Error| unwritable(&self.target.place, format!("{path}: {error}"));
             let file = SummedFile::create(&self.target.partial.join(&path)).map_err(fault)?;
@@ -190,7 +190,7 @@ impl BackupWriter {
             step(copied)?;
             let (file, entries) = writer.finish().map_err(fault)?;
             let (bytes, checksum) = file.finish().map_err(fault)?;
-            let content = Content::Keyspace { keyspace: name.to_owned(), entries };
+            let content = Content::Keyspace { keyspace: name.clone(), entries };
             self.files.push(BackupFile { path, bytes, checksum, content });
         }
         Ok(())
@@ -248,7 +248,7 @@ impl BackupWriter {
             |bytes: Option<Vec<u8>>| bytes.iter().flatten().fold(0u64, |n, byte| n << 8 | u64::from(*byte));
         let mut heads = Vec::with_capacity(tables.len());
         for table in tables {
-            let last_seq = moment.view.feed_head(table.id)?;
+            let last_seq = moment.view.last_position(table)?;
             heads.push(TableHead { id: table.id, table: table.name.to_string(), last_seq });
         }
         let index = BackupIndex {

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{DataType, Owner, SeqGenerator, SeqRange, StoredRow, UserId, Value};
+use crate::model::{DataType, NoteWrite, Owner, SeqGenerator, SeqRange, StoredRow, UserId, Value};
 use crate::storage::row_codec::tests::table_with;
 use crate::storage::store::FORMAT_VERSION;
 use crate::storage::{EraseScope, LogSync, Order, ReadView, keys::encode_pk, row_codec, testing};
@@ -28,14 +28,21 @@ impl Fixture {
     }
 
     fn commit(&mut self, owner: &str, changes: Vec<Change>) -> SeqRange {
+        self.commit_with(owner, changes, Vec::new())
+    }
+
+    fn commit_with(&mut self, owner: &str, changes: Vec<Change>, notes: Vec<NoteWrite>) -> SeqRange {
         let changes: Vec<(Seq, Change)> = changes.into_iter().map(|c| (self.generator.next(0), c)).collect();
-        let range = SeqRange { first: changes[0].0, last: changes[changes.len() - 1].0 };
+        let first = changes.first().map_or_else(|| self.generator.next(0), |(seq, _)| *seq);
+        let range = SeqRange { first, last: changes.last().map_or(first, |(seq, _)| *seq) };
         let entry = CommittedChanges {
             table: self.table.clone(),
             owner: self.key(owner).owner,
             range,
             changes: changes.into(),
+            notes,
             stats: None,
+            quota: None,
         };
         self.log.append(&[CommitEntry::Changes(entry)], Durability::Buffered).unwrap();
         range
@@ -60,6 +67,49 @@ impl Fixture {
         let pk = self.change(id, "", None, false).pk;
         testing::live(&self.store.read_view(), &self.table, &self.key(owner).owner, &pk)
     }
+}
+
+#[test]
+fn a_note_knows_the_positions_of_its_commit() {
+    let mut f = fixture();
+    let note = |name: &str, value: Option<&str>| NoteWrite {
+        name: name.as_bytes().to_vec(),
+        value: value.map(|value| value.as_bytes().to_vec()),
+    };
+    let read = |f: &Fixture, owner: &str, name: &str| {
+        let note = f.store.read_view().note(&f.key(owner), name.as_bytes()).unwrap();
+        note.map(|note| (note.commit, String::from_utf8(note.value.to_vec()).unwrap()))
+    };
+    let changes = vec![f.change(1, "one", None, false), f.change(2, "two", None, false)];
+    let with_rows = f.commit_with("a", changes, vec![note("x", Some("1")), note("xy", Some(""))]);
+    let before = f.store.read_view();
+    assert_eq!(read(&f, "a", "x"), Some(((with_rows.first, with_rows.last), "1".to_owned())));
+    assert_eq!(read(&f, "ab", "x"), None, "another owner's");
+    let alone = f.commit_with("a", Vec::new(), vec![note("x", Some("2")), note("xy", None)]);
+    assert_eq!(read(&f, "a", "x"), Some(((alone.first, alone.first), "2".to_owned())));
+    assert_eq!(read(&f, "a", "xy"), None);
+    assert_eq!(before.note(&f.key("a"), b"x").unwrap().unwrap().commit, (with_rows.first, with_rows.last));
+    // A note alone has its position to itself, also behind a restart.
+    assert_eq!(f.store.read_view().feed_head(f.table.id).unwrap(), alone.last);
+    assert_eq!(f.rows(&f.store.read_view()).len(), 2);
+    f.commit_with("a", Vec::new(), vec![note("y", Some("3")), note("z", Some("4"))]);
+    let names = |prefix: &str, from: &str, limit| {
+        let found = f.store.read_view().notes(&f.key("a"), (prefix.as_bytes(), from.as_bytes()), limit).unwrap();
+        found.into_iter().map(|(name, _)| String::from_utf8(name).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(names("", "", 9), ["x", "y", "z"]);
+    assert_eq!(names("", "xa", 1), ["y"]);
+    assert_eq!(names("x", "x", 9), ["x"]);
+    // They go with their owner's rows.
+    let mut eraser = f.store.eraser(EraseScope::Partition(f.key("a")));
+    loop {
+        let found = eraser.next_keys(2).unwrap();
+        if found.is_empty() {
+            break;
+        }
+        f.log.append(&[CommitEntry::Erase(Box::new(found))], Durability::Buffered).unwrap();
+    }
+    assert_eq!(read(&f, "a", "x"), None);
 }
 
 #[test]

@@ -73,6 +73,7 @@ fn write_format_1(data: &std::path::Path) {
         .collect();
     let owner = Owner::User(UserId::parse("admin").unwrap());
     let range = SeqRange { first: seq(1), last: seq(2) };
-    let committed = CommittedChanges { table, owner, range, changes: changes.into(), stats: None };
+    let changes = changes.into();
+    let committed = CommittedChanges { table, owner, range, changes, notes: Vec::new(), stats: None, quota: None };
     log.append(&[CommitEntry::Records(records), CommitEntry::Changes(committed)], Durability::Sync).unwrap();
 }

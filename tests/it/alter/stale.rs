@@ -26,11 +26,11 @@ async fn run(database: &Database, sql: &str) {
 }
 
 async fn compile(database: &Database) -> LiveTarget {
-    LiveDatabase::compile(database, &root(), "SELECT * FROM s.t").await.unwrap()
+    LiveDatabase::compile(database, &root(), "SELECT * FROM s.t").await.unwrap().into_table().unwrap()
 }
 
 fn subscriber(outbox: &Arc<Outbox>, key: u64) -> Subscriber {
-    Subscriber { key: SubscriptionKey(key), format: Format::Json, outbox: outbox.clone() }
+    Subscriber { key: SubscriptionKey(key), format: Format::Json, outbox: outbox.clone(), of_many: false }
 }
 
 /// What comes up to the first ending, by codes. Partitions tell on a thread of their own, a little after the writer.
@@ -44,7 +44,7 @@ async fn told(outbox: &Outbox) -> Vec<String> {
     let text = |delivery| match delivery {
         Delivery::Event(key, event) => format!("{} {:?}", key.0, event.kind),
         Delivery::Ended(key, error) => format!("{} {}", key.0, error.code().live_wire()),
-        Delivery::Closed(error) => error.code().live_wire().to_owned(),
+        other => panic!("{other:?}"),
     };
     into.into_iter().map(text).collect()
 }
@@ -73,7 +73,7 @@ fn a_query_that_was_compiled_before_an_alter_is_found_out() {
         run(&database, "ALTER TABLE s.t DROP COLUMN w").await;
         run(&database, "INSERT INTO s.t VALUES (2, 'b')").await;
         assert_eq!(told(&outbox).await, ["2 Insert", "2 TABLE_ALTERED"]);
-        let reader = database.open_reader(&target).await.unwrap();
+        let reader = database.open_readers(std::slice::from_ref(&target)).await.unwrap().swap_remove(0);
         let request = PageRequest::Rows { after: Seq::ZERO, until: Seq::MAX, limit: 10 };
         let wire = Wire { format: Format::Json, compress: false };
         let page = database.read_page(PageJob { query: target.query, reader, request, wire }).await;

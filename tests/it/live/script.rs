@@ -34,14 +34,19 @@ scripts! {
     all_owners
     alter
     authenticate
+    bad_order
     changes
+    cursors
+    ends
     errors
     filters
     initial_rows
+    namespace_feed
     projection
     resume
     revoked
     shared
+    streams
     subscriptions
     tombstones
     worked_session

@@ -18,7 +18,7 @@ fn shown(sql: &str) -> String {
     match alter(sql).unwrap_or_else(|error| panic!("{sql}: {error}")) {
         Alteration::Unchanged(why) => format!("= {why}"),
         Alteration::Altered(altered) => {
-            let AlteredTable { table, what, without_nulls, columns_changed } = *altered;
+            let AlteredTable { table, what, without_nulls, columns_changed, .. } = *altered;
             let before = table.versions().nth(1).unwrap();
             let new = table.columns.iter().filter(|column| !before.columns.contains(column)).map(|c| {
                 let not_null = if c.nullable { "" } else { " NOT NULL" };
