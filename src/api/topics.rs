@@ -75,7 +75,7 @@ struct MessageBody<'a> {
     partition_id: u32,
     offset: u64,
     payload: String,
-    key: &'a str,
+    key: Option<&'a str>,
     timestamp_ms: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<&'a str>,
@@ -197,7 +197,7 @@ fn body_of<'a>(topic: &'a str, message: &'a Message) -> MessageBody<'a> {
         partition_id: message.at.partition,
         offset: message.offset,
         payload: BASE64.encode(&entry.payload),
-        key: &entry.key,
+        key: entry.key.as_deref(),
         timestamp_ms: entry.timestamp_ms,
         user: entry.user.as_ref().map(|user| user.as_str()),
         op: match entry.op {

@@ -207,8 +207,8 @@ pub struct TopicEntry {
     pub op: ChangeKind,
     /// Whose row: `None` of a SHARED table.
     pub user: Option<UserId>,
-    /// The primary key as text.
-    pub key: String,
+    /// The primary key as text, where the table has one.
+    pub key: Option<String>,
     pub origin: Option<EntryOrigin>,
     /// JSON.
     pub payload: Vec<u8>,

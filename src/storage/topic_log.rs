@@ -26,6 +26,7 @@ const FORM: u8 = 1;
 
 const HAS_USER: u8 = 1;
 const HAS_ORIGIN: u8 = 2;
+const HAS_KEY: u8 = 4;
 
 /// One entry to append. It gets its offset when it is committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -215,8 +216,9 @@ pub(super) fn parse_group(value: &[u8]) -> Result<GroupState> {
 /// # Errors
 /// `INTERNAL` where its origin is no JSON.
 pub fn entry_value(entry: &TopicEntry) -> Result<Vec<u8>> {
-    let mut value = Vec::with_capacity(entry.payload.len() + entry.key.len() + 64);
-    let flags = if entry.user.is_some() { HAS_USER } else { 0 } | if entry.origin.is_some() { HAS_ORIGIN } else { 0 };
+    let mut value = Vec::with_capacity(entry.payload.len() + entry.key.as_ref().map_or(0, String::len) + 64);
+    let has = [(entry.user.is_some(), HAS_USER), (entry.origin.is_some(), HAS_ORIGIN), (entry.key.is_some(), HAS_KEY)];
+    let flags = has.iter().filter(|(has, _)| *has).fold(0, |flags, (_, flag)| flags | flag);
     let op = match entry.op {
         ChangeKind::Insert => 0,
         ChangeKind::Update => 1,
@@ -227,7 +229,9 @@ pub fn entry_value(entry: &TopicEntry) -> Result<Vec<u8>> {
     if let Some(user) = &entry.user {
         put_bytes(&mut value, user.as_str().as_bytes());
     }
-    put_bytes(&mut value, entry.key.as_bytes());
+    if let Some(key) = &entry.key {
+        put_bytes(&mut value, key.as_bytes());
+    }
     if let Some(origin) = &entry.origin {
         put_bytes(&mut value, &serde_json::to_vec(origin).map_err(Error::internal)?);
     }
@@ -252,7 +256,10 @@ pub(super) fn parse_entry(value: &[u8]) -> Result<TopicEntry> {
             true => Some(UserId::parse(&text(&mut rest)?).ok()?),
             false => None,
         };
-        let key = text(&mut rest)?;
+        let key = match flags & HAS_KEY != 0 {
+            true => Some(text(&mut rest)?),
+            false => None,
+        };
         let origin: Option<EntryOrigin> = match flags & HAS_ORIGIN != 0 {
             true => Some(serde_json::from_slice(take_bytes(&mut rest)?).ok()?),
             false => None,
@@ -283,7 +290,7 @@ mod tests {
             timestamp_ms: 1_777_000_000_000,
             op: ChangeKind::Update,
             user: user.map(|user| UserId::parse(user).unwrap()),
-            key: "7".to_owned(),
+            key: user.map(|_| "7".to_owned()),
             origin,
             payload: br#"{"id":"7"}"#.to_vec(),
         }
@@ -324,7 +331,7 @@ mod tests {
     fn the_bytes_are_as_documented() {
         assert_eq!(
             entry_value(&entry(Some("al"), None)).unwrap(),
-            [&[1, 1, 1][..], &1_777_000_000_000_i64.to_be_bytes(), &[2, b'a', b'l', 1, b'7'], br#"{"id":"7"}"#]
+            [&[1, 1, 1 | 4][..], &1_777_000_000_000_i64.to_be_bytes(), &[2, b'a', b'l', 1, b'7'], br#"{"id":"7"}"#]
                 .concat()
         );
         let runs = vec![GroupRun { len: 2, deliveries: 3, buried: false }];

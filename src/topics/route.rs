@@ -54,8 +54,8 @@ pub struct Routed {
     pub row: usize,
     pub topic: TopicId,
     pub partitions: u32,
-    /// The primary key as text.
-    pub key: String,
+    /// The primary key as text, where the table has one.
+    pub key: Option<String>,
     pub payload: Vec<u8>,
 }
 
@@ -135,18 +135,19 @@ impl<'a> Rows<'a> {
         })
     }
 
-    /// A key of one column as its text, of several as a JSON list.
-    fn key(&self, row: usize) -> Result<String> {
+    /// A key of one column as its text, of several as a JSON list; `None`: the table has none.
+    fn key(&self, row: usize) -> Result<Option<String>> {
         let cell = |column: &usize| serde_json::to_value(self.new_cells.cell(*column, row)).map_err(Error::internal);
         let mut cells = self.table.primary_key.iter().map(cell).collect::<Result<Vec<_>>>()?;
-        match (cells.len(), cells.pop()) {
-            (1, Some(serde_json::Value::String(text))) => Ok(text),
-            (1, Some(only)) => Ok(only.to_string()),
+        Ok(match (cells.len(), cells.pop()) {
+            (_, None) => None,
+            (1, Some(serde_json::Value::String(text))) => Some(text),
+            (1, Some(only)) => Some(only.to_string()),
             (_, last) => {
                 cells.extend(last);
-                Ok(serde_json::Value::Array(cells).to_string())
+                Some(serde_json::Value::Array(cells).to_string())
             }
-        }
+        })
     }
 
     fn differs(&self, column: usize, row: usize, old_row: usize) -> bool {
@@ -176,10 +177,11 @@ impl Payload<'_> {
         Ok(())
     }
 
-    /// `_seq`, `_deleted` and `_table`, behind the row's own cells.
+    /// `_seq`, `_deleted` (a STREAM table shows none) and `_table`, behind the row's own cells.
     fn marks<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         let table = self.rows.table;
-        for at in [table.columns.len(), table.columns.len() + 1] {
+        let marks = if table.is_stream() { 1 } else { 2 };
+        for at in (table.columns.len()..).take(marks) {
             let schema = self.rows.new.schema_ref();
             map.serialize_entry(schema.field(at).name(), &self.rows.new_cells.cell(at, self.row))?;
         }
@@ -260,7 +262,10 @@ mod tests {
     /// `row key payload` of each.
     fn routed(routes: Vec<Route>) -> Vec<String> {
         let routed = evaluate(&TableRoutes::new(routes), &notes(), &batch()).unwrap();
-        routed.iter().map(|r| format!("{} {} {}", r.row, r.key, String::from_utf8_lossy(&r.payload))).collect()
+        routed
+            .iter()
+            .map(|r| format!("{} {} {}", r.row, r.key.as_deref().unwrap_or("-"), String::from_utf8_lossy(&r.payload)))
+            .collect()
     }
 
     #[test]
@@ -307,7 +312,7 @@ mod tests {
         let condition = Some(Arc::new(ScoreQuery::all(Some(20))) as Arc<dyn LiveQuery>);
         let routes = TableRoutes::new(vec![route(ChangeKind::Insert, PayloadMode::Key, condition)]);
         let routed = evaluate(&routes, &notes(), &batch).unwrap();
-        assert_eq!(routed.iter().map(|r| r.key.as_str()).collect::<Vec<_>>(), ["2", "3"]);
+        assert_eq!(routed.iter().map(|r| r.key.as_deref()).collect::<Vec<_>>(), [Some("2"), Some("3")]);
     }
 
     #[test]
@@ -317,7 +322,7 @@ mod tests {
         let routes = TableRoutes::new(vec![route(ChangeKind::Insert, PayloadMode::Key, None)]);
         let routed = evaluate(&routes, &table, &batch()).unwrap();
         assert_eq!(
-            (routed[0].key.as_str(), &routed[0].payload[..]),
+            (routed[0].key.as_deref().unwrap(), &routed[0].payload[..]),
             (r#"["1","b1"]"#, &br#"{"id":"1","body":"b1"}"#[..])
         );
     }

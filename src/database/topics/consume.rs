@@ -382,7 +382,7 @@ impl Turn<'_> {
         entry: TopicEntry,
     ) -> Result<TopicAppend> {
         let owner = entry.user.clone().map_or(Owner::Shared, Owner::User);
-        let key = PkBytes(Bytes::copy_from_slice(entry.key.as_bytes()));
+        let key = PkBytes(Bytes::copy_from_slice(entry.key.as_deref().unwrap_or_default().as_bytes()));
         let partition = partition_of(&owner, &key, dead.partitions);
         let origin = EntryOrigin {
             topic_id: self.topic.name.to_string(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{BinaryArray, Int32Array, Int64Array};
+use arrow::array::{BinaryArray, Int32Array, Int64Array, StringArray};
 
 use super::Message;
 use crate::database::Database;
@@ -58,7 +58,12 @@ impl Database {
                 false,
                 Arc::new(Int64Array::from_iter_values(messages.iter().map(|m| bigint(m.offset)))),
             ),
-            ("key", DataType::Text, true, texts(entries().map(|entry| entry.key.as_str()))),
+            (
+                "key",
+                DataType::Text,
+                true,
+                Arc::new(entries().map(|entry| entry.key.as_deref()).collect::<StringArray>()),
+            ),
             (
                 "payload",
                 DataType::Bytes,
