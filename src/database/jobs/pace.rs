@@ -33,6 +33,7 @@ impl Pace {
     fn pause(&mut self) {
         let worked = self.began.elapsed();
         if worked >= WORK {
+            #[expect(clippy::disallowed_methods, reason = "it waits for nothing: it rests")]
             std::thread::sleep(worked);
             self.began = Instant::now();
         }

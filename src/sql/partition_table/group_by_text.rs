@@ -247,8 +247,8 @@ impl Groups {
     }
 
     fn number_of(&mut self, text: Option<&str>) -> usize {
+        let bytes = text.map_or(0, str::len);
         let text = text.map(Box::from);
-        let bytes = text.as_ref().map_or(0, |text: &Box<str>| text.len());
         let (number, new) = self.texts.insert_full(text);
         self.text_bytes += if new { bytes } else { 0 };
         number

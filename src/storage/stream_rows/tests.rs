@@ -126,7 +126,7 @@ impl World {
             changes: changes.into(),
             stats: None,
             quota,
-            notes: Vec::new().into(),
+            notes: Vec::new(),
         };
         self.append(CommitEntry::Changes(committed));
     }
