@@ -26,7 +26,7 @@ use crate::server::{Server, eventually};
 
 /// About 20 seconds.
 const ROUNDS: u64 = 3;
-const TABLES: [&str; 4] = ["e.mail", "e.notes", "e.board", "e.pings"];
+const TABLES: [&str; 4] = ["e.mail", "e.notes", "e.board", "o.pings"];
 
 /// Whoever plays a part beside the one that makes trouble.
 struct Cast {
@@ -40,7 +40,7 @@ struct Cast {
 impl Cast {
     fn new(random: &mut Random) -> Self {
         let mut next = || Random::new(random.next());
-        let writers = [("ann", "e.mail"), ("ben", "e.mail"), ("ann", "e.notes"), ("dan", "e.board"), ("ben", "e.pings")];
+        let writers = [("ann", "e.mail"), ("ben", "e.mail"), ("ann", "e.notes"), ("dan", "e.board"), ("ben", "o.pings")];
         Self {
             writers: writers.into_iter().map(|(user, table)| Writer::new(user, table, next())).collect(),
             subscribers: subscribers::all(&mut next),
@@ -117,7 +117,10 @@ fn trouble(place: &Place, random: &mut Random) {
     let table = TABLES[random.within(0..3) as usize];
     let job = if random.one_in(3) { "COMPACT" } else { "FLUSH" };
     let sql = format!("STORAGE {job} TABLE {table}");
-    match random.within(0..8) {
+    let what = random.within(0..8);
+    // Shown when the test fails.
+    println!("{:?}: trouble {what}, {sql}", place.acknowledged());
+    match what {
         0..=2 => place.proxy.set(Plan::any(random)),
         3 | 4 => drop(place.client("admin").sql(&sql)),
         5 => {
@@ -135,19 +138,19 @@ fn set_up(server: &Server) -> BTreeMap<&'static str, String> {
     let mut admin = server.set_up();
     let columns = "(id BIGINT PRIMARY KEY, v TEXT NOT NULL, n INT)";
     for sql in [
-        "CREATE NAMESPACE e".to_owned(),
+        "CREATE NAMESPACE e; CREATE NAMESPACE o".to_owned(),
         format!("CREATE USER TABLE e.mail {columns}"),
         format!("CREATE USER TABLE e.notes {columns}"),
         format!("CREATE SHARED TABLE e.board {columns} WITH (ACCESS_LEVEL = 'PUBLIC')"),
-        "CREATE STREAM TABLE e.pings (id BIGINT, v TEXT NOT NULL, n INT) WITH (TTL_SECONDS = 86400)".to_owned(),
-        "CREATE STREAM TABLE e.answers (stream TEXT NOT NULL, data TEXT NOT NULL) WITH (TTL_SECONDS = 86400)".to_owned(),
+        "CREATE STREAM TABLE o.pings (id BIGINT, v TEXT NOT NULL, n INT) WITH (TTL_SECONDS = 86400)".to_owned(),
+        "CREATE STREAM TABLE o.answers (stream TEXT NOT NULL, data TEXT NOT NULL) WITH (TTL_SECONDS = 86400)".to_owned(),
         format!("CREATE TOPIC {TOPIC} PARTITIONS 2"),
     ] {
         admin.sql(&sql);
     }
     for table in TABLES {
         for op in ["INSERT", "UPDATE", "DELETE"] {
-            if (table, op) != ("e.pings", "UPDATE") {
+            if (table, op) != ("o.pings", "UPDATE") {
                 admin.sql(&format!("ALTER TOPIC {TOPIC} ADD SOURCE {table} ON {op}"));
             }
         }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -25,6 +25,9 @@ pub enum Way {
     Packed,
     Events,
 }
+
+/// How long nothing but heartbeats is listened to.
+const HEARTBEATS: Duration = Duration::from_secs(10);
 
 /// Who follows what, and what SELECT says of it: each statement gives table, owner, key and `v`.
 #[derive(Debug, Clone)]
@@ -59,14 +62,21 @@ pub enum Connection {
 impl Connection {
     /// The next frame, with the id of its event; `None`: nothing follows.
     fn frame(&mut self) -> Option<(Value, Option<String>)> {
+        let started = Instant::now();
         match self {
-            Self::Socket(socket) => match socket.try_message() {
-                Ok(Message::Text(text)) => Some((serde_json::from_str(&text).unwrap(), None)),
-                Ok(Message::Binary(bytes)) => Some((socket.unpack(&bytes), None)),
-                Ok(_) | Err(_) => None,
+            Self::Socket(socket) => loop {
+                match socket.any_message() {
+                    Ok(Message::Text(text)) => return Some((serde_json::from_str(&text).unwrap(), None)),
+                    Ok(Message::Binary(bytes)) => return Some((socket.unpack(&bytes), None)),
+                    Ok(Message::Ping(payload)) if started.elapsed() < HEARTBEATS => {
+                        socket.send_frame(10, &payload).ok()?;
+                    }
+                    Ok(_) | Err(_) => return None,
+                }
             },
             Self::Events(events) => loop {
                 match events.try_any_event() {
+                    Ok(Some(event)) if event.comment && started.elapsed() >= HEARTBEATS => return None,
                     Ok(Some(event)) if event.comment || event.data.is_empty() => {}
                     Ok(Some(event)) => return Some((event.json(), event.id)),
                     Ok(None) | Err(_) => return None,
@@ -90,6 +100,12 @@ impl Follower {
     pub fn new(subject: Subject) -> Self {
         let (rows, told, positions, asked, order) = Default::default();
         Self { subject, rows, told, positions, asked, order, event_id: None, ready: false }
+    }
+
+    /// Shown when a test fails.
+    pub fn state(&self) -> String {
+        let Self { positions, order, event_id, ready, asked, .. } = self;
+        format!("{positions:?}, {order:?}, {event_id:?}, asked for {asked:?}, ready: {ready}")
     }
 
     fn is_many(&self) -> bool {
@@ -232,7 +248,8 @@ impl Follower {
 
     fn place(&self, row: &Value) -> (String, i64) {
         let table = if self.is_many() { row["_table"].as_str().unwrap() } else { "" };
-        (table.to_owned(), row["_seq"].as_str().unwrap().parse().unwrap())
+        let seq = row["_seq"].as_str().unwrap_or_else(|| panic!("no _seq: {row} of {:?}", self.subject));
+        (table.to_owned(), seq.parse().unwrap())
     }
 
     /// What SELECT says.

@@ -72,7 +72,7 @@ impl Socket {
     /// [`Self::open_as`].
     ///
     /// # Errors
-    /// It broke, or nothing came for so long.
+    /// It broke, or nothing came for so long, or the server is on its way down.
     pub fn open_through(address: SocketAddr, token: &str, query: &str, patience: Duration) -> io::Result<Self> {
         let mut stream = BufReader::new(connect(address)?);
         stream.get_ref().set_read_timeout(Some(patience))?;
@@ -82,6 +82,9 @@ impl Socket {
         );
         stream.get_mut().write_all(head.as_bytes())?;
         let response = read_response(&mut stream)?;
+        if response.status == 503 {
+            return Err(io::Error::other(response.body));
+        }
         assert_eq!(response.status, 101, "{}", response.body);
         let mut socket = Self { stream, packed: false };
         let Message::Text(text) = socket.try_message()? else { panic!("no word of who it is") };

@@ -6,7 +6,7 @@ use super::place::Place;
 use crate::random::Random;
 use crate::server::eventually;
 
-const PATH: &str = "/v1/streams/e/answers/a";
+const PATH: &str = "/v1/streams/o/answers/a";
 const TEXT: (&str, &str) = ("Content-Type", "text/plain");
 
 pub struct Appender {
@@ -105,7 +105,7 @@ impl Reader {
             });
             assert_eq!(reader.text, appended);
         }
-        let rows = client.rows("SELECT data FROM e.answers WHERE stream = 'a' ORDER BY _seq");
+        let rows = client.rows("SELECT data FROM o.answers WHERE stream = 'a' ORDER BY _seq");
         let rows: Vec<&str> = rows.as_array().unwrap().iter().map(|row| row[0].as_str().unwrap()).collect();
         assert_eq!(json!(rows.concat()), json!(appended));
     }

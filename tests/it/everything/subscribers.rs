@@ -26,21 +26,21 @@ pub fn all(random: &mut impl FnMut() -> Random) -> Vec<Subscriber> {
         let sql = |table| format!("EXECUTE AS USER '*' (SELECT _table, _user_id, id, v FROM {table} {condition})");
         ["e.mail", "e.notes"].map(sql).to_vec()
     };
-    let pings = vec!["SELECT '', '', _seq, v FROM e.pings".to_owned()];
-    let all_pings = vec!["EXECUTE AS USER '*' (SELECT '', _user_id, _seq, v FROM e.pings)".to_owned()];
+    let pings = vec!["SELECT '', '', _seq, v FROM o.pings".to_owned()];
+    let all_pings = vec!["EXECUTE AS USER '*' (SELECT '', _user_id, _seq, v FROM o.pings)".to_owned()];
     let own_mail = "SELECT id, v FROM e.mail";
     let feed = "EXECUTE AS USER '*' (SELECT id, v, _user_id FROM e.*)";
     let few = "EXECUTE AS USER '*' (SELECT id, v, _user_id FROM e.* WHERE n = 3)";
     let every_mail = "EXECUTE AS USER '*' (SELECT id, v, _user_id FROM e.mail)";
     let some_mail = "EXECUTE AS USER '*' (SELECT id, v, _user_id FROM e.mail WHERE n >= 2)";
-    let every_ping = "EXECUTE AS USER '*' (SELECT v, _user_id FROM e.pings)";
+    let every_ping = "EXECUTE AS USER '*' (SELECT v, _user_id FROM o.pings)";
     let subjects: Vec<(&str, &str, Vec<String>, Option<&str>, Way, usize)> = vec![
         ("ann", own_mail, own("e.mail", ""), None, Way::Json, 1),
         ("ann", own_mail, own("e.mail", ""), Some("mine"), Way::Json, 1),
         ("ann", own_mail, own("e.mail", ""), None, Way::Events, 1),
         ("ben", "SELECT id, v FROM e.mail WHERE n = 3", own("e.mail", "WHERE n = 3"), None, Way::Packed, 1),
         ("ann", "SELECT id, v FROM e.board WHERE n = 3", own("e.board", "WHERE n = 3"), None, Way::Json, 1),
-        ("ben", "SELECT v FROM e.pings", pings, None, Way::Events, 1),
+        ("ben", "SELECT v FROM o.pings", pings, None, Way::Events, 1),
         ("worker", every_ping, all_pings, None, Way::Packed, 1),
         ("worker", every_mail, every(""), None, Way::Packed, 2),
         ("worker", some_mail, every("WHERE n >= 2"), None, Way::Events, 2),
@@ -83,8 +83,9 @@ impl Subscriber {
                 break;
             }
         }
+        let state = follower.state();
         let selected = follower.selected(&mut place.client(follower.subject.user));
-        assert_eq!(follower.rows, selected, "{:?}", follower.subject);
+        assert_eq!(follower.rows, selected, "{:?} {state}", follower.subject);
         let sql = follower.subject.sql;
         let only = sql.split("FROM ").nth(1).unwrap().split([' ', ')']).next().unwrap();
         for ((table, seq), (key, v)) in &follower.told {
@@ -93,7 +94,7 @@ impl Subscriber {
             let entry = log.get(&(table, *seq)).unwrap_or_else(|| panic!("never committed: {said} to {sql}"));
             let owner = if key.1.is_empty() { &entry.user } else { &key.1 };
             let id = entry.change.key.to_string();
-            let same_row = *owner == entry.user && (table == "e.pings" || key.2 == id);
+            let same_row = *owner == entry.user && (table == "o.pings" || key.2 == id);
             let same = v.as_ref().is_none_or(|v| entry.change.op != "delete" && *v == entry.change.v.as_str());
             assert!(same_row && same, "{said} to {sql}, but it is {entry:?}");
         }

@@ -44,7 +44,7 @@ impl Writer {
     }
 
     fn is_stream(&self) -> bool {
-        self.table == "e.pings"
+        self.table == "o.pings"
     }
 
     /// A STREAM table takes each key once, since nothing is updated in it.
