@@ -40,7 +40,8 @@ struct Cast {
 impl Cast {
     fn new(random: &mut Random) -> Self {
         let mut next = || Random::new(random.next());
-        let writers = [("ann", "e.mail"), ("ben", "e.mail"), ("ann", "e.notes"), ("dan", "e.board"), ("ben", "o.pings")];
+        let writers =
+            [("ann", "e.mail"), ("ben", "e.mail"), ("ann", "e.notes"), ("dan", "e.board"), ("ben", "o.pings")];
         Self {
             writers: writers.into_iter().map(|(user, table)| Writer::new(user, table, next())).collect(),
             subscribers: subscribers::all(&mut next),
@@ -61,12 +62,12 @@ impl Cast {
             threads.push(scope.spawn(|| self.appender.run(place)));
             threads.push(scope.spawn(|| self.reader.run(place)));
             let failed = || threads.iter().any(|thread| thread.is_finished());
-            for _ in 0..random.within(6..16) {
+            for _ in 0..random.within(4..11) {
                 if failed() {
                     break;
                 }
                 trouble(place, random);
-                let enough = place.acknowledged() + random.within(1..60);
+                let enough = place.acknowledged() + random.within(1..30);
                 eventually("writes go on", || (failed() || place.acknowledged() >= enough).then_some(()));
             }
             drop(stop);
@@ -81,7 +82,8 @@ impl Cast {
         let topic = read_topic(&mut place.client("admin"));
         for writer in &self.writers {
             let of_writer = |entry: &&Entry| {
-                entry.table == writer.table && (entry.user == writer.user || writer.user == "dan" && entry.user.is_empty())
+                entry.table == writer.table
+                    && (entry.user == writer.user || writer.user == "dan" && entry.user.is_empty())
             };
             let told = by_key(topic.iter().filter(of_writer).map(|entry| &entry.change));
             assert_eq!(told, by_key(writer.committed.iter()), "{}'s {}", writer.user, writer.table);
@@ -143,7 +145,8 @@ fn set_up(server: &Server) -> BTreeMap<&'static str, String> {
         format!("CREATE USER TABLE e.notes {columns}"),
         format!("CREATE SHARED TABLE e.board {columns} WITH (ACCESS_LEVEL = 'PUBLIC')"),
         "CREATE STREAM TABLE o.pings (id BIGINT, v TEXT NOT NULL, n INT) WITH (TTL_SECONDS = 86400)".to_owned(),
-        "CREATE STREAM TABLE o.answers (stream TEXT NOT NULL, data TEXT NOT NULL) WITH (TTL_SECONDS = 86400)".to_owned(),
+        "CREATE STREAM TABLE o.answers (stream TEXT NOT NULL, data TEXT NOT NULL) WITH (TTL_SECONDS = 86400)"
+            .to_owned(),
         format!("CREATE TOPIC {TOPIC} PARTITIONS 2"),
     ] {
         admin.sql(&sql);

@@ -21,7 +21,8 @@ pub struct Subscriber {
 /// each way in, with positions, groups and ids of events.
 pub fn all(random: &mut impl FnMut() -> Random) -> Vec<Subscriber> {
     let own = |table: &str, condition: &str| vec![format!("SELECT '', '', id, v FROM {table} {condition}")];
-    let every = |condition: &str| vec![format!("EXECUTE AS USER '*' (SELECT '', _user_id, id, v FROM e.mail {condition})")];
+    let every =
+        |condition: &str| vec![format!("EXECUTE AS USER '*' (SELECT '', _user_id, id, v FROM e.mail {condition})")];
     let tables = |condition: &str| {
         let sql = |table| format!("EXECUTE AS USER '*' (SELECT _table, _user_id, id, v FROM {table} {condition})");
         ["e.mail", "e.notes"].map(sql).to_vec()

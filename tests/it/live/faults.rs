@@ -25,7 +25,8 @@ fn subjects() -> Vec<(Subject, usize)> {
     let mine = "SELECT id, v FROM p.a WHERE v >= 3";
     let everyone = "EXECUTE AS USER '*' (SELECT id, v, _user_id FROM p.a WHERE v >= 3)";
     let tables: Vec<String> = TABLES.iter().map(|table| all(table, "_table")).collect();
-    let subject = |user, sql, selects: &[String], group| Subject { user, sql, selects: selects.to_vec(), group, way: Way::Json };
+    let subject =
+        |user, sql, selects: &[String], group| Subject { user, sql, selects: selects.to_vec(), group, way: Way::Json };
     vec![
         (subject("alice", mine, &own, None), 1),
         (subject("alice", mine, &own, Some("mine")), 1),
