@@ -26,6 +26,8 @@ use crate::server::{Server, eventually};
 
 /// About 20 seconds.
 const ROUNDS: u64 = 3;
+/// As long as a connection is believed in that says nothing.
+const PATIENCE: Duration = Duration::from_millis(150);
 const TABLES: [&str; 4] = ["e.mail", "e.notes", "e.board", "o.pings"];
 
 /// Whoever plays a part beside the one that makes trouble.
@@ -188,6 +190,3 @@ fn nothing_is_lost_doubled_or_out_of_order_whatever_happens() {
         println!("{} writes, {:?}", place.acknowledged(), started.elapsed());
     }
 }
-
-/// As long as a connection is believed in that says nothing.
-const PATIENCE: Duration = Duration::from_millis(150);
