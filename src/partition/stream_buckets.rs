@@ -58,6 +58,11 @@ impl TtlClass {
         CLASSES[usize::from(self.0)].1 * 1_000
     }
 
+    /// No row of this class was in a bucket that was dropped by `dropped_ms` and has a greater position.
+    pub fn dropped_up_to(self, dropped_ms: i64) -> Seq {
+        Seq::first_at(dropped_ms.saturating_sub(self.longest_ms()))
+    }
+
     /// The window in which a moment lies.
     fn at(self, ms: i64) -> BucketId {
         BucketId { class: self, window: ms.max(0) / self.window_ms() }

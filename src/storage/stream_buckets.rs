@@ -45,6 +45,8 @@ pub struct StreamBuckets {
 pub(super) struct BucketView {
     pub buckets: Arc<Buckets>,
     pub now_ms: i64,
+    /// Of those that are missing.
+    pub dropped_ms: i64,
 }
 
 impl StreamBuckets {
@@ -91,7 +93,7 @@ impl StreamBuckets {
         // In this order: where a bucket is missing, the moment is behind that of its drop.
         let buckets = self.current();
         let now_ms = if buckets.is_empty() { 0 } else { self.now_ms() };
-        BucketView { buckets, now_ms }
+        BucketView { buckets, now_ms, dropped_ms: self.dropped_ms.load(Ordering::Acquire) }
     }
 
     pub fn ids(&self) -> BTreeSet<BucketId> {

@@ -150,14 +150,47 @@ impl ReadView {
             (None, None) => Ok((self.feed_head(table.id)?, self.feed_replayable_from(table.id)?)),
             (Some(ttl), owner) => {
                 let last = self.last_of_stream(table, ttl, owner)?;
-                // What is expired was told or never will be: who has seen a snapshot is not told that it lost anything.
-                let gone = match owner {
-                    Some(owner) => self.gone_up_to(ttl, &key(owner))?,
-                    None => self.expired_up_to(ttl).max(self.feed_trimmed(ttl, table)?),
+                let (gone, trimmed) = match owner {
+                    Some(owner) => (self.gone_up_to(ttl, &key(owner))?, self.trimmed(ttl, &key(owner))?),
+                    None => {
+                        let trimmed = self.feed_trimmed(ttl, table)?;
+                        (self.expired_up_to(ttl).max(trimmed), trimmed)
+                    }
                 };
-                Ok((last.max(gone), gone))
+                // A snapshot of nothing stands where all is expired, and a moment later that moment is, too: who comes back
+                // with it has lost something only where there was something.
+                let lost = self.last_expired(table, ttl, owner)?.max(trimmed);
+                Ok((last.max(gone), lost))
             }
         }
+    }
+
+    /// Above this position nothing of a table, or of one owner's rows of it, has expired. Asks what is still in buckets;
+    /// whatever was in those that were dropped counts as there.
+    fn last_expired(&self, table: &TableMeta, ttl: &StreamTtl, owner: Option<&Owner>) -> Result<Seq> {
+        let expired = self.expired_up_to(ttl);
+        let key = owner.map(|owner| PartitionKey { table: table.id, owner: owner.clone() });
+        let dropped_ms = self.streams().dropped_ms;
+        let dropped = ttl.eras().map(|era| TtlClass::of(era.seconds).dropped_up_to(dropped_ms)).max();
+        let unknown = dropped.unwrap_or(Seq::ZERO).max(ttl.forgotten_up_to()).min(expired);
+        for (bucket, range) in self.buckets_of(ttl, &(unknown.after()..=expired)).into_iter().rev() {
+            let last = match &key {
+                Some(key) => {
+                    let from = self.block_begin(&bucket, key, Seq::ZERO, *range.start());
+                    let last = self.scan_from(&bucket, key, from, (range, Order::Descending)).next().transpose()?;
+                    last.map(|row| row.seq)
+                }
+                None => {
+                    let entries = keys::stream_feed(table.id, Seq::ZERO)..=keys::stream_feed(table.id, *range.end());
+                    let last = self.last_entry(&bucket, entries)?;
+                    last.filter(|last| last >= range.start()).map(|last| last.min(expired))
+                }
+            };
+            if let Some(last) = last {
+                return Ok(last);
+            }
+        }
+        Ok(unknown)
     }
 
     fn last_of_stream(&self, table: &TableMeta, ttl: &StreamTtl, owner: Option<&Owner>) -> Result<Seq> {
@@ -193,10 +226,14 @@ impl ReadView {
         table: crate::model::TableId,
     ) -> Result<Seq> {
         let all = key(table, Seq::ZERO)..=key(table, Seq::MAX);
-        let Some(last) = self.snapshot().range(entries, all).next_back() else { return Ok(Seq::ZERO) };
+        Ok(self.last_entry(entries, all)?.unwrap_or(Seq::ZERO))
+    }
+
+    fn last_entry(&self, entries: &Keyspace, keys: RangeInclusive<[u8; 12]>) -> Result<Option<Seq>> {
+        let Some(last) = self.snapshot().range(entries, keys).next_back() else { return Ok(None) };
         let (key, value) = last.into_inner().map_err(storage_error)?;
         let (range, _) = keys::parse_feed(&key, &value).ok_or_else(|| Error::internal("a damaged feed entry"))?;
-        Ok(range.last)
+        Ok(Some(range.last))
     }
 }
 

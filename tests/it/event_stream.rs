@@ -4,10 +4,11 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::http::{Response, connect, read_response};
+use crate::http::{PATIENCE, Response, connect, read_response};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Event {
@@ -37,17 +38,31 @@ impl EventStream {
     /// # Errors
     /// The answer that was none of events.
     pub fn try_open(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Result<Self, Response> {
-        let mut stream = BufReader::new(connect(address).unwrap());
+        Self::open_through(address, path, headers, PATIENCE).unwrap()
+    }
+
+    /// Over a connection that may break at any byte.
+    ///
+    /// # Errors
+    /// It broke, or nothing came for so long; within, the answer that was none of events.
+    pub fn open_through(
+        address: SocketAddr,
+        path: &str,
+        headers: &[(&str, &str)],
+        patience: Duration,
+    ) -> io::Result<Result<Self, Response>> {
+        let mut stream = BufReader::new(connect(address)?);
+        stream.get_ref().set_read_timeout(Some(patience))?;
         let mut head = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n");
         for (name, value) in headers {
             head += &format!("{name}: {value}\r\n");
         }
-        stream.get_mut().write_all((head + "\r\n").as_bytes()).unwrap();
+        stream.get_mut().write_all((head + "\r\n").as_bytes())?;
         // The head is read first: whether its body ends by itself is seen there.
         let mut lines = Vec::new();
         loop {
             let mut line = Vec::new();
-            stream.read_until(b'\n', &mut line).unwrap();
+            stream.read_until(b'\n', &mut line)?;
             let ends = line == b"\r\n" || line.is_empty();
             lines.extend_from_slice(&line);
             if ends {
@@ -56,11 +71,11 @@ impl EventStream {
         }
         let text = String::from_utf8(lines.clone()).unwrap();
         if !text.starts_with("HTTP/1.1 200") || !text.to_ascii_lowercase().contains("text/event-stream") {
-            return Err(read_response(&mut BufReader::new(lines.as_slice().chain(stream))).unwrap());
+            return Ok(Err(read_response(&mut BufReader::new(lines.as_slice().chain(stream)))?));
         }
         let headers = text.lines().filter_map(|line| line.split_once(": "));
         let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
-        Ok(Self { stream, headers, read: Vec::new(), ended: false })
+        Ok(Ok(Self { stream, headers, read: Vec::new(), ended: false }))
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -69,16 +84,23 @@ impl EventStream {
 
     /// The next event, or comment; `None`: the response has ended.
     pub fn any_event(&mut self) -> Option<Event> {
+        let event = self.try_any_event().unwrap();
+        assert!(event.is_some() || self.read.is_empty(), "half an event: {:?}", String::from_utf8_lossy(&self.read));
+        event
+    }
+
+    /// # Errors
+    /// The connection broke, or nothing came.
+    pub fn try_any_event(&mut self) -> io::Result<Option<Event>> {
         loop {
             if let Some(end) = self.read.windows(2).position(|pair| pair == b"\n\n") {
                 let block: Vec<u8> = self.read.drain(..end + 2).collect();
-                return Some(event(std::str::from_utf8(&block).unwrap()));
+                return Ok(Some(event(std::str::from_utf8(&block).unwrap())));
             }
             if self.ended {
-                assert!(self.read.is_empty(), "half an event: {:?}", String::from_utf8_lossy(&self.read));
-                return None;
+                return Ok(None);
             }
-            self.read_chunk().unwrap();
+            self.read_chunk()?;
         }
     }
 
@@ -103,7 +125,9 @@ impl EventStream {
             .map_err(|_| io::Error::new(io::ErrorKind::ConnectionAborted, format!("no chunk size: {size:?}")))?;
         let before = self.read.len() as u64;
         (&mut self.stream).take(size).read_to_end(&mut self.read)?;
-        assert_eq!(self.read.len() as u64, before + size, "a chunk was cut off");
+        if self.read.len() as u64 != before + size {
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "a chunk was cut off"));
+        }
         let mut end = String::new();
         self.stream.read_line(&mut end)?;
         self.ended = size == 0;

@@ -77,6 +77,16 @@ impl Client {
     /// # Errors
     /// The connection broke: the server is gone.
     pub fn request(&mut self, head: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Response> {
+        self.exchange(&self.bytes(head, headers, body))
+    }
+
+    /// Sends a request over a connection of its own, and is gone before it is answered.
+    pub fn abandon(&self, head: &str, headers: &[(&str, &str)], body: &[u8]) {
+        // The server may be gone as well.
+        let _ = connect(self.address).and_then(|mut stream| stream.write_all(&self.bytes(head, headers, body)));
+    }
+
+    fn bytes(&self, head: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
         let mut text = format!("{head} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n", self.address, body.len());
         if let Some(authorization) = &self.authorization {
             text += &format!("Authorization: {authorization}\r\n");
@@ -86,7 +96,7 @@ impl Client {
         }
         let mut bytes = (text + "\r\n").into_bytes();
         bytes.extend_from_slice(body);
-        self.exchange(&bytes)
+        bytes
     }
 
     /// Sends bytes and reads one answer.
@@ -144,6 +154,14 @@ impl Client {
             }
             _ => false,
         }
+    }
+
+    /// `None`: the server is gone, or on its way down; whether it was done is not known. Else what it answered.
+    pub fn sql_if_there(&mut self, body: &Value) -> Option<Result<Vec<Value>, SqlFailure>> {
+        let body = body.to_string();
+        let answer = self.request("POST /v1/api/sql", &[], body.as_bytes()).ok()?;
+        let answered = (!answer.body.is_empty()).then(|| results(&answer))?;
+        (!matches!(&answered, Err(failure) if failure.code == "SHUTTING_DOWN")).then_some(answered)
     }
 
     /// The one result of SQL with parameters that must succeed.

@@ -40,6 +40,7 @@ impl Plan {
 
 pub struct Proxy {
     pub address: SocketAddr,
+    server: Arc<Mutex<SocketAddr>>,
     plan: Arc<Mutex<Plan>>,
 }
 
@@ -50,18 +51,27 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let plan = Arc::new(Mutex::new(Plan { down: Fault::None, up: Fault::None }));
         let current = plan.clone();
+        let server = Arc::new(Mutex::new(server));
+        let place = server.clone();
         std::thread::spawn(move || {
             for client in listener.incoming() {
+                let server = *place.lock().unwrap();
                 let (Ok(client), Ok(server)) = (client, TcpStream::connect(server)) else { continue };
                 let Plan { down, up } = *current.lock().unwrap();
                 for (from, to, fault) in [(&server, &client, down), (&client, &server, up)] {
-                    to.set_nodelay(true).unwrap();
+                    // Either may be gone already.
+                    let _ = to.set_nodelay(true);
                     let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
                     std::thread::spawn(move || pass(from, to, fault));
                 }
             }
         });
-        Self { address, plan }
+        Self { address, server, plan }
+    }
+
+    /// Where the next connections lead to.
+    pub fn lead_to(&self, server: SocketAddr) {
+        *self.server.lock().unwrap() = server;
     }
 
     pub fn set(&self, plan: Plan) {

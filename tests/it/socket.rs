@@ -68,23 +68,28 @@ impl Socket {
         Ok(Self { stream, packed: false })
     }
 
-    /// A socket with a token in its request, over a connection that may break at any byte.
+    /// A socket with a token in its request, over a connection that may break at any byte. `query` as in
+    /// [`Self::open_as`].
     ///
     /// # Errors
-    /// It broke, or nothing came for so long.
-    pub fn open_through(address: SocketAddr, token: &str, patience: Duration) -> io::Result<Self> {
+    /// It broke, or nothing came for so long, or the server is on its way down.
+    pub fn open_through(address: SocketAddr, token: &str, query: &str, patience: Duration) -> io::Result<Self> {
         let mut stream = BufReader::new(connect(address)?);
         stream.get_ref().set_read_timeout(Some(patience))?;
         let head = format!(
-            "GET /v1/ws HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+            "GET /v1/ws{query} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\nAuthorization: Bearer {token}\r\n\r\n"
         );
         stream.get_mut().write_all(head.as_bytes())?;
         let response = read_response(&mut stream)?;
+        if response.status == 503 {
+            return Err(io::Error::other(response.body));
+        }
         assert_eq!(response.status, 101, "{}", response.body);
         let mut socket = Self { stream, packed: false };
         let Message::Text(text) = socket.try_message()? else { panic!("no word of who it is") };
         assert!(text.contains("auth_success"), "{text}");
+        socket.packed = query.contains("serialization=msgpack");
         Ok(socket)
     }
 

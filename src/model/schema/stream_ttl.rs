@@ -55,6 +55,11 @@ impl StreamTtl {
         self.seconds
     }
 
+    /// Up to here rows may have been written with TTLs that are not remembered: they are expired.
+    pub fn forgotten_up_to(&self) -> Seq {
+        self.gone
+    }
+
     /// The last position whose row is expired; all before it are as well.
     pub fn expired_up_to(&self, now_ms: i64) -> Seq {
         let earlier = self.earlier.iter().map(|era| cut(now_ms, era.keeps).min(era.until));
