@@ -116,7 +116,7 @@ impl ColdStore {
             File::create(&aside)
         };
         let file = open().map_err(|e| unavailable(&path, &e))?;
-        Ok(Draft { path: path.to_owned(), aside, file: Some(file) })
+        Ok(Draft { path: path.to_owned(), aside, file: Some(file), written: 0, begun: 0 })
     }
 
     /// Puts a finished draft in its place. Blocks on the disk where the store is a folder.
@@ -244,7 +244,13 @@ pub struct Draft {
     path: String,
     aside: PathBuf,
     file: Option<File>,
+    /// Bytes written, and those of them that are on their way to the disk.
+    written: u64,
+    begun: u64,
 }
+
+/// Bytes that are sent on their way together.
+const WRITE_OUT: u64 = 1 << 20;
 
 impl Draft {
     /// Where it is going to be.
@@ -256,7 +262,15 @@ impl Draft {
 impl Write for Draft {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.file {
-            Some(file) => file.write(bytes),
+            Some(file) => {
+                let taken = file.write(bytes)?;
+                self.written += taken as u64;
+                if self.written - self.begun >= WRITE_OUT {
+                    begin_write_out(file, self.begun, self.written - self.begun);
+                    self.begun = self.written;
+                }
+                Ok(taken)
+            }
             None => Err(io::ErrorKind::BrokenPipe.into()),
         }
     }
@@ -264,6 +278,12 @@ impl Write for Draft {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Has the system begin to write these bytes out, and does not wait: at the end of a large file, an fsync of all of it at once would have
+/// the commits' fsyncs wait behind it. (What is not written yet is not dropped from memory by the advice.) It is only advice.
+fn begin_write_out(file: &File, from: u64, len: u64) {
+    let _ = rustix::fs::fadvise(file, from, std::num::NonZeroU64::new(len), rustix::fs::Advice::DontNeed);
 }
 
 impl Drop for Draft {

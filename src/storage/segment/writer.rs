@@ -24,8 +24,8 @@ use crate::model::{Compression, DataType, Owner, PkBytes, Seq, StorageId, Stored
 use crate::storage::cold_store::{ColdStore, Draft, unavailable};
 use crate::storage::row_codec::BatchBuilder;
 
-/// Rows that are encoded together: whole pages.
-const BATCH_ROWS: usize = 4 * PAGE_ROWS;
+/// Rows that are encoded together: about a millisecond's work, between two of which a job may rest.
+const BATCH_ROWS: usize = PAGE_ROWS / 2;
 /// Stored bytes of rows that are encoded together, where rows are large.
 const BATCH_BYTES: usize = 4 << 20;
 

@@ -17,6 +17,9 @@ pub struct Subscriber {
     random: Random,
 }
 
+/// User, subscription, the SELECTs that say what it ought to hold, group, how it is followed, and marks at the end.
+type Asked = (&'static str, &'static str, Vec<String>, Option<&'static str>, Way, usize);
+
 /// Of one's own rows: with a filter or without, of a SHARED table, of a STREAM table. Of all owners: of a table, of all tables. By
 /// each way in, with positions, groups and ids of events.
 pub fn all(random: &mut impl FnMut() -> Random) -> Vec<Subscriber> {
@@ -35,7 +38,7 @@ pub fn all(random: &mut impl FnMut() -> Random) -> Vec<Subscriber> {
     let every_mail = "EXECUTE AS USER '*' (SELECT id, v, _user_id FROM e.mail)";
     let some_mail = "EXECUTE AS USER '*' (SELECT id, v, _user_id FROM e.mail WHERE n >= 2)";
     let every_ping = "EXECUTE AS USER '*' (SELECT v, _user_id FROM o.pings)";
-    let subjects: Vec<(&str, &str, Vec<String>, Option<&str>, Way, usize)> = vec![
+    let subjects: Vec<Asked> = vec![
         ("ann", own_mail, own("e.mail", ""), None, Way::Json, 1),
         ("ann", own_mail, own("e.mail", ""), Some("mine"), Way::Json, 1),
         ("ann", own_mail, own("e.mail", ""), None, Way::Events, 1),
