@@ -23,12 +23,14 @@ use crate::wire::Framing;
 pub(crate) const ROOM_SQL: &str = "SELECT id, body FROM chat.room";
 pub(crate) const MAILBOX_SQL: &str = "SELECT id, body FROM chat.messages";
 /// Users log in, each a hash of a password: at the default cost five thousand would take minutes, and tell nothing.
-const SETTINGS: [&str; 5] = [
+const SETTINGS: [&str; 6] = [
     "auth.argon2.memory=8 KiB",
     "auth.argon2.iterations=1",
     "auth.login_rate_per_ip=1000000",
     "websocket.max_subscriptions_per_user=1000000",
     "websocket.max_messages_per_sec=1000",
+    // A burst is one statement.
+    "limits.max_sql_bytes=8 MiB",
 ];
 const USERS_A_REQUEST: usize = 200;
 const LOG_INS_AT_A_TIME: usize = 8;
