@@ -55,6 +55,12 @@ impl Line {
         cx: &mut TaskContext<'_>,
         each: &mut impl FnMut(&[u8]) -> Result<()>,
     ) -> Poll<Result<()>> {
+        // What came in the same read as the last message of the set-up.
+        let used = cut(self.framing, &self.held, &mut self.due, each)?;
+        if used > 0 {
+            self.held.drain(..used);
+            return Poll::Ready(Ok(()));
+        }
         BUFFER.with_borrow_mut(|buffer| {
             let mut read = ReadBuf::new(buffer);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read)).context("read")?;
@@ -158,9 +164,17 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let mut line = Line::connect(address, Framing::Nats).await.expect("connected");
         let (mut far, _) = listener.accept().await.expect("accepted");
-        far.write_all(b"INFO {}\r\nMSG a 1 2\r\nhi\r\nPI").await.expect("sent");
+        far.write_all(b"INFO {}\r\nMSG a 1 2\r\nhi\r\nMSG a 1 2\r\nhu\r\nPI").await.expect("sent");
         assert_eq!(line.message().await.expect("the greeting"), b"");
         assert_eq!(line.message().await.expect("a message"), b"hi");
+        // It is there already: nothing more needs to come for it.
+        let mut early = Vec::new();
+        let there = line.receive(|message| {
+            early = message.to_vec();
+            Ok(())
+        });
+        there.await.expect("received");
+        assert_eq!(early, b"hu");
         far.write_all(b"NG\r\nMSG a 1 2\r\nho\r\n").await.expect("sent");
         let mut seen = Vec::new();
         while seen.is_empty() {

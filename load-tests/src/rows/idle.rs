@@ -86,8 +86,9 @@ async fn sockets(bench: &mut Bench<'_>, options: &Options, (round, kind): (u32, 
     };
     bench.observe((round, SOCKETS, kind), work).await?;
     let work = async {
-        for (number, line) in lines.iter_mut().enumerate() {
-            for id in 0..SUBSCRIPTIONS {
+        for id in 0..SUBSCRIPTIONS {
+            // By turns, so that no socket is silent for long: then the server would end it.
+            for (number, line) in lines.iter_mut().enumerate() {
                 let channel = Channel::Mailbox(number % LISTENERS);
                 crowd.subscribe(line, channel, (id, Format::Json)).await?;
             }
