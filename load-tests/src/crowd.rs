@@ -23,12 +23,14 @@ use crate::wire::Framing;
 pub(crate) const ROOM_SQL: &str = "SELECT id, body FROM chat.room";
 pub(crate) const MAILBOX_SQL: &str = "SELECT id, body FROM chat.messages";
 /// Users log in, each a hash of a password: at the default cost five thousand would take minutes, and tell nothing.
-const SETTINGS: [&str; 6] = [
+const SETTINGS: [&str; 7] = [
     "auth.argon2.memory=8 KiB",
     "auth.argon2.iterations=1",
     "auth.login_rate_per_ip=1000000",
     "websocket.max_subscriptions_per_user=1000000",
     "websocket.max_messages_per_sec=1000",
+    // Thousands of sockets are opened one behind the other, and read from when all are.
+    "websocket.client_timeout=2m",
     // A burst is one statement.
     "limits.max_sql_bytes=8 MiB",
 ];

@@ -183,6 +183,10 @@ impl Consumer<'_> {
         let answer = line.message().await?;
         let answer = String::from_utf8_lossy(&answer);
         ensure!(answer.contains("subscription_ack"), "the feed was answered {answer}");
+        if self.feed.group.is_some() {
+            // Behind the one row, the changes.
+            line.send(&client_frame(1, br#"{"type":"next_batch","subscription_id":"f"}"#)).await?;
+        }
         Ok(line)
     }
 
