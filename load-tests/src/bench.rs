@@ -150,8 +150,8 @@ impl<'a> Bench<'a> {
     }
 
     pub(crate) fn limit(&mut self, limit: Limit) {
-        let Limit { what, value, at_most, met } = &limit;
-        println!("  {}: {what} {value:.2}, at most {at_most:.2}", if *met { "met" } else { "MISSED" });
+        let Limit { what, value, bound, met } = &limit;
+        println!("  {}: {what} {value:.2}, {bound}", if *met { "met" } else { "MISSED" });
         self.report.limits.push(limit);
     }
 

@@ -12,10 +12,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 mod bench;
 mod conditions;
+mod crowd;
 mod drive;
 mod duckdb;
 mod floors;
 mod http;
+mod line;
 mod options;
 mod pacer;
 mod payload;
@@ -28,6 +30,7 @@ mod rows;
 mod seed;
 mod sqlite;
 mod statistics;
+mod wire;
 mod zipf;
 
 use options::Arguments;

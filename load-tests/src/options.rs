@@ -29,6 +29,18 @@ pub(crate) enum Row {
     B2b,
     /// Publish → receive latency, idle and at half load, both levels
     B3,
+    /// Fan-out: one table, 1,000 and 5,000 subscribers, JSON and MessagePack
+    B4,
+    /// Mailboxes: 10,000 users, 5,000 sockets, 2,000 random writes/s
+    B5,
+    /// All-owners feed whose consumer is killed every few seconds
+    B6,
+    /// Burst: 10,000 rows in one statement, a reader at 1,000/s
+    B7,
+    /// Reconnect storm: 5,000 sockets cut, 100 events behind
+    B8,
+    /// Memory of an idle socket, an idle subscription, an idle user
+    B9,
     /// Point SELECT by primary key over 100,000 hot rows
     PointSelect,
     /// Memory of an idle server, and of an idle subscribed socket
@@ -61,8 +73,11 @@ pub(crate) struct Options {
     /// The Redis server program
     #[arg(long, global = true, default_value = "/usr/bin/redis-server", value_name = "PATH")]
     redis: PathBuf,
+    /// The NATS server program
+    #[arg(long, global = true, default_value = "/usr/sbin/nats-server", value_name = "PATH")]
+    nats: PathBuf,
     /// Which servers take part, where the row has them
-    #[arg(long, global = true, value_delimiter = ',', default_values = ["inboxdb", "postgres", "redis", "sqlite", "duckdb"])]
+    #[arg(long, global = true, value_delimiter = ',', default_values = ["inboxdb", "postgres", "redis", "nats", "sqlite", "duckdb"])]
     pub(crate) peers: Vec<PeerKind>,
     /// How often each server gets its turn
     #[arg(long, global = true, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
@@ -98,7 +113,13 @@ pub(crate) struct Options {
     /// Flush-load: the writers' rate in rows a second, instead of a share
     #[arg(long, global = true)]
     pub(crate) rate: Option<f64>,
-    /// B13: how many users
+    /// B4 (default 1,000 and 5,000): how many subscribers
+    #[arg(long, global = true, value_delimiter = ',', default_values_t = [1_000, 5_000])]
+    pub(crate) subscribers: Vec<usize>,
+    /// B5, B8 and B9: how many sockets
+    #[arg(long, global = true, default_value_t = 5_000)]
+    pub(crate) crowd: usize,
+    /// B9 (10,000 first, then so many) and B13: how many users
     #[arg(long, global = true, default_value_t = 100_000)]
     pub(crate) tenants: usize,
     /// B11: what pip installs DuckDB from: a requirement, or the path of a wheel
@@ -136,6 +157,7 @@ impl Options {
             inboxdb_settings: self.settings.clone(),
             postgres_folder: self.postgres.clone(),
             redis_server: self.redis.clone(),
+            nats_server: self.nats.clone(),
         }
     }
 }

@@ -34,7 +34,18 @@ impl Payload {
         body.push_str(&self.body(stamp.number as i64)[..filler]);
         body
     }
+
+    /// The same, to be found within a frame of whatever format.
+    pub(crate) fn marked(&self, stamp: Stamp) -> String {
+        let mut body = self.stamped(stamp);
+        body.insert_str(0, &String::from_utf8_lossy(MARKER));
+        body.truncate(BODY_BYTES);
+        body
+    }
 }
+
+/// What a body that is looked for among other bytes begins with.
+pub(crate) const MARKER: &[u8] = b"~!~";
 
 /// The beginning of a message's body: its number, and when it should have been sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +60,11 @@ impl Stamp {
         let number = words.next()?.parse().ok()?;
         let due_ns = words.next()?.parse().ok()?;
         Some(Self { number, due_ns })
+    }
+
+    pub(crate) fn read_marked(body: &str) -> Option<Self> {
+        let words = body.as_bytes().strip_prefix(MARKER)?;
+        Self::read(std::str::from_utf8(words).ok()?)
     }
 }
 
@@ -70,6 +86,14 @@ mod tests {
         let body = Payload::new().stamped(stamp);
         assert_eq!(body.len(), BODY_BYTES);
         assert_eq!(Stamp::read(&body), Some(stamp));
+    }
+
+    #[test]
+    fn a_marked_stamp_is_read_back() {
+        let stamp = Stamp { number: 42, due_ns: 1_234_567_890 };
+        let body = Payload::new().marked(stamp);
+        assert_eq!((body.len(), Stamp::read_marked(&body)), (BODY_BYTES, Some(stamp)));
+        assert_eq!(Stamp::read_marked(&Payload::new().stamped(stamp)), None);
     }
 
     #[test]

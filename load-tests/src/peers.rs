@@ -16,15 +16,22 @@ use crate::payload::Payload;
 use crate::process::Process;
 
 mod inboxdb;
+mod nats;
 mod postgres;
 mod redis;
 
-pub(crate) use inboxdb::{InboxDb, InboxDbConnection, Instance, Session, create_agent, create_users, rows_of};
+pub(crate) use inboxdb::{
+    Following, Format, InboxDb, InboxDbConnection, Instance, PASSWORD, Session, create_agent, create_users, follow,
+    open_socket, rows_of,
+};
+pub(crate) use nats::{Nats, NatsPublisher, subscribe as subscribe_nats};
 pub(crate) use postgres::{Postgres, PostgresConnection};
+
+pub(crate) use redis::Redis;
 
 use inboxdb::InboxDbSubscription;
 use postgres::PostgresSubscription;
-use redis::{Redis, RedisConnection, RedisSubscription};
+use redis::{RedisConnection, RedisSubscription};
 
 /// How long a server may take to start.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -36,6 +43,8 @@ pub(crate) enum PeerKind {
     InboxDb,
     Postgres,
     Redis,
+    /// With JetStream.
+    Nats,
     /// Within this process.
     Sqlite,
     /// Within a Python process.
@@ -49,6 +58,7 @@ impl fmt::Display for PeerKind {
             PeerKind::InboxDb => "InboxDB",
             PeerKind::Postgres => "PostgreSQL",
             PeerKind::Redis => "Redis",
+            PeerKind::Nats => "NATS",
             PeerKind::Sqlite => "SQLite",
             PeerKind::DuckDb => "DuckDB",
         })
@@ -100,6 +110,7 @@ pub(crate) struct Programs {
     /// Holds `initdb` and `postgres`.
     pub(crate) postgres_folder: PathBuf,
     pub(crate) redis_server: PathBuf,
+    pub(crate) nats_server: PathBuf,
 }
 
 /// What a server is started with.
@@ -153,7 +164,7 @@ impl Peer {
             PeerKind::InboxDb => Peer::InboxDb(InboxDb::start(launch).await?),
             PeerKind::Postgres => Peer::Postgres(Postgres::start(launch).await?),
             PeerKind::Redis => Peer::Redis(Redis::start(launch).await?),
-            PeerKind::Sqlite | PeerKind::DuckDb => bail!("{kind} is a library, not a server"),
+            PeerKind::Nats | PeerKind::Sqlite | PeerKind::DuckDb => bail!("{kind} takes no part in this row"),
         })
     }
 

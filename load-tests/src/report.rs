@@ -42,20 +42,38 @@ pub(crate) enum Measure {
     FlushedMib,
     RewrittenMib,
     Flushes,
+    DeliveredPerSecond,
+    SubscriptionBytes,
+    UserBytes,
+    Kills,
+    Doubled,
+    Busy,
 }
 
-/// A figure and what it must not exceed.
+/// A figure and what it must keep to.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Limit {
     pub(crate) what: String,
     pub(crate) value: f64,
-    pub(crate) at_most: f64,
+    #[serde(flatten)]
+    pub(crate) bound: Bound,
     pub(crate) met: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
 }
 
 impl Limit {
     pub(crate) fn new(what: impl Into<String>, value: f64, at_most: f64) -> Self {
-        Self { what: what.into(), value, at_most, met: value <= at_most }
+        Self { what: what.into(), value, bound: Bound::AtMost(at_most), met: value <= at_most }
+    }
+
+    pub(crate) fn at_least(what: impl Into<String>, value: f64, at_least: f64) -> Self {
+        Self { what: what.into(), value, bound: Bound::AtLeast(at_least), met: value >= at_least }
     }
 }
 
@@ -296,7 +314,11 @@ pub(crate) mod tests {
             warnings: vec!["the machine was busy".to_owned()],
             lines: Vec::new(),
             comparisons: Vec::new(),
-            limits: vec![Limit::new("p99 ÷ p99", 2.5, 2.0), Limit::new("refused", 0.0, 0.0)],
+            limits: vec![
+                Limit::new("p99 ÷ p99", 2.5, 2.0),
+                Limit::new("refused", 0.0, 0.0),
+                Limit::at_least("speed ÷ speed", 0.4, 0.5),
+            ],
             failures: Vec::new(),
             audits: vec![audit(PeerKind::InboxDb), audit(PeerKind::Postgres)],
             turns: vec![
@@ -361,5 +383,6 @@ pub(crate) mod tests {
         let json = fs::read(text.with_extension("json")).expect("the JSON is there");
         let value: serde_json::Value = serde_json::from_slice(&json).expect("it is JSON");
         assert_eq!(value["lines"][0]["figures"]["rows_per_second"]["median"], 200.0);
+        assert_eq!((&value["limits"][0]["at_most"], &value["limits"][2]["at_least"]), (&2.0.into(), &0.5.into()));
     }
 }

@@ -9,15 +9,23 @@ use crate::peers::PeerKind;
 
 mod amplification;
 mod analytics;
+mod burst;
 mod cold_read;
 mod delivery;
+mod fan_out;
+mod feed;
 mod flush_load;
+mod idle;
 mod insert;
+mod mailboxes;
 mod memory;
 mod point_select;
+mod storm;
 mod tenants;
 
 const EVERYONE: [PeerKind; 3] = [PeerKind::InboxDb, PeerKind::Postgres, PeerKind::Redis];
+/// With a way to tell thousands of subscribers.
+const LIVE: [PeerKind; 3] = [PeerKind::InboxDb, PeerKind::Redis, PeerKind::Nats];
 /// Streams know neither a statement of many rows nor a row by its key.
 const TABLES: [PeerKind; 2] = [PeerKind::InboxDb, PeerKind::Postgres];
 
@@ -28,6 +36,12 @@ pub(crate) async fn run(row: Row, options: &Options) -> Result<bool> {
         Row::B2 => insert::buffered(options).await,
         Row::B2b => insert::batches(options).await,
         Row::B3 => delivery::run(options).await,
+        Row::B4 => fan_out::run(options).await,
+        Row::B5 => mailboxes::run(options).await,
+        Row::B6 => feed::run(options).await,
+        Row::B7 => burst::run(options).await,
+        Row::B8 => storm::run(options).await,
+        Row::B9 => idle::run(options).await,
         Row::PointSelect => point_select::run(options).await,
         Row::Memory => memory::run(options).await,
         Row::B10 => cold_read::run(options).await,

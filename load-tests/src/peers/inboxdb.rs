@@ -12,11 +12,11 @@ use crate::process::Process;
 
 mod instance;
 mod live;
+mod socket;
 
-pub(crate) use instance::{Instance, Session, rows_of};
+pub(crate) use instance::{Instance, PASSWORD, Session, rows_of};
 pub(super) use live::InboxDbSubscription;
-
-use instance::PASSWORD;
+pub(crate) use socket::{Following, Format, follow, open_socket};
 
 const TABLE: &str = "chat.messages";
 const AGENT: &str = "agent";

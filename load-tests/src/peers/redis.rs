@@ -21,7 +21,7 @@ pub(crate) struct Redis {
 }
 
 impl Redis {
-    pub(super) async fn start(launch: &Launch<'_>) -> Result<Self> {
+    pub(crate) async fn start(launch: &Launch<'_>) -> Result<Self> {
         let program = &launch.programs.redis_server;
         let port = free_port()?;
         let mut command = Command::new(program);
@@ -39,12 +39,16 @@ impl Redis {
         Ok(Self { process, version, address, users: launch.population.users() })
     }
 
-    pub(super) fn version(&self) -> &str {
+    pub(crate) fn version(&self) -> &str {
         &self.version
     }
 
-    pub(super) fn process(&self) -> &Process {
+    pub(crate) fn process(&self) -> &Process {
         &self.process
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub(super) async fn set_durability(&self, level: Durability) -> Result<()> {

@@ -3,9 +3,9 @@
 //! Owns the layout and how many digits a figure deserves. Never computes: the figures are `report.rs`'s.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
-use super::{Audit, Limit, Line, Measure, Report};
+use super::{Audit, Bound, Limit, Line, Measure, Report};
 use crate::statistics::Spread;
 
 impl Measure {
@@ -33,6 +33,12 @@ impl Measure {
             Measure::FlushedMib => "flushed MiB",
             Measure::RewrittenMib => "rewritten MiB",
             Measure::Flushes => "flushes",
+            Measure::DeliveredPerSecond => "delivered/s",
+            Measure::SubscriptionBytes => "PSS bytes/subscription",
+            Measure::UserBytes => "PSS bytes/user",
+            Measure::Kills => "kills",
+            Measure::Doubled => "doubled",
+            Measure::Busy => "told to come back",
         }
     }
 }
@@ -84,11 +90,11 @@ impl Report {
         if self.limits.is_empty() {
             return Ok(());
         }
-        write_row(page, &["limit", "measured", "at most", ""])?;
+        write_row(page, &["limit", "measured", "bound", ""])?;
         write_rule(page, 4)?;
-        for Limit { what, value, at_most, met } in &self.limits {
+        for Limit { what, value, bound, met } in &self.limits {
             let verdict = if *met { "met" } else { "**MISSED**" };
-            write_row(page, &[what, &show(*value), &show(*at_most), verdict])?;
+            write_row(page, &[what, &show(*value), &bound.to_string(), verdict])?;
         }
         writeln!(page)
     }
@@ -113,6 +119,15 @@ impl Report {
             write_row(page, &audit_cells(audit))?;
         }
         writeln!(page)
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Bound::AtMost(most) => write!(f, "at most {}", show(*most)),
+            Bound::AtLeast(least) => write!(f, "at least {}", show(*least)),
+        }
     }
 }
 
@@ -218,8 +233,9 @@ mod tests {
             "| workload | server | rows/s | fsync floor µs |",
             "| 1 client | InboxDB | **200** (100 – 300) | **160** (160 – 160) |",
             "| 1 client | PostgreSQL | **2.00** (1.00 – 3.00) |",
-            "| p99 ÷ p99 | 2.50 | 2.00 | **MISSED** |",
-            "| refused | 0 | 0 | met |",
+            "| p99 ÷ p99 | 2.50 | at most 2.00 | **MISSED** |",
+            "| refused | 0 | at most 0 | met |",
+            "| speed ÷ speed | 0.400 | at least 0.500 | **MISSED** |",
             "| PostgreSQL | 600 | 0 | 0 | 0 | 0 | 0 | 0 | 2.00 |  |",
             "- rounds: 2",
             "- InboxDB: 1, started with `-x`",

@@ -19,7 +19,7 @@ use crate::http::{Answer, HttpClient};
 use crate::process::{Process, version_of};
 
 pub(super) const SQL_PATH: &str = "/v1/api/sql";
-pub(super) const PASSWORD: &str = "a-load-test-password";
+pub(crate) const PASSWORD: &str = "a-load-test-password";
 const ADMIN: &str = "admin";
 /// How long a flush, a merge or a clean-up may take.
 const JOB_WITHIN: Duration = Duration::from_mins(20);
@@ -72,7 +72,7 @@ impl Instance {
         &self.process
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
