@@ -217,10 +217,10 @@ fn a_long_segment_reads_both_ways() {
 #[test]
 fn segments_end_at_their_bytes() {
     let fixture = Fixture::new(bodies());
-    let stored = numbered(&fixture.table, 20_000);
+    let stored = numbered(&fixture.table, 2_500);
     let target = SegmentTarget { bytes: 1, ..SegmentTarget::default() };
     let readers = fixture.write(fixture.spec(target), &stored).unwrap();
-    assert_eq!(readers.iter().map(|r| r.entry().meta.rows).collect::<Vec<_>>(), [8_192, 8_192, 3_616]);
+    assert_eq!(readers.iter().map(|r| r.entry().meta.rows).collect::<Vec<_>>(), [1_024, 1_024, 452]);
     let ids: Vec<u64> = readers.iter().map(|r| r.entry().meta.id.0).collect();
     assert_eq!(ids, [1, 2, 3]);
 }
