@@ -89,10 +89,11 @@ fn a_table_moves_beside_its_writes_and_reads() {
             let mut written = 0;
             while !done.load(Ordering::Acquire) {
                 written += 1;
-                client.sql(&format!("UPDATE m.mail SET v = 'new' WHERE id = {}", 100 + written));
+                // However long the moves take, a row that is there.
+                client.sql(&format!("UPDATE m.mail SET v = 'new' WHERE id = {}", 101 + (written - 1) % 2_900));
                 client.sql(&format!("INSERT INTO m.mail VALUES ({}, 'more')", 10_000 + written));
                 let there = client.rows("SELECT count(*), sum(CASE WHEN v = 'new' THEN 1 END) FROM m.mail");
-                assert_eq!(there, json!([[(2_999 + written).to_string(), written.to_string()]]));
+                assert_eq!(there, json!([[(2_999 + written).to_string(), written.min(2_900).to_string()]]));
             }
             written
         });
