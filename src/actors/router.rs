@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use actix::dev::ToEnvelope;
-use actix::{Actor, Addr, Arbiter, ArbiterHandle, Context, Handler, Message};
+use actix::{Actor, Addr, Arbiter, ArbiterHandle, Context, Handler, Message, System};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -74,6 +74,8 @@ pub struct Router {
     hosts: RwLock<Vec<ArbiterHandle>>,
     /// Started only where nobody offered a host: without an HTTP server.
     own: Mutex<Option<Arbiter>>,
+    /// Of the thread that made the router.
+    system: Option<System>,
     map: Arc<RouterMap>,
     tables: RwLock<HashMap<TableId, TableEntry>>,
     /// What topics get of tables that have routes.
@@ -104,6 +106,7 @@ impl Router {
         Self {
             hosts: RwLock::default(),
             own: Mutex::new(None),
+            system: System::try_current(),
             map: Arc::new(RouterMap::new()),
             tables: RwLock::default(),
             routes: RwLock::default(),
@@ -223,7 +226,14 @@ impl Router {
             return hosts[table.0 as usize % hosts.len()].clone();
         }
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        own.get_or_insert_with(Arbiter::new).handle()
+        let start = || {
+            // A job that goes on at a start may be the first to ask, on a thread that knows of no system.
+            if let (None, Some(system)) = (System::try_current(), &self.system) {
+                System::set_current(system.clone());
+            }
+            Arbiter::new()
+        };
+        own.get_or_insert_with(start).handle()
     }
 
     fn gate(&self, meta: &Arc<TableMeta>) -> Result<Gate> {
