@@ -6,6 +6,7 @@
 //! Never sends anything, never reads storage.
 //! Start at [`events`] and [`replayed_events`].
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -45,11 +46,14 @@ impl ChangeBatch {
         Ok(Self { seqs, kinds, new, old })
     }
 
-    /// Of the changes, those at these places, which ascend.
+    /// Of the changes, those at these places, which ascend. All of them are not copied.
     ///
     /// # Errors
     /// `INTERNAL` where there is no such place.
-    pub(super) fn only(&self, places: &[usize]) -> Result<Self> {
+    pub(super) fn only(&self, places: &[usize]) -> Result<Cow<'_, Self>> {
+        if places.len() == self.kinds.len() {
+            return Ok(Cow::Borrowed(self));
+        }
         let mut old_rows = Vec::new();
         let (mut kinds, mut seqs) = (Vec::with_capacity(places.len()), Vec::with_capacity(places.len()));
         let (mut replaced, mut wanted) = (0, places.iter().peekable());
@@ -68,7 +72,7 @@ impl ChangeBatch {
         }
         let rows: Vec<u32> = places.iter().map(|place| position(*place)).collect();
         let old = self.old.as_ref().filter(|_| !old_rows.is_empty()).map(|old| take(old, &old_rows)).transpose()?;
-        Ok(Self { seqs, kinds, new: take(&self.new, &rows)?, old })
+        Ok(Cow::Owned(Self { seqs, kinds, new: take(&self.new, &rows)?, old }))
     }
 
     pub fn kinds(&self) -> &[ChangeKind] {

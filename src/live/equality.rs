@@ -55,11 +55,11 @@ impl EqualityIndex {
         }
     }
 
-    /// The queries that the changes may concern, each with the changes that do.
+    /// The queries that the changes may concern: those that ask for the same value together, with the changes that have it.
     ///
     /// # Errors
     /// `INTERNAL` where rows have not the table's columns.
-    pub fn concerned(&self, batch: &ChangeBatch) -> Result<Vec<(&Identity, Vec<usize>)>> {
+    pub fn concerned(&self, batch: &ChangeBatch) -> Result<Vec<(&[Identity], Vec<usize>)>> {
         let mut concerned = Vec::new();
         for (column, values) in &self.columns {
             let mut changes: HashMap<&EqualityValue, Vec<usize>> = HashMap::new();
@@ -82,10 +82,8 @@ impl EqualityIndex {
                     old_row += 1;
                 }
             }
-            for (value, changes) in changes {
-                let queries = values.get(value).into_iter().flatten();
-                concerned.extend(queries.map(|query| (query, changes.clone())));
-            }
+            let of_value = |(value, changes)| values.get(value).map(|queries| (queries.as_slice(), changes));
+            concerned.extend(changes.into_iter().filter_map(of_value));
         }
         Ok(concerned)
     }

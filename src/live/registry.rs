@@ -102,12 +102,14 @@ impl QueryRegistry {
         for entry in self.of_all_changes.iter().filter_map(|query| self.queries.get(query)) {
             lost.extend(entry.deliver(batch));
         }
-        for (query, changes) in concerned {
-            let Some(entry) = self.queries.get(query) else { continue };
-            lost.extend(match batch.only(&changes) {
-                Ok(part) => entry.deliver(&part),
-                Err(error) => entry.end(&error),
-            });
+        for (queries, changes) in concerned {
+            let part = batch.only(&changes);
+            for entry in queries.iter().filter_map(|query| self.queries.get(query)) {
+                lost.extend(match &part {
+                    Ok(part) => entry.deliver(part),
+                    Err(error) => entry.end(error),
+                });
+            }
         }
         for key in &lost {
             self.detach(*key);

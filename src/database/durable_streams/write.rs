@@ -71,10 +71,7 @@ impl Database {
         create: &Create,
         content: &Bytes,
     ) -> Result<Created> {
-        let scope = self.stream_scope(caller, address)?;
-        let turn = self.turns.take(&scope.partition).await;
-        let view = self.stream_view(&scope)?;
-        let existing = stream_in(&view, &scope.partition, &address.key)?;
+        let (scope, turn, view, existing) = self.begin(caller, address).await?;
         if !create::is_free(existing.as_ref(), create, scope.ttl_us, scope.now_us)? {
             // It says so where it is there.
             let Some(existing) = existing else { return Err(Error::internal("a stream that is there and is not")) };
@@ -120,6 +117,19 @@ impl Database {
         Ok(Created { new: true, content_type, tail: Offset(tail), closed, expiry })
     }
 
+    /// Takes the mailbox's turn, and then a view: what it has by this key is so until the turn is given back.
+    async fn begin(
+        &self,
+        caller: &Principal,
+        address: &StreamAddress,
+    ) -> Result<(StreamScope, Turn, ReadView, Option<Stream>)> {
+        let scope = self.stream_scope(caller, address)?;
+        let turn = self.turns.take(&scope.partition).await;
+        let view = self.stream_view(&scope)?;
+        let stream = stream_in(&view, &scope.partition, &address.key)?;
+        Ok((scope, turn, view, stream))
+    }
+
     /// Appends, and closes where that is asked for.
     ///
     /// # Errors
@@ -142,10 +152,7 @@ impl Database {
         append: &Append,
         content: &Bytes,
     ) -> Result<Appended> {
-        let scope = self.stream_scope(caller, address)?;
-        let turn = self.turns.take(&scope.partition).await;
-        let view = self.stream_view(&scope)?;
-        let stream = stream_in(&view, &scope.partition, &address.key)?;
+        let (scope, turn, view, stream) = self.begin(caller, address).await?;
         let stream = there(stream, &address.key, scope.ttl_us, scope.now_us)?;
         let known = match &append.producer {
             Some(producer) => producer_in(&view, &scope.partition, (&address.key, stream.start), &producer.id)?,
@@ -184,10 +191,7 @@ impl Database {
     }
 
     async fn try_to_delete(&self, caller: &Principal, address: &StreamAddress) -> Result<()> {
-        let scope = self.stream_scope(caller, address)?;
-        let turn = self.turns.take(&scope.partition).await;
-        let view = self.stream_view(&scope)?;
-        let stream = stream_in(&view, &scope.partition, &address.key)?;
+        let (scope, turn, view, stream) = self.begin(caller, address).await?;
         let stream = there(stream, &address.key, scope.ttl_us, scope.now_us)?;
         let mut notes = Notes::default();
         if stream.state.forks > 0 {
