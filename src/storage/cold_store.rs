@@ -3,12 +3,15 @@
 //! Owns the way of a file to its place: written aside first, then published as a whole or not at all.
 //! Never knows what is in a file, and never overwrites a segment: their names are used once.
 //!
-//! In a folder: `<name>.tmp` beside its place, fsync of the file, rename, fsync of the folder. object_store's own local
-//! writer does not fsync. In a bucket: the file is written to a local spool first, so that memory stays bounded whatever its
+//! In a folder: `<name>.tmp` beside its place, fsync of the file, rename, fsync of the folder and of those above it. object_store's
+//! own local writer does not fsync. Files that are put in their places together share most of what the disk does for one:
+//! the file system's journal is committed for the first of them. In a bucket: the file is written to a local spool first, so that memory stays bounded whatever its
 //! size, then uploaded; an object appears when its upload completes.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,6 +30,8 @@ pub const TEMPORARY: &str = ".tmp";
 
 /// Larger than the least that S3 takes (5 MiB), small enough to hold.
 const UPLOAD_PART: u64 = 8 << 20;
+/// Files of one call that are on their way to a bucket at the same time: each holds a part in memory.
+const UPLOADS: usize = 4;
 
 pub struct ColdStore {
     objects: Arc<dyn ObjectStore>,
@@ -111,7 +116,7 @@ impl ColdStore {
         };
         let open = || -> io::Result<File> {
             if let (Place::Folder(base), Some(folder)) = (&self.place, Path::new(path).parent()) {
-                make_folders(base, folder)?;
+                fs::create_dir_all(base.join(folder))?;
             }
             File::create(&aside)
         };
@@ -125,24 +130,18 @@ impl ColdStore {
     ///
     /// # Errors
     /// `COLD_STORAGE_UNAVAILABLE`: the file is not in its place, and may be tried again with a new draft.
-    pub async fn publish(&self, mut draft: Draft) -> Result<()> {
-        let path = draft.path.clone();
+    pub async fn publish(&self, draft: Draft) -> Result<()> {
+        self.publish_all(vec![draft]).await.pop().unwrap_or(Ok(()))
+    }
+
+    /// The same for several; answers for each, in their order.
+    pub async fn publish_all(&self, drafts: Vec<Draft>) -> Vec<Result<()>> {
         match &self.place {
-            Place::Folder(base) => {
-                let mut put = || -> io::Result<()> {
-                    if let Some(file) = draft.file.take() {
-                        file.sync_all()?;
-                    }
-                    failpoint::pass("cold_synced");
-                    let place = base.join(&path);
-                    fs::rename(&draft.aside, &place)?;
-                    failpoint::pass("cold_renamed");
-                    // Without this, a power loss could take the name away again.
-                    place.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-                };
-                put().map_err(|e| unavailable(&path, &e))
+            Place::Folder(base) => put_all(base, drafts),
+            Place::Bucket { .. } => {
+                let uploads = drafts.iter().map(|draft| self.upload(draft));
+                futures_util::stream::iter(uploads).buffered(UPLOADS).collect().await
             }
-            Place::Bucket { .. } => self.upload(&draft).await,
         }
     }
 
@@ -180,6 +179,19 @@ impl ColdStore {
         let mut draft = self.draft(path)?;
         draft.write_all(content).map_err(|e| unavailable(&path, &e))?;
         self.publish(draft).await
+    }
+
+    /// The same, durable some time later: for a copy of what is durable elsewhere. After a power loss the old one may be there, or none.
+    ///
+    /// # Errors
+    /// `COLD_STORAGE_UNAVAILABLE`.
+    pub async fn replace_copy(&self, path: &str, content: &[u8]) -> Result<()> {
+        let mut draft = self.draft(path)?;
+        draft.write_all(content).map_err(|e| unavailable(&path, &e))?;
+        match &self.place {
+            Place::Folder(base) => fs::rename(&draft.aside, base.join(path)).map_err(|e| unavailable(&path, &e)),
+            Place::Bucket { .. } => self.upload(&draft).await,
+        }
     }
 
     /// Removes a file; one that is not there is removed already.
@@ -257,6 +269,49 @@ impl Draft {
     pub fn path(&self) -> &str {
         &self.path
     }
+
+    /// Has the system begin to write out what was written, and does not wait: at the end of a large file, an fsync of all of it at once
+    /// would have the commits' fsyncs wait behind it. (What is not written yet is not dropped from memory by the advice.) It is
+    /// only advice.
+    fn begin_write_out(&mut self) {
+        if let (Some(file), Some(bytes)) = (&self.file, NonZeroU64::new(self.written - self.begun)) {
+            let _ = rustix::fs::fadvise(file, self.begun, Some(bytes), rustix::fs::Advice::DontNeed);
+        }
+        self.begun = self.written;
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.take().map_or(Ok(()), |file| file.sync_all())
+    }
+}
+
+/// Puts drafts in their places in a folder, step by step for all of them.
+fn put_all(base: &Path, mut drafts: Vec<Draft>) -> Vec<Result<()>> {
+    // All are on their way before the first is waited for.
+    drafts.iter_mut().for_each(Draft::begin_write_out);
+    let synced = drafts.iter_mut().map(Draft::sync).collect::<Vec<_>>();
+    failpoint::pass("cold_synced");
+    let rename = |draft: &Draft| fs::rename(&draft.aside, base.join(&draft.path));
+    let renamed =
+        drafts.iter().zip(synced).map(|(draft, synced)| synced.and_then(|()| rename(draft))).collect::<Vec<_>>();
+    failpoint::pass("cold_renamed");
+    // Without this, a power loss could take the names away again, and those of folders that are new.
+    let mut folders: BTreeMap<PathBuf, io::Result<()>> = BTreeMap::new();
+    let mut sync_folders = |path: &str| {
+        let above = Path::new(path).ancestors().skip(1).map(|folder| base.join(folder));
+        above
+            .map(|folder| {
+                let synced = folders.entry(folder).or_insert_with_key(|folder| File::open(folder)?.sync_all());
+                synced.as_ref().map(|()| ()).map_err(|e| unavailable(&path, e))
+            })
+            .collect::<Result<()>>()
+    };
+    let outcomes = drafts.iter().zip(renamed);
+    let finish = |(draft, renamed): (&Draft, io::Result<()>)| match renamed {
+        Ok(()) => sync_folders(&draft.path),
+        Err(e) => Err(unavailable(&draft.path, &e)),
+    };
+    outcomes.map(finish).collect()
 }
 
 impl Write for Draft {
@@ -266,8 +321,7 @@ impl Write for Draft {
                 let taken = file.write(bytes)?;
                 self.written += taken as u64;
                 if self.written - self.begun >= WRITE_OUT {
-                    begin_write_out(file, self.begun, self.written - self.begun);
-                    self.begun = self.written;
+                    self.begin_write_out();
                 }
                 Ok(taken)
             }
@@ -280,32 +334,11 @@ impl Write for Draft {
     }
 }
 
-/// Has the system begin to write these bytes out, and does not wait: at the end of a large file, an fsync of all of it at once would have
-/// the commits' fsyncs wait behind it. (What is not written yet is not dropped from memory by the advice.) It is only advice.
-fn begin_write_out(file: &File, from: u64, len: u64) {
-    let _ = rustix::fs::fadvise(file, from, std::num::NonZeroU64::new(len), rustix::fs::Advice::DontNeed);
-}
-
 impl Drop for Draft {
     fn drop(&mut self) {
         // After a rename there is nothing by this name.
         let _ = fs::remove_file(&self.aside);
     }
-}
-
-/// Makes `folder` under `base`, and makes each new name durable.
-fn make_folders(base: &Path, folder: &Path) -> io::Result<()> {
-    let mut at = base.to_owned();
-    for part in folder.components() {
-        let above = at.clone();
-        at.push(part);
-        match fs::create_dir(&at) {
-            Ok(()) => File::open(above)?.sync_all()?,
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
 }
 
 pub(super) fn object_path(path: &str) -> Result<ObjectPath> {

@@ -206,7 +206,7 @@ impl ShownManifest {
     pub async fn write(&self, store: &ColdStore, folder: &str) -> Result<()> {
         let mut text = serde_json::to_vec_pretty(self).map_err(Error::internal)?;
         text.push(b'\n');
-        store.replace(&format!("{folder}/{MANIFEST_FILE}"), &text).await
+        store.replace_copy(&format!("{folder}/{MANIFEST_FILE}"), &text).await
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -233,13 +233,4 @@ fn with_server<T>(data: &Path, work: impl FnOnce(&Server) -> T) -> T {
     let result = work(&server);
     server.kill();
     result
-}
-
-/// Set when it is dropped: also by a panic, so that the other threads of a scope end.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::http::Client;
 use crate::random::Random;
-use crate::server::{PASSWORD, Server, eventually};
+use crate::server::{PASSWORD, Server, Stop, eventually};
 use crate::socket::Socket;
 
 /// Nothing is flushed but what the test asks for.
@@ -295,6 +295,7 @@ fn writes_go_on_while_rows_become_cold() {
         let writer = |part: i64| {
             let (server, done) = (&server, &done);
             threads.spawn(move || {
+                let _stop = Stop(done);
                 let mut client = server.log_in("ann");
                 let mut random = Random::new(seed + part as u64);
                 let mut model = Model::new();
@@ -317,7 +318,6 @@ fn writes_go_on_while_rows_become_cold() {
                         }
                     }
                 }
-                done.store(true, Ordering::Release);
                 model
             })
         };

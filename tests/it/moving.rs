@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::cold::{BY_HAND, compact, flush, text};
 use crate::http::Client;
 use crate::random::Random;
-use crate::server::{PASSWORD, Server, eventually};
+use crate::server::{PASSWORD, Server, Stop, eventually};
 
 /// Segments of a table or a user, as system.manifest names them: storage and path.
 fn named(admin: &mut Client, filter: &str) -> BTreeSet<(String, String)> {
@@ -84,6 +84,7 @@ fn a_table_moves_beside_its_writes_and_reads() {
     assert_eq!(segments(&folder.path().join("a")).len(), 2);
     let done = AtomicBool::new(false);
     std::thread::scope(|threads| {
+        let stop = Stop(&done);
         let writer = threads.spawn(|| {
             let mut client = server.log_in("ann");
             let mut written = 0;
@@ -107,7 +108,7 @@ fn a_table_moves_beside_its_writes_and_reads() {
             assert!(outcome.starts_with("completed"), "{outcome}");
             assert_eq!(storages(&mut admin, "true"), BTreeSet::from([target.to_owned()]));
         }
-        done.store(true, Ordering::Release);
+        drop(stop);
         assert!(writer.join().unwrap() > 0);
     });
     assert_eq!(files(&folder.path().join("a")), [""; 0], "nothing is left behind");

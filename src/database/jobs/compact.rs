@@ -11,7 +11,7 @@ use futures_util::TryStreamExt;
 
 use super::Bodies;
 use super::files::Place;
-use super::flush::{CHECK_EVERY, Tally, Written};
+use super::flush::{CHECK_EVERY, Drafted, Tally, Written};
 use super::pace::Pace;
 use crate::actors::ColdSwap;
 use crate::actors::jobs::{JobControl, JobDone};
@@ -93,11 +93,10 @@ impl Bodies {
         let segments = written.drafts.len();
         failpoint::pass("compact_written");
         let swap = ColdSwap { removed: removed.clone(), ..ColdSwap::default() };
-        let (rows, bytes) = self.swap(&place, change, written, swap).await?;
+        let drafted = Drafted { place: place.clone(), change, written, swap };
+        let swapped = self.swap_all(vec![drafted]).await.pop();
+        tally.add(segments, swapped.ok_or_else(|| Error::internal("a merge without an outcome"))??);
         failpoint::pass("compact_committed");
-        tally.partitions += segments;
-        tally.rows += rows;
-        tally.bytes += bytes;
         tally.cleaned += usize::from(segments == 0);
         self.write_manifest_copy(&place).await;
         Ok(Some(removed))

@@ -23,6 +23,7 @@ use crate::storage::{OlderViews, PartitionManifest};
 const READERS_ROUND: Duration = Duration::from_millis(50);
 
 /// A partition, and where its cold rows are to lie.
+#[derive(Clone)]
 pub(super) struct Place {
     /// As it is in the catalog.
     pub table: Arc<TableMeta>,
@@ -223,8 +224,9 @@ impl Bodies {
         let folder = self.folder_of(files)?;
         let copy = format!("{folder}/{MANIFEST_FILE}");
         let of_table = |text: &[u8]| {
-            let copy: serde_json::Value = serde_json::from_slice(text).unwrap_or_default();
-            copy["table_id"] == serde_json::json!(files.table)
+            // What a power loss left of a copy is nobody's.
+            let copy = serde_json::from_slice::<serde_json::Value>(text);
+            copy.map_or(true, |copy| copy["table_id"] == serde_json::json!(files.table))
         };
         if store.content(&copy).await?.is_some_and(|text| of_table(&text)) {
             store.remove(&copy).await?;

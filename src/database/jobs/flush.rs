@@ -1,11 +1,13 @@
 //! Flush: what is hot of a partition becomes segments.
 //!
-//! Owns the order *begin, view, files, one commit, hot copies out*. Up to the commit nothing has changed: a crash leaves
+//! Owns the order *begin, view, files, one commit, hot copies out*; partitions go through it some at a time, so that many small
+//! ones cost the disk little more than one. Up to the commit nothing has changed: a crash leaves
 //! files that no manifest names, and the partition's next flush removes them. Behind it the finished state is there, and
 //! copies that readers pass by; a record says so, so the next flush of the table goes on with them.
 //! USER and SHARED tables are flushed alike: by owner.
 //! Invariants: SG-1, SG-2, SG-3.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +19,7 @@ use crate::actors::{ColdChange, ColdSwap};
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::jobs::is_due;
-use crate::model::{Durability, HotStats, Owner, PartitionKey, Seq, StorageId, TableId, TableMeta};
+use crate::model::{Durability, HotStats, Owner, PartitionKey, Seq, StorageId, TableId, TableName};
 use crate::storage::segment::{DraftSegment, SegmentEntry, SegmentId, SegmentSpec, SegmentTarget, SegmentWriter};
 use crate::storage::{CommitEntry, Order, ReadView};
 
@@ -28,6 +30,11 @@ const STEP: usize = 200;
 const REMOVED_IN_MEMORY: usize = 64 * 1024;
 /// How often is looked whether it has.
 const WRITTEN_OUT_ROUND: Duration = Duration::from_millis(20);
+
+/// Partitions whose files are put in their places together, and whose manifests are changed together.
+const ROUND: usize = 32;
+/// Or fewer, where they have so many rows: those that were written first do not wait for long.
+const ROUND_ROWS: usize = 64 * 1024;
 
 /// Rows written between two looks at whether the job is to go on.
 pub(super) const CHECK_EVERY: usize = 4_096;
@@ -41,6 +48,39 @@ pub(super) struct Written {
     pub expired_up_to: Option<Seq>,
 }
 
+/// New segments of a partition that are not in their places yet, and what their commit says.
+pub(super) struct Drafted {
+    pub place: Place,
+    pub change: ColdChange,
+    pub written: Written,
+    pub swap: ColdSwap,
+}
+
+/// Partitions of a flush that did not come to their end.
+#[derive(Default)]
+struct Misses {
+    /// Another job is at them.
+    busy: usize,
+    failed: Option<Error>,
+}
+
+impl Misses {
+    /// # Errors
+    /// What ends the whole flush.
+    fn note(&mut self, table: &TableName, owner: &Owner, error: Error) -> Result<()> {
+        match error {
+            Error::Conflict(_) => self.busy += 1,
+            error @ (Error::Aborted | Error::ShuttingDown | Error::StorageUnavailable) => return Err(error),
+            // The others' rows are flushed all the same; the next try meets this one again.
+            error => {
+                tracing::warn!(%table, %owner, %error, "a partition can not be flushed");
+                self.failed.get_or_insert(error);
+            }
+        }
+        Ok(())
+    }
+}
+
 /// How much a flush of a table did.
 #[derive(Default)]
 pub(super) struct Tally {
@@ -49,6 +89,14 @@ pub(super) struct Tally {
     pub bytes: u64,
     /// Merges of which no row was left.
     pub cleaned: usize,
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, partitions: usize, (rows, bytes): (u64, u64)) {
+        self.partitions += partitions;
+        self.rows += rows;
+        self.bytes += bytes;
+    }
 }
 
 impl Bodies {
@@ -73,34 +121,44 @@ impl Bodies {
             let found = store.hot_partitions(id).filter(|found| found.as_ref().map_or(true, |(_, stats)| due(stats)));
             found.map(|found| found.map(|(owner, _)| owner)).collect::<Result<Vec<Owner>>>()
         });
-        let mut tally = Tally::default();
-        let (mut busy, mut failed) = (0, None);
-        for owner in due.await.map_err(Error::internal)?? {
-            control.check()?;
-            // As it is by now: it may be altered between two of its partitions.
-            let Some(table) = self.catalog.current().tables().find(|table| table.id == id).cloned() else { break };
-            let flushed = async {
+        let mut owners = due.await.map_err(Error::internal)??.into_iter();
+        let (mut tally, mut misses) = (Tally::default(), Misses::default());
+        while !owners.as_slice().is_empty() {
+            let (mut round, mut rows) = (Vec::new(), 0);
+            while round.len() < ROUND
+                && rows < ROUND_ROWS
+                && let Some(owner) = owners.next()
+            {
+                control.check()?;
                 // Whoever asks for all that there is has it, behind a flush that the server began by itself.
-                let change = match from_bytes {
-                    Some(0) => self.begin_patiently(&table, &owner, control).await?,
-                    _ => self.router.begin_cold_change(&table, &owner).await?,
+                let patient = from_bytes == Some(0);
+                match self.write_partition(id, &owner, patient, control).await {
+                    Ok(Some(drafted)) => {
+                        rows += drafted.written.seqs.len();
+                        round.push(drafted);
+                    }
+                    Ok(None) => {}
+                    Err(error) => misses.note(&table.name, &owner, error)?,
+                }
+            }
+            failpoint::pass("flush_written");
+            let places: Vec<Place> = round.iter().map(|drafted| drafted.place.clone()).collect();
+            for (place, flushed) in places.iter().zip(self.swap_all(round).await) {
+                failpoint::pass("flush_committed");
+                let ended = match flushed {
+                    Ok(written) => {
+                        tally.add(1, written);
+                        self.settle(place, control).await
+                    }
+                    Err(error) => Err(error),
                 };
-                self.flush_partition((&table, &owner), change, &mut tally, control).await?;
-                self.compact_partition(&table, &owner, false, &mut Tally::default(), control).await
-            };
-            match flushed.await {
-                Ok(()) => {}
-                // Another job is at it.
-                Err(Error::Conflict(_)) => busy += 1,
-                Err(error @ (Error::Aborted | Error::ShuttingDown | Error::StorageUnavailable)) => return Err(error),
-                // The others' rows are flushed all the same; the next try meets this one again.
-                Err(error) => {
-                    tracing::warn!(table = %table.name, %owner, %error, "a partition can not be flushed");
-                    failed.get_or_insert(error);
+                if let Err(error) = ended {
+                    misses.note(&table.name, &place.owner, error)?;
                 }
             }
             control.say(|| format!("{} partitions flushed so far", tally.partitions));
         }
+        let Misses { busy, failed } = misses;
         if let Some(error) = failed {
             return Err(error);
         }
@@ -119,72 +177,101 @@ impl Bodies {
         matches!(owner, Owner::User(user) if self.auth.leaving(user).is_some())
     }
 
-    async fn flush_partition(
+    /// Writes what is hot of a partition into files that are not in their places yet. `None`: there is nothing, or the table or the
+    /// mailbox goes.
+    async fn write_partition(
         &self,
-        (table, owner): (&Arc<TableMeta>, &Owner),
-        change: ColdChange,
-        tally: &mut Tally,
+        id: TableId,
+        owner: &Owner,
+        patient: bool,
         control: &JobControl,
-    ) -> Result<()> {
+    ) -> Result<Option<Drafted>> {
+        // As it is by now: it may be altered between two of its partitions.
+        let Some(table) = self.catalog.current().tables().find(|table| table.id == id).cloned() else {
+            return Ok(None);
+        };
+        let change = match patient {
+            true => self.begin_patiently(&table, owner, control).await?,
+            false => self.router.begin_cold_change(&table, owner).await?,
+        };
         // Behind the beginning: an erasure that starts from here on finds it, and refuses its commit.
         if self.is_leaving(owner) {
-            return Ok(());
+            return Ok(None);
         }
-        let Some(place) = self.place(table.id, owner) else { return Ok(()) };
-        let key = place.key();
-        let before = self.store.read_view().manifest(&key)?.unwrap_or_default();
+        let Some(place) = self.place(id, owner) else { return Ok(None) };
+        let before = self.store.read_view().manifest(&place.key())?.unwrap_or_default();
         self.remove_orphans(&place, &before).await?;
         failpoint::pass("flush_begun");
         let view = self.store.read_view();
-        let head = view.head(&key)?;
+        let head = view.head(&place.key())?;
         if head == Seq::ZERO {
-            return Ok(());
+            return Ok(None);
         }
         let written = self.write_segments(&place, (before.flushed_up_to, head), view, control).await?;
-        failpoint::pass("flush_written");
         let swap = ColdSwap { flushed_up_to: head, ..ColdSwap::default() };
-        let (rows, bytes) = self.swap(&place, change, written, swap).await?;
-        failpoint::pass("flush_committed");
-        tally.partitions += 1;
-        tally.rows += rows;
-        tally.bytes += bytes;
-        self.write_manifest_copy(&place).await;
-        self.forget_hot(key, head, control).await
+        Ok(Some(Drafted { place, change, written, swap }))
     }
 
-    /// Puts new segments into their places, and then into the manifest, with what else `swap` says; answers with their
-    /// rows and bytes.
-    pub(super) async fn swap(
-        &self,
-        place: &Place,
-        change: ColdChange,
-        written: Written,
-        swap: ColdSwap,
-    ) -> Result<(u64, u64)> {
-        let Written { drafts, seqs, expired_up_to } = written;
-        let mut added = Vec::with_capacity(drafts.len());
-        let mut rest = seqs.as_slice();
-        for draft in drafts {
-            // An erasure that began meanwhile has looked for files already, or will see this one.
-            if self.is_leaving(&place.owner) {
-                return Err(Error::Conflict("the mailbox is being erased".to_owned()));
+    /// What follows the commit.
+    async fn settle(&self, place: &Place, control: &JobControl) -> Result<()> {
+        self.write_manifest_copy(place).await;
+        let flushed = self.store.read_view().manifest(&place.key())?;
+        let up_to = flushed.map(|manifest| manifest.flushed_up_to).unwrap_or_default();
+        self.forget_hot(place.key(), up_to, control).await?;
+        self.compact_partition(&place.table, &place.owner, false, &mut Tally::default(), control).await
+    }
+
+    /// Puts new segments into their places, and then into their manifests, with what else their swaps say; answers for each
+    /// with its rows and bytes. The files share their syncs, and the commits theirs: no partition's writes wait for another's file.
+    pub(super) async fn swap_all(&self, round: Vec<Drafted>) -> Vec<Result<(u64, u64)>> {
+        // An erasure that began meanwhile has looked for files already, or will see those that come.
+        let drafts = round.iter().map(|drafted| match self.is_leaving(&drafted.place.owner) {
+            true => Err(Error::Conflict("the mailbox is being erased".to_owned())),
+            false => Ok(()),
+        });
+        let mut outcomes: Vec<Result<()>> = drafts.collect();
+        let mut by_storage: BTreeMap<StorageId, Vec<(usize, DraftSegment)>> = BTreeMap::new();
+        let mut swaps = Vec::with_capacity(round.len());
+        for (index, Drafted { place, change, written, swap }) in round.into_iter().enumerate() {
+            if outcomes[index].is_ok() {
+                let drafts = written.drafts.into_iter().map(|draft| (index, draft));
+                by_storage.entry(place.storage.clone()).or_default().extend(drafts);
             }
-            let entry = self.publish(&place.storage, draft).await?;
-            failpoint::pass("cold_published");
-            let (own, behind) = rest.split_at_checked(entry.meta.rows as usize).unwrap_or((rest, &[]));
-            added.push((Arc::new(entry), Arc::from(own)));
-            rest = behind;
+            swaps.push((place, change, written.seqs, written.expired_up_to, swap));
         }
-        let paths: Vec<String> = added.iter().map(|(segment, _)| segment.meta.path.clone()).collect();
-        let bytes = added.iter().map(|(segment, _)| segment.meta.bytes).sum();
-        if let Err(error) = change.commit(ColdSwap { added, expired_up_to, ..swap }).await {
-            // After a failed commit nobody knows what the disk has: recovery decides, and these stay.
-            if !matches!(error, Error::StorageUnavailable) {
-                self.remove_files(&place.storage, &paths).await;
+        let mut published: Vec<Vec<Arc<SegmentEntry>>> = vec![Vec::new(); swaps.len()];
+        for (storage, drafts) in by_storage {
+            let (indexes, drafts): (Vec<usize>, Vec<DraftSegment>) = drafts.into_iter().unzip();
+            for (index, entry) in indexes.into_iter().zip(self.publish_all(&storage, drafts).await) {
+                match entry {
+                    Ok(entry) => published[index].push(Arc::new(entry)),
+                    Err(error) => outcomes[index] = Err(error),
+                }
             }
-            return Err(error);
         }
-        Ok((seqs.len() as u64, bytes))
+        failpoint::pass("cold_published");
+        let commits = swaps.into_iter().zip(published).zip(outcomes).map(|((swap, published), outcome)| {
+            let (place, change, seqs, expired_up_to, swap) = swap;
+            async move {
+                let paths: Vec<String> = published.iter().map(|segment| segment.meta.path.clone()).collect();
+                let bytes = published.iter().map(|segment| segment.meta.bytes).sum();
+                let added = with_positions(published, &seqs);
+                let committed = match outcome {
+                    Ok(()) => change.commit(ColdSwap { added, expired_up_to, ..swap }).await,
+                    Err(error) => Err(error),
+                };
+                match committed {
+                    Ok(()) => Ok((seqs.len() as u64, bytes)),
+                    // After a failed commit nobody knows what the disk has: recovery decides, and these stay.
+                    Err(Error::StorageUnavailable) => Err(Error::StorageUnavailable),
+                    Err(error) => {
+                        self.remove_files(&place.storage, &paths).await;
+                        Err(error)
+                    }
+                }
+            }
+        });
+        futures_util::future::join_all(commits).await
     }
 
     pub(super) fn segment_spec(&self, place: &Place) -> Result<SegmentSpec> {
@@ -234,11 +321,16 @@ impl Bodies {
         tokio::task::spawn_blocking(write).await.map_err(Error::internal)?
     }
 
-    async fn publish(&self, storage: &StorageId, draft: DraftSegment) -> Result<SegmentEntry> {
-        let store = self.store.cold().store(storage)?;
+    async fn publish_all(&self, storage: &StorageId, drafts: Vec<DraftSegment>) -> Vec<Result<SegmentEntry>> {
+        let count = drafts.len();
+        let store = match self.store.cold().store(storage) {
+            Ok(store) => store,
+            Err(error) => return vec![Err(error); count],
+        };
         // In a folder it blocks on fsyncs.
-        let publish = move || tokio::runtime::Handle::current().block_on(draft.publish(&store));
-        tokio::task::spawn_blocking(publish).await.map_err(Error::internal)?
+        let publish = move || tokio::runtime::Handle::current().block_on(DraftSegment::publish_all(drafts, &store));
+        let published = tokio::task::spawn_blocking(publish).await;
+        published.unwrap_or_else(|error| vec![Err(Error::internal(error)); count])
     }
 
     /// Takes the hot copies out that are in segments by now.
@@ -277,4 +369,15 @@ impl Bodies {
             }
         }
     }
+}
+
+/// Segments, each with the positions of its own rows.
+fn with_positions(segments: Vec<Arc<SegmentEntry>>, seqs: &[Seq]) -> Vec<(Arc<SegmentEntry>, Arc<[Seq]>)> {
+    let mut rest = seqs;
+    let with_own = |segment: Arc<SegmentEntry>| {
+        let (own, behind) = rest.split_at_checked(segment.meta.rows as usize).unwrap_or((rest, &[]));
+        rest = behind;
+        (segment, Arc::from(own))
+    };
+    segments.into_iter().map(with_own).collect()
 }

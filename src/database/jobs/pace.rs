@@ -4,7 +4,9 @@
 //! requests wait for these, now and then; one that stops by itself after a millisecond does not. It takes twice as long by it, of
 //! which nobody notices anything.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// Work between two pauses, at least.
 const WORK: Duration = Duration::from_millis(1);
@@ -13,13 +15,14 @@ const ROWS: usize = 32;
 
 /// For threads that may block.
 pub(super) struct Pace {
-    began: Instant,
+    /// What the thread had worked when it last rested.
+    began: Duration,
     rows: usize,
 }
 
 impl Pace {
     pub(super) fn begin() -> Self {
-        Self { began: Instant::now(), rows: 0 }
+        Self { began: worked_so_far(), rows: 0 }
     }
 
     /// Behind each row.
@@ -31,11 +34,16 @@ impl Pace {
     }
 
     fn pause(&mut self) {
-        let worked = self.began.elapsed();
+        let worked = worked_so_far().saturating_sub(self.began);
         if worked >= WORK {
             #[expect(clippy::disallowed_methods, reason = "it waits for nothing: it rests")]
             std::thread::sleep(worked);
-            self.began = Instant::now();
+            self.began += worked;
         }
     }
+}
+
+/// The processor's time of this thread: on a busy machine most of the other time is spent waiting, after which nobody needs a rest.
+fn worked_so_far() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }

@@ -11,7 +11,9 @@ use object_store::{
 };
 use proptest::prelude::*;
 
-use super::{SegmentCache, SegmentId, SegmentReader, SegmentScan, SegmentSpec, SegmentTarget, SegmentWriter};
+use super::{
+    DraftSegment, SegmentCache, SegmentId, SegmentReader, SegmentScan, SegmentSpec, SegmentTarget, SegmentWriter,
+};
 use crate::error::Result;
 use crate::model::{Compression, DataType, Owner, RowPlace, Seq, StoredRow, TableMeta, UserId, Value};
 use crate::storage::cold_store::ColdStore;
@@ -193,8 +195,8 @@ impl Fixture {
             writer.push(row)?;
         }
         let mut readers = Vec::new();
-        for draft in writer.finish()? {
-            let entry = Arc::new(run(draft.publish(&self.store))?);
+        for entry in run(DraftSegment::publish_all(writer.finish()?, &self.store)) {
+            let entry = Arc::new(entry?);
             readers.push(SegmentReader::new(&self.store, &self.cache, table.clone(), owner.clone(), entry));
         }
         Ok(readers)

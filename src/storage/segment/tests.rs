@@ -217,10 +217,10 @@ fn a_long_segment_reads_both_ways() {
 #[test]
 fn segments_end_at_their_bytes() {
     let fixture = Fixture::new(bodies());
-    let stored = numbered(&fixture.table, 2_500);
+    let stored = numbered(&fixture.table, 20_000);
     let target = SegmentTarget { bytes: 1, ..SegmentTarget::default() };
     let readers = fixture.write(fixture.spec(target), &stored).unwrap();
-    assert_eq!(readers.iter().map(|r| r.entry().meta.rows).collect::<Vec<_>>(), [1_024, 1_024, 452]);
+    assert_eq!(readers.iter().map(|r| r.entry().meta.rows).collect::<Vec<_>>(), [8_192, 8_192, 3_616]);
     let ids: Vec<u64> = readers.iter().map(|r| r.entry().meta.id.0).collect();
     assert_eq!(ids, [1, 2, 3]);
 }
@@ -531,7 +531,7 @@ fn a_bucket_serves_like_a_folder() {
         let reader = SegmentReader::new(&store, &fixture.cache, fixture.table.clone(), alice(), Arc::new(entry));
         let missing = rows(&reader, SegmentScan::default()).unwrap_err();
         assert!(missing.to_string().contains("missing"), "a draft is not there yet: {missing}");
-        run(draft.publish(&store)).unwrap();
+        run(DraftSegment::publish_all(vec![draft], &store)).pop().unwrap().unwrap();
         assert_eq!(rows(&reader, SegmentScan::default()).unwrap().len(), 300);
         run(reader.verify()).unwrap();
         run(store.remove(&reader.entry().meta.path)).unwrap();

@@ -1,7 +1,7 @@
 //! Writes a partition's rows, in `_seq` order, into as many segments as their size asks for.
 //!
 //! Owns the bound on memory: one batch of rows and one encoded row group, whatever the number of rows.
-//! Never makes a file visible: what it returns are drafts, and [`DraftSegment::publish`] puts them in place one by one.
+//! Never makes a file visible: what it returns are drafts, and [`DraftSegment::publish_all`] puts them in place.
 //! Blocks on the disk.
 
 use std::collections::BTreeMap;
@@ -24,7 +24,9 @@ use crate::model::{Compression, DataType, Owner, PkBytes, Seq, StorageId, Stored
 use crate::storage::cold_store::{ColdStore, Draft, unavailable};
 use crate::storage::row_codec::BatchBuilder;
 
-/// Rows that are encoded together: about a millisecond's work, between two of which a job may rest.
+/// Rows that are gathered before a file is begun: a segment of no more knows how many it has, and its filters are made for these.
+const FIRST_ROWS: usize = 4 * PAGE_ROWS;
+/// Rows that are encoded together from then on: about a millisecond's work, between two of which a job may rest.
 const BATCH_ROWS: usize = PAGE_ROWS / 2;
 /// Stored bytes of rows that are encoded together, where rows are large.
 const BATCH_BYTES: usize = 4 << 20;
@@ -70,13 +72,15 @@ impl DraftSegment {
         &self.entry
     }
 
-    /// Makes the file durable under its name. Only then may its entry go into the manifest (SG-2).
+    /// Makes the files durable under their names, and answers for each. Only then may its entry go into the manifest (SG-2).
     ///
     /// # Errors
     /// `COLD_STORAGE_UNAVAILABLE`.
-    pub async fn publish(self, store: &ColdStore) -> Result<SegmentEntry> {
-        store.publish(self.draft).await?;
-        Ok(self.entry)
+    pub async fn publish_all(segments: Vec<Self>, store: &ColdStore) -> Vec<Result<SegmentEntry>> {
+        let (entries, drafts): (Vec<_>, Vec<_>) =
+            segments.into_iter().map(|Self { entry, draft }| (entry, draft)).unzip();
+        let outcomes = store.publish_all(drafts).await.into_iter();
+        outcomes.zip(entries).map(|(outcome, entry)| outcome.map(|()| entry)).collect()
     }
 }
 
@@ -121,7 +125,8 @@ impl<'a> SegmentWriter<'a> {
         self.batch.created.push(row.created.get());
         self.batch.bytes += row.row.0.len();
         let room = self.spec.target.rows.saturating_sub(self.open.as_ref().map_or(0, |open| open.tally.rows)) as usize;
-        if self.batch.builder.len() >= BATCH_ROWS.min(room.max(1)) || self.batch.bytes >= BATCH_BYTES {
+        let wanted = if self.open.is_none() { FIRST_ROWS } else { BATCH_ROWS };
+        if self.batch.builder.len() >= wanted.min(room.max(1)) || self.batch.bytes >= BATCH_BYTES {
             self.encode(false)?;
             let full =
                 |open: &OpenSegment| open.tally.rows >= self.spec.target.rows || open.bytes() >= self.spec.target.bytes;

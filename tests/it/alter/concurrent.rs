@@ -6,10 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde_json::json;
 
-use super::Stop;
 use crate::http::Client;
 use crate::random::Random;
-use crate::server::Server;
+use crate::server::{Server, Stop};
 use crate::socket::Socket;
 
 const WRITERS: u64 = 6;
