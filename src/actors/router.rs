@@ -311,17 +311,16 @@ impl Router {
         head.await.map_err(|_| self.lost_answer())
     }
 
-    /// Ends a live query, if it is still there.
-    pub fn detach(&self, owner: &Owner, query: &dyn LiveQuery, key: SubscriptionKey) {
-        let meta = query.table();
-        if query.all_owners() {
-            if let Ok(table) = self.table(meta) {
-                inbox::send(&table.addr, DetachFeed(key));
-            }
-        } else {
-            let partition = PartitionKey { table: meta.id, owner: owner.clone() };
+    /// Ends a live query, if it is still there. `owner`: of its rows; `None`: it is over all owners.
+    pub fn detach(&self, table: &Arc<TableMeta>, owner: Option<Owner>, key: SubscriptionKey) {
+        match owner {
             // Not in use: then it has no subscribers.
-            drop(self.map.send(&partition, DetachOwn(key)));
+            Some(owner) => drop(self.map.send(&PartitionKey { table: table.id, owner }, DetachOwn(key))),
+            None => {
+                if let Ok(table) = self.table(table) {
+                    inbox::send(&table.addr, DetachFeed(key));
+                }
+            }
         }
     }
 

@@ -21,10 +21,10 @@ impl Database {
             (all || of == user) && live_id == id || of == user && subscription_id == id
         };
         let open = self.live.subscriptions().into_iter().rev();
-        let open = open.clone().find(|s| is_meant(&s.user, &s.live_id(), &s.subscription_id));
+        let open = open.clone().find(|s| is_meant(s.user(), &s.live_id(), &s.subscription_id));
         let history = self.live.history();
         let closed = match &open {
-            Some(open) => history.last(|c| c.user == open.user && c.subscription_id == open.subscription_id),
+            Some(open) => history.last(|c| c.user == *open.user() && *c.subscription_id == *open.subscription_id),
             None => history.last(|c| is_meant(&c.user, &c.live_id, &c.subscription_id)),
         };
         let mut lines: Vec<(&str, String)> = Vec::new();
@@ -47,17 +47,17 @@ impl Database {
     fn explain_open(&self, open: &LiveSubscription, lines: &mut Vec<(&'static str, String)>) {
         lines.push(("live_id", open.live_id()));
         lines.push(("state", open.phase().to_owned()));
-        lines.push(("user_id", open.user.to_string()));
+        lines.push(("user_id", open.user().to_string()));
         if let Some(actor) = &open.actor {
             lines.push(("acting_for", open.reader.user.to_string()));
             lines.push(("actor", actor.user.to_string()));
         }
-        lines.push(("subscription_id", open.subscription_id.clone()));
+        lines.push(("subscription_id", open.subscription_id.to_string()));
         let follows = format!("{}.{}", open.follows.namespace(), open.follows.table_name());
         lines.push(("follows", follows));
-        lines.push(("query", open.query.clone()));
+        lines.push(("query", open.query.to_string()));
         if let Some(options) = &open.options {
-            lines.push(("options", options.clone()));
+            lines.push(("options", options.to_string()));
         }
         lines.push(("created_at", time(open.created_at)));
         lines.push(("last_update", time(open.last_update())));

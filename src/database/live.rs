@@ -173,13 +173,14 @@ impl LiveDatabase for Database {
             self.auth.may_act_for(actor, &target.reader.user)?;
         }
         let key = subscriber.key;
-        let owner = target.owner.clone().unwrap_or(Owner::Shared);
-        let (router, query) = (self.router.clone(), target.query.clone());
+        let query = target.query.clone();
         // Made first: whoever gives up while waiting for the head is detached all the same.
         let guard = {
-            let (owner, query) = (owner.clone(), query.clone());
-            AttachGuard::new(move || router.detach(&owner, &*query, key))
+            // Not with the compiled query: where another subscriber has the same, only that one's is kept.
+            let (router, table, owner) = (self.router.clone(), query.table().clone(), target.owner.clone());
+            AttachGuard::new(move || router.detach(&table, owner, key))
         };
+        let owner = target.owner.clone().unwrap_or(Owner::Shared);
         let head = self.router.attach(&owner, query, subscriber).await?;
         // Who is dropped later is found by the erasure.
         self.auth.check_holder(&target.reader)?;
@@ -328,7 +329,7 @@ pub(super) async fn follow_rights(auth: Arc<Authenticator>, live: Arc<LiveDirect
                 live.close_user(&user, &Error::InvalidCredentials);
                 let lost = |actor: &Principal| auth.may_act_for(actor, &user).is_err();
                 live.end(
-                    |s| s.reader.user == user && s.actor.as_ref().is_some_and(lost),
+                    |s| s.reader.user == user && s.actor.as_deref().is_some_and(lost),
                     &SubscriptionFault::RightRevoked.into(),
                 );
             }

@@ -118,16 +118,15 @@ pub struct LiveSubscription {
     pub key: SubscriptionKey,
     pub connection: Arc<LiveConnection>,
     /// The id that the client gave it.
-    pub subscription_id: String,
+    pub subscription_id: Box<str>,
     pub follows: Follows,
-    pub user: UserId,
     /// Whose rights it was authorised with.
     pub reader: Principal,
     /// Who acts for the reader, where that is another.
-    pub actor: Option<Principal>,
-    pub query: String,
+    pub actor: Option<Box<Principal>>,
+    pub query: Box<str>,
     /// JSON text, as the client sent them.
-    pub options: Option<String>,
+    pub options: Option<Box<str>>,
     /// Microseconds since the Unix epoch.
     pub created_at: i64,
     last_update: AtomicI64,
@@ -135,13 +134,18 @@ pub struct LiveSubscription {
     /// The last position that was sent, by table.
     positions: Mutex<BTreeMap<TableId, Seq>>,
     phase: Mutex<&'static str>,
-    end: OnceLock<End>,
+    end: OnceLock<Box<End>>,
 }
 
 impl LiveSubscription {
     /// Why it is over; the first word counts.
     pub(crate) fn ends(&self, end: End) {
-        let _ = self.end.set(end);
+        let _ = self.end.set(Box::new(end));
+    }
+
+    /// Whose it is.
+    pub fn user(&self) -> &UserId {
+        &self.actor.as_deref().unwrap_or(&self.reader).user
     }
 
     /// `opening`, `loading`, `replaying` or `live`.
@@ -166,13 +170,13 @@ impl LiveSubscription {
     fn closed(&self, now_us: i64) -> ClosedSubscription {
         ClosedSubscription {
             live_id: self.live_id(),
-            subscription_id: self.subscription_id.clone(),
-            user: self.user.clone(),
-            query: self.query.clone(),
+            subscription_id: self.subscription_id.to_string(),
+            user: self.user().clone(),
+            query: self.query.to_string(),
             changes: self.changes(),
             created_at: self.created_at,
             closed_at: now_us,
-            end: self.end.get().cloned().unwrap_or_else(End::lost),
+            end: self.end.get().map_or_else(End::lost, |end| (**end).clone()),
         }
     }
 
@@ -198,9 +202,9 @@ pub struct SubscriptionSpec {
     pub follows: Follows,
     pub reader: Principal,
     pub actor: Option<Principal>,
-    pub subscription_id: String,
-    pub query: String,
-    pub options: Option<String>,
+    pub subscription_id: Box<str>,
+    pub query: Box<str>,
+    pub options: Option<Box<str>>,
 }
 
 /// The connection is in the directory as long as this lives.
@@ -242,10 +246,10 @@ impl Drop for SubscriptionGuard {
         self.directory.history.push(self.subscription.closed(self.clock.now_us()));
         let mut entries = self.directory.lock();
         entries.subscriptions.remove(&self.subscription.key);
-        if let Some(count) = entries.per_user.get_mut(&self.subscription.user) {
+        if let Some(count) = entries.per_user.get_mut(self.subscription.user()) {
             *count -= 1;
             if *count == 0 {
-                entries.per_user.remove(&self.subscription.user);
+                entries.per_user.remove(self.subscription.user());
             }
         }
     }
@@ -362,9 +366,8 @@ impl LiveDirectory {
             connection: connection.clone(),
             subscription_id: spec.subscription_id,
             follows: spec.follows,
-            user: user.clone(),
             reader: spec.reader,
-            actor: spec.actor,
+            actor: spec.actor.map(Box::new),
             query: spec.query,
             options: spec.options,
             created_at: now_us,

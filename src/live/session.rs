@@ -92,7 +92,6 @@ pub struct SessionCore {
     protocol: Protocol,
     state: State,
     entries: HashMap<SubscriptionKey, Entry>,
-    ids: HashMap<Arc<str>, SubscriptionKey>,
     /// Subscriptions that need a view: they are looked after in each tick.
     with_view: BTreeSet<SubscriptionKey>,
     queue: Queue,
@@ -122,7 +121,7 @@ struct Entry {
     ended: bool,
     /// What became of tables before it was known which it follows.
     early: Vec<Delivery>,
-    cursor: Option<HeldCursor>,
+    cursor: Option<Box<HeldCursor>>,
 }
 
 impl Entry {
@@ -141,7 +140,6 @@ impl SessionCore {
             protocol: Protocol::default(),
             state: State::Stranger,
             entries: HashMap::new(),
-            ids: HashMap::new(),
             with_view: BTreeSet::new(),
             queue: Queue::default(),
             effects: Vec::new(),
@@ -180,7 +178,7 @@ impl SessionCore {
         self.working -= 1;
         let Some(entry) = self.current(key) else { return false };
         let opened = opened.and_then(|opened| {
-            entry.cursor = opened.cursor;
+            entry.cursor = opened.cursor.map(Box::new);
             let has_view = opened.first.is_some();
             let Feed::Table(subscription) = &mut entry.feed else {
                 return Err(Error::internal("a subscription was opened twice"));
@@ -322,6 +320,10 @@ impl SessionCore {
                 self.effects.push(work);
             }
         }
+        if self.waiting.is_empty() {
+            // An idle session has no room for work.
+            self.waiting = VecDeque::new();
+        }
         std::mem::take(&mut self.effects)
     }
 
@@ -393,9 +395,13 @@ impl SessionCore {
     }
 
     fn remove(&mut self, key: SubscriptionKey) -> Option<Entry> {
-        let entry = self.entries.remove(&key)?;
-        self.ids.remove(&entry.id);
-        Some(entry)
+        self.entries.remove(&key)
+    }
+
+    /// Of the subscription that the client names so. They are few: what it costs to look at each is less than an index of them
+    /// would take in every session.
+    fn key_of(&self, id: &str) -> Option<SubscriptionKey> {
+        self.entries.iter().find(|(_, entry)| &*entry.id == id).map(|(key, _)| *key)
     }
 
     fn current(&mut self, key: SubscriptionKey) -> Option<&mut Entry> {

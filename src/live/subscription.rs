@@ -118,12 +118,19 @@ pub enum Step {
 
 #[derive(Debug)]
 pub struct Subscription {
-    start: Start,
-    phase: Phase,
     merge: Merge,
-    held: Held,
     /// Position of the last row or change that went out.
     delivered: Option<Seq>,
+    /// Until it is live; most are, and have no memory for it.
+    beginning: Option<Box<Beginning>>,
+}
+
+/// What there is of a subscription until it is live.
+#[derive(Debug)]
+struct Beginning {
+    start: Start,
+    phase: Phase,
+    held: Held,
     /// When the view was opened, and when it was last asked for a page.
     opened_at: i64,
     asked_at: i64,
@@ -134,7 +141,6 @@ enum Phase {
     Opening,
     Loading(Load),
     Replaying { after: Seq, known: Known, fetching: bool },
-    Live,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,34 +164,30 @@ struct Held {
 
 impl Subscription {
     pub fn new(start: Start, held: OutboxLimits, now_us: i64) -> Self {
-        Self {
-            start,
-            phase: Phase::Opening,
-            merge: Merge::new(Seq::ZERO, Seq::ZERO),
-            held: Held { events: VecDeque::new(), bytes: 0, limits: held },
-            delivered: None,
-            opened_at: now_us,
-            asked_at: now_us,
-        }
+        let held = Held { events: VecDeque::new(), bytes: 0, limits: held };
+        let beginning = Beginning { start, phase: Phase::Opening, held, opened_at: now_us, asked_at: now_us };
+        Self { merge: Merge::new(Seq::ZERO, Seq::ZERO), delivered: None, beginning: Some(Box::new(beginning)) }
     }
 
     /// What it begins with, where that is known only now.
     pub fn begin_with(&mut self, start: Start) {
-        self.start = start;
+        if let Some(beginning) = &mut self.beginning {
+            beginning.start = start;
+        }
     }
 
     /// Is everything told but what happens from now on?
     pub fn is_live(&self) -> bool {
-        self.phase == Phase::Live
+        self.beginning.is_none()
     }
 
     /// `opening`, `loading`, `replaying` or `live`.
     pub fn phase(&self) -> &'static str {
-        match self.phase {
-            Phase::Opening => "opening",
-            Phase::Loading(_) => "loading",
-            Phase::Replaying { .. } => "replaying",
-            Phase::Live => "live",
+        match self.beginning.as_ref().map(|beginning| beginning.phase) {
+            Some(Phase::Opening) => "opening",
+            Some(Phase::Loading(_)) => "loading",
+            Some(Phase::Replaying { .. }) => "replaying",
+            None => "live",
         }
     }
 
@@ -196,12 +198,12 @@ impl Subscription {
 
     /// Events and bytes that are held back.
     pub fn held(&self) -> (usize, usize) {
-        (self.held.events.len(), self.held.bytes)
+        self.beginning.as_ref().map_or((0, 0), |beginning| (beginning.held.events.len(), beginning.held.bytes))
     }
 
     /// What was held back, for whoever goes on with it.
     pub fn into_held(self) -> impl Iterator<Item = Arc<LiveEvent>> {
-        self.held.events.into_iter()
+        self.beginning.into_iter().flat_map(|beginning| beginning.held.events)
     }
 
     /// It is attached, with a view that ends at `cut`; `first` is what [`Start::first_page`] asked for.
@@ -209,9 +211,10 @@ impl Subscription {
     /// # Errors
     /// `INTERNAL` where the page is another one, or out of order.
     pub fn opened(&mut self, cut: Seq, first: Option<Page>, now_us: i64) -> Result<Vec<Step>, Error> {
-        (self.opened_at, self.asked_at) = (now_us, now_us);
+        let beginning = self.beginning.as_mut().ok_or_else(|| Error::internal("a subscription was opened twice"))?;
+        (beginning.opened_at, beginning.asked_at) = (now_us, now_us);
         let mut steps = Vec::new();
-        match (self.start, first) {
+        match (beginning.start, first) {
             (Start::Changes, None) => {
                 self.merge = Merge::new(cut, cut);
                 self.delivered = Some(cut);
@@ -221,10 +224,10 @@ impl Subscription {
             }
             (Start::Resume { from, at_least }, Some(Page::Changes(page))) => {
                 let known = Known { upto: from, perhaps_more: at_least };
+                beginning.phase = Phase::Replaying { after: from.min(cut), known, fetching: true };
                 self.merge = Merge::new(from, cut);
                 // A client may claim more than there is.
                 self.delivered = Some(from.min(cut));
-                self.phase = Phase::Replaying { after: from.min(cut), known, fetching: true };
                 steps.push(Step::Ack(BatchControl::new(0, false, Some(from), None)));
                 self.replay(page, &mut steps)?;
             }
@@ -233,8 +236,8 @@ impl Subscription {
                 self.delivered = start.from();
                 let load =
                     Load { batch_num: 0, after: Seq::ZERO, last: start.from(), fetching: true, asked_again: false };
-                let control = BatchControl::new(0, page.more, page.last.or(load.last), Some(self.load_end()));
-                steps.push(Step::Ack(control));
+                let end = load_end(start, self.merge);
+                steps.push(Step::Ack(BatchControl::new(0, page.more, page.last.or(load.last), Some(end))));
                 self.load(load, page, &mut steps)?;
             }
             _ => return Err(Error::internal("a subscription opened with a page it did not ask for")),
@@ -244,19 +247,21 @@ impl Subscription {
 
     /// The client asks for the next batch. Its own idea of the position is not used: JavaScript rounds it.
     pub fn next_batch(&mut self, now_us: i64) -> Result<Vec<Step>, Error> {
-        let Phase::Loading(mut load) = self.phase else { return Ok(Vec::new()) };
+        let Some(beginning) = &mut self.beginning else { return Ok(Vec::new()) };
+        let Phase::Loading(mut load) = beginning.phase else { return Ok(Vec::new()) };
         let mut steps = Vec::new();
-        self.asked_at = now_us;
+        beginning.asked_at = now_us;
         if load.fetching {
             load.asked_again = true;
-            self.phase = Phase::Loading(load);
-        } else if matches!(self.start, Start::Newest { .. }) {
+            beginning.phase = Phase::Loading(load);
+        } else if matches!(beginning.start, Start::Newest { .. }) {
             // The newest rows are one batch; what the client waits for is the word that no more follow.
-            let control = BatchControl::new(load.batch_num + 1, false, load.last, Some(self.load_end()));
-            steps.push(Step::Batch { rows: None, control, reached: Some(self.load_end()) });
+            let end = load_end(beginning.start, self.merge);
+            let control = BatchControl::new(load.batch_num + 1, false, load.last, Some(end));
+            steps.push(Step::Batch { rows: None, control, reached: Some(end) });
             self.loaded(&mut steps)?;
         } else {
-            steps.push(Step::Fetch(self.fetch_rows(load)));
+            steps.push(Step::Fetch(beginning.fetch_rows(load, self.merge)));
         }
         Ok(steps)
     }
@@ -267,12 +272,12 @@ impl Subscription {
     /// `INTERNAL` where it is out of order.
     pub fn page(&mut self, page: Page) -> Result<Vec<Step>, Error> {
         let mut steps = Vec::new();
-        match (self.phase, page) {
-            (Phase::Loading(mut load), Page::Rows(page)) => {
+        match (self.beginning.as_ref().map(|beginning| beginning.phase), page) {
+            (Some(Phase::Loading(mut load)), Page::Rows(page)) => {
                 load.batch_num += 1;
                 self.load(load, page, &mut steps)?;
             }
-            (Phase::Replaying { .. }, Page::Changes(page)) => self.replay(page, &mut steps)?,
+            (Some(Phase::Replaying { .. }), Page::Changes(page)) => self.replay(page, &mut steps)?,
             _ => return Err(Error::internal("a subscription was handed a page it did not ask for")),
         }
         Ok(steps)
@@ -280,9 +285,10 @@ impl Subscription {
 
     /// The session has sent all it had: a replay reads on.
     pub fn has_room(&mut self, now_us: i64) -> Option<PageRequest> {
-        let Phase::Replaying { after, known, fetching: false } = self.phase else { return None };
-        self.phase = Phase::Replaying { after, known, fetching: true };
-        self.asked_at = now_us;
+        let beginning = self.beginning.as_mut()?;
+        let Phase::Replaying { after, known, fetching: false } = beginning.phase else { return None };
+        beginning.phase = Phase::Replaying { after, known, fetching: true };
+        beginning.asked_at = now_us;
         Some(PageRequest::Changes { after, until: self.merge.cut(), known })
     }
 
@@ -291,12 +297,14 @@ impl Subscription {
     /// # Errors
     /// `SLOW_CONSUMER` where more would have to be held back than allowed; `INTERNAL` where it is out of order.
     pub fn event(&mut self, event: Arc<LiveEvent>) -> Result<Option<Arc<LiveEvent>>, Error> {
-        match self.phase {
-            Phase::Live => Ok(self.merge.live(event.seq).map_err(fault)?.then_some(event)),
-            Phase::Opening => self.hold(event).map(|()| None),
-            Phase::Loading(_) | Phase::Replaying { .. } if self.merge.is_double(event.seq) => Ok(None),
-            Phase::Loading(_) | Phase::Replaying { .. } => self.hold(event).map(|()| None),
+        let Some(beginning) = &mut self.beginning else {
+            return Ok(self.merge.live(event.seq).map_err(fault)?.then_some(event));
+        };
+        let is_double = beginning.phase != Phase::Opening && self.merge.is_double(event.seq);
+        if !is_double && !beginning.held.push(event) {
+            return Err(SubscriptionFault::SlowConsumer { last_delivered: self.delivered }.into());
         }
+        Ok(None)
     }
 
     /// A row or change at `seq` went out.
@@ -311,16 +319,17 @@ impl Subscription {
 
     /// Does it need its view longer than a view may live?
     pub fn expired(&self, now_us: i64) -> Option<SubscriptionFault> {
-        let waits = match self.phase {
-            Phase::Opening | Phase::Live => return None,
+        let Beginning { phase, opened_at, asked_at, .. } = **self.beginning.as_ref()?;
+        let waits = match phase {
+            Phase::Opening => return None,
             Phase::Loading(load) => !load.fetching,
             Phase::Replaying { fetching, .. } => !fetching,
         };
-        let too_late = now_us - self.opened_at > VIEW_LIFE_US || waits && now_us - self.asked_at > PAGE_WAIT_US;
+        let too_late = now_us - opened_at > VIEW_LIFE_US || waits && now_us - asked_at > PAGE_WAIT_US;
         if !too_late {
             return None;
         }
-        Some(match self.phase {
+        Some(match phase {
             // The server sets the pace of a replay: if it stands still, the client does not read.
             Phase::Replaying { .. } => SubscriptionFault::SlowConsumer { last_delivered: self.delivered },
             _ => SubscriptionFault::BatchFetchFailed(
@@ -330,47 +339,49 @@ impl Subscription {
     }
 
     fn load(&mut self, mut load: Load, page: RowsPage, steps: &mut Vec<Step>) -> Result<(), Error> {
+        let Some(beginning) = &mut self.beginning else { return Ok(()) };
         load.last = page.last.or(load.last);
         load.after = page.last.unwrap_or(load.after);
-        let control = BatchControl::new(load.batch_num, page.more, load.last, Some(self.load_end()));
+        let end = load_end(beginning.start, self.merge);
+        let control = BatchControl::new(load.batch_num, page.more, load.last, Some(end));
         // With the last batch, the load's end: rows above the last one may have gone before the view was opened.
-        let reached = if page.more { load.last } else { Some(self.load_end()) };
+        let reached = if page.more { load.last } else { Some(end) };
         steps.push(Step::Batch { rows: Some(page.rows), control, reached });
         if !page.more {
             return self.loaded(steps);
         }
         load.fetching = false;
-        self.phase = Phase::Loading(load);
+        beginning.phase = Phase::Loading(load);
         if std::mem::take(&mut load.asked_again) {
-            steps.push(Step::Fetch(self.fetch_rows(load)));
+            steps.push(Step::Fetch(beginning.fetch_rows(load, self.merge)));
         }
         Ok(())
     }
 
     fn loaded(&mut self, steps: &mut Vec<Step>) -> Result<(), Error> {
-        match self.start {
-            Start::Continue { from, end, .. } if end < self.merge.cut() => {
-                // Rows that changed after the load's end were not in its pages: the replay above it tells them.
-                self.phase = Phase::Replaying { after: end, known: from.into(), fetching: false };
-                self.merge = Merge::new(end, self.merge.cut());
-                Ok(())
-            }
-            _ => {
-                self.merge.replay_done();
-                steps.push(Step::ReleaseView);
-                self.go_live(steps)
-            }
+        if let Some(beginning) = &mut self.beginning
+            && let Start::Continue { from, end, .. } = beginning.start
+            && end < self.merge.cut()
+        {
+            // Rows that changed after the load's end were not in its pages: the replay above it tells them.
+            beginning.phase = Phase::Replaying { after: end, known: from.into(), fetching: false };
+            self.merge = Merge::new(end, self.merge.cut());
+            return Ok(());
         }
+        self.merge.replay_done();
+        steps.push(Step::ReleaseView);
+        self.go_live(steps)
     }
 
     fn replay(&mut self, page: ChangesPage, steps: &mut Vec<Step>) -> Result<(), Error> {
-        let Phase::Replaying { known, .. } = self.phase else { return Ok(()) };
+        let Some(beginning) = &mut self.beginning else { return Ok(()) };
+        let Phase::Replaying { known, .. } = beginning.phase else { return Ok(()) };
         for event in page.events {
             self.merge.replayed(event.seq).map_err(fault)?;
             steps.push(Step::Change(event));
         }
         if page.reached < self.merge.cut() {
-            self.phase = Phase::Replaying { after: page.reached, known, fetching: false };
+            beginning.phase = Phase::Replaying { after: page.reached, known, fetching: false };
             return Ok(());
         }
         self.merge.replay_done();
@@ -379,17 +390,17 @@ impl Subscription {
     }
 
     fn go_live(&mut self, steps: &mut Vec<Step>) -> Result<(), Error> {
-        self.phase = Phase::Live;
-        self.held.bytes = 0;
-        for event in std::mem::take(&mut self.held.events) {
+        for event in self.beginning.take().into_iter().flat_map(|beginning| beginning.held.events) {
             if self.merge.live(event.seq).map_err(fault)? {
                 steps.push(Step::Change(event));
             }
         }
         Ok(())
     }
+}
 
-    fn fetch_rows(&mut self, mut load: Load) -> PageRequest {
+impl Beginning {
+    fn fetch_rows(&mut self, mut load: Load, merge: Merge) -> PageRequest {
         let batch = match self.start {
             Start::Load { batch } | Start::Continue { batch, .. } => batch,
             Start::Changes | Start::Newest { .. } | Start::Resume { .. } => 1,
@@ -397,25 +408,28 @@ impl Subscription {
         load.fetching = true;
         load.asked_again = false;
         self.phase = Phase::Loading(load);
-        PageRequest::Rows { after: load.after, until: self.load_end(), limit: batch }
+        PageRequest::Rows { after: load.after, until: load_end(self.start, merge), limit: batch }
     }
+}
 
-    /// Where the load ends: what clients know as `snapshot_end_seq`.
-    fn load_end(&self) -> Seq {
-        match self.start {
-            Start::Continue { end, .. } => end.min(self.merge.cut()),
-            _ => self.merge.cut(),
-        }
+/// Where the load ends: what clients know as `snapshot_end_seq`.
+fn load_end(start: Start, merge: Merge) -> Seq {
+    match start {
+        Start::Continue { end, .. } => end.min(merge.cut()),
+        _ => merge.cut(),
     }
+}
 
-    fn hold(&mut self, event: Arc<LiveEvent>) -> Result<(), Error> {
-        let bytes = self.held.bytes + event.weight();
-        if self.held.events.len() >= self.held.limits.events || bytes > self.held.limits.bytes {
-            return Err(SubscriptionFault::SlowConsumer { last_delivered: self.delivered }.into());
+impl Held {
+    /// Says whether there was room.
+    fn push(&mut self, event: Arc<LiveEvent>) -> bool {
+        let bytes = self.bytes + event.weight();
+        if self.events.len() >= self.limits.events || bytes > self.limits.bytes {
+            return false;
         }
-        self.held.bytes = bytes;
-        self.held.events.push_back(event);
-        Ok(())
+        self.bytes = bytes;
+        self.events.push_back(event);
+        true
     }
 }
 

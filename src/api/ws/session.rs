@@ -120,19 +120,32 @@ struct Attachment {
     tables: Vec<AttachedTable>,
     wire: Wire,
     entry: SubscriptionGuard,
-    _claim: Option<CursorClaim>,
+    _claim: Option<Box<CursorClaim>>,
 }
 
 struct AttachedTable {
-    query: Arc<dyn LiveQuery>,
-    reader: Option<Arc<dyn LiveReader>>,
+    id: TableId,
+    /// As long as rows of before are read.
+    reading: Option<Box<Reading>>,
     _attached: AttachGuard,
+}
+
+struct Reading {
+    query: Arc<dyn LiveQuery>,
+    view: Arc<dyn LiveReader>,
+}
+
+impl AttachedTable {
+    fn new(query: Arc<dyn LiveQuery>, view: Option<Arc<dyn LiveReader>>, attached: AttachGuard) -> Self {
+        let id = query.table().id;
+        Self { id, reading: view.map(|view| Box::new(Reading { query, view })), _attached: attached }
+    }
 }
 
 impl Attachment {
     /// `None`: its only one.
     fn table(&mut self, id: Option<TableId>) -> Option<&mut AttachedTable> {
-        self.tables.iter_mut().find(|table| id.is_none_or(|id| table.query.table().id == id))
+        self.tables.iter_mut().find(|table| id.is_none_or(|id| table.id == id))
     }
 }
 
@@ -264,12 +277,12 @@ impl SessionActor {
                 Effect::Fetch(key, table, request) => self.fetch(key, table, request, ctx),
                 Effect::ReleaseView(key, table) => {
                     if let Some(table) = self.attachments.get_mut(&key).and_then(|a| a.table(table)) {
-                        table.reader = None;
+                        table.reading = None;
                     }
                 }
                 Effect::Leave(key, table) => {
                     if let Some(attachment) = self.attachments.get_mut(&key) {
-                        attachment.tables.retain(|attached| attached.query.table().id != table);
+                        attachment.tables.retain(|attached| attached.id != table);
                     }
                 }
                 Effect::Join(request) => self.join(request, ctx),
@@ -339,8 +352,8 @@ impl SessionActor {
         let (Some(login), Some(attachment)) = (self.core.login(), self.attachments.get(&request.key)) else { return };
         let (principal, outbox) = (login.principal.clone(), self.connection.connection().outbox().clone());
         let joining = open::Joining {
-            sql: attachment.entry.subscription().query.clone(),
-            present: attachment.tables.iter().map(|table| table.query.table().id).collect(),
+            sql: attachment.entry.subscription().query.to_string(),
+            present: attachment.tables.iter().map(|table| table.id).collect(),
             subscriber: Subscriber { key: request.key, format: attachment.wire.format, outbox, of_many: true },
             wire: attachment.wire,
             request,
@@ -365,8 +378,8 @@ impl SessionActor {
         let endpoint = self.endpoint.clone();
         let job = self.attachments.get_mut(&key).and_then(|attachment| {
             let wire = attachment.wire;
-            let attached = attachment.table(table)?;
-            Some(PageJob { query: attached.query.clone(), reader: attached.reader.clone()?, request, wire })
+            let Reading { query, view } = &**attachment.table(table)?.reading.as_ref()?;
+            Some(PageJob { query: query.clone(), reader: view.clone(), request, wire })
         });
         let page = async move {
             match job {

@@ -113,13 +113,12 @@ impl SessionCore {
         let id: Arc<str> = request.id.as_str().into();
         let start = Start::of(request.options.as_ref());
         let subscription = Subscription::new(start, self.limits.held, now_us);
-        self.ids.insert(id.clone(), key);
         self.entries.insert(key, Entry::new(id, subscription));
         self.waiting.push_back(Effect::Open(OpenRequest { key, request, start, wire: self.wire }));
     }
 
     fn unsubscribe(&mut self, id: &str) {
-        if let Some(key) = self.ids.get(id).copied() {
+        if let Some(key) = self.key_of(id) {
             self.directory.note_end(key, End::unsubscribed());
             self.detach(key);
             self.remove(key);
@@ -128,7 +127,7 @@ impl SessionCore {
 
     /// The next batch of a load, once the one before has gone out.
     pub fn next_batch(&mut self, id: &str, now_us: i64) {
-        let Some(key) = self.ids.get(id).copied() else {
+        let Some(key) = self.key_of(id) else {
             return self.error(id, &Error::NotFound(format!("no subscription '{id}' on this connection")));
         };
         let Some(entry) = self.current(key) else { return };
@@ -140,7 +139,7 @@ impl SessionCore {
 
     /// What does not fit is refused, and the subscription goes on.
     fn ack(&mut self, id: &str, upto: &Position, now_us: i64) {
-        let Some(key) = self.ids.get(id).copied() else {
+        let Some(key) = self.key_of(id) else {
             return self.error(id, &Error::NotFound(format!("no subscription '{id}' on this connection")));
         };
         let Some(entry) = self.current(key) else { return };

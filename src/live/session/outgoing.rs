@@ -96,6 +96,9 @@ pub(super) struct Queue {
     bytes: usize,
 }
 
+/// Items for which an idle session keeps room: a live one has few at a time.
+const KEEP: usize = 4;
+
 impl Queue {
     pub(super) fn push(&mut self, item: Item) {
         self.count(&item, 1);
@@ -117,6 +120,9 @@ impl Queue {
     pub(super) fn pop(&mut self) -> Option<Item> {
         let item = self.items.pop_front()?;
         self.count(&item, -1);
+        if self.items.is_empty() && self.items.capacity() > KEEP {
+            self.items = VecDeque::new();
+        }
         Some(item)
     }
 

@@ -56,7 +56,7 @@ impl SessionCore {
         let held = self.limits.held;
         let Some(entry) = self.current(key) else { return false };
         let OpenedFeed { schema, tables, first, loads, cursor } = opened;
-        entry.cursor = cursor;
+        entry.cursor = cursor.map(Box::new);
         let Feed::Table(before) = &mut entry.feed else { return false };
         let waiting = Subscription::new(Start::Changes, held, now_us);
         let early = std::mem::replace(before, waiting).into_held();

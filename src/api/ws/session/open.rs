@@ -49,7 +49,7 @@ pub(super) async fn open(
         LiveScope::Namespace { namespace, tables, .. } => opening.namespace(&namespace, tables).await,
     };
     let (outcome, tables, claim) = opened.inspect_err(|error| entry.subscription().ends(End::of(error)))?;
-    Ok((outcome, Attachment { tables, wire, entry, _claim: claim }))
+    Ok((outcome, Attachment { tables, wire, entry, _claim: claim.map(Box::new) }))
 }
 
 /// What is attached for an opened subscription.
@@ -87,7 +87,7 @@ impl Opening {
         self.note_beginning(&group, start, [(table.id, cut)]);
         let cursor = group.as_ref().map(|group| HeldCursor { key: group.claim.key().clone(), table: Some(table.id) });
         let opened = Opened { schema: target.query.schema().clone(), start: Some(start), cut, first, cursor };
-        let tables = vec![AttachedTable { query: target.query, reader, _attached: attached.guard }];
+        let tables = vec![AttachedTable::new(target.query, reader, attached.guard)];
         Ok((OpenOutcome::Table(opened), tables, group.map(|group| group.claim)))
     }
 
@@ -120,6 +120,7 @@ impl Opening {
         if reads {
             readers = self.readers(&targets).await?.into_iter().map(Some).collect();
         }
+        let schema = union(targets.iter().map(|target| target.query.schema()));
         let (mut tables, mut parts, mut first) = (Vec::new(), Vec::new(), None);
         for (((target, attached), start), reader) in targets.into_iter().zip(attached).zip(starts).zip(readers) {
             let table = target.query.table().clone();
@@ -132,9 +133,8 @@ impl Opening {
                 }
             }
             tables.push(FeedTable { id: table.id, name: table.name.to_string(), start, cut });
-            parts.push(AttachedTable { query: target.query, reader, _attached: attached.guard });
+            parts.push(AttachedTable::new(target.query, reader, attached.guard));
         }
-        let schema = union(parts.iter().map(|part| part.query.schema()));
         let loads = from.is_none() && self.request.start.loads();
         if let Some(first) = tables.first() {
             self.note_beginning(&group, first.start, tables.iter().map(|table| (table.id, table.cut)));
@@ -201,9 +201,9 @@ impl Opening {
             follows,
             reader,
             actor,
-            subscription_id: request.id.clone(),
-            query: request.sql.clone(),
-            options: request.options.as_ref().and_then(|options| serde_json::to_string(options).ok()),
+            subscription_id: request.id.clone().into(),
+            query: request.sql.clone().into(),
+            options: request.options.as_ref().and_then(|options| serde_json::to_string(options).ok()).map(Into::into),
         }
     }
 
@@ -272,7 +272,7 @@ pub(super) async fn join(
     let first = first.ok_or_else(|| Error::internal("a table joins without a page"))?;
     let table = FeedTable { id: table.id, name: table.name.to_string(), start, cut };
     let joined = Joined { table, schema: target.query.schema().clone(), first };
-    Ok(Some((joined, AttachedTable { query: target.query, reader: Some(view), _attached: guard })))
+    Ok(Some((joined, AttachedTable::new(target.query, Some(view), guard))))
 }
 
 async fn readers(endpoint: &LiveEndpoint, targets: &[LiveTarget]) -> Result<Vec<Arc<dyn LiveReader>>> {
