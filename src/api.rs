@@ -11,6 +11,7 @@ mod events;
 mod examples;
 mod exports;
 pub mod health;
+pub mod observe;
 pub(crate) mod problem;
 pub mod sql;
 mod sse;

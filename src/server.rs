@@ -155,6 +155,7 @@ fn database_options(config: &Config) -> DatabaseOptions {
         jobs,
         exports,
         user_management,
+        logging,
         ..
     } = config;
     DatabaseOptions {
@@ -170,8 +171,11 @@ fn database_options(config: &Config) -> DatabaseOptions {
             threads: count_or_cores(datafusion.threads),
             rows_per_thread: datafusion.rows_per_thread,
             memory_limit_bytes: usize::try_from(datafusion.memory_limit.as_u64()).unwrap_or(usize::MAX),
+            query_memory_limit_bytes: usize::try_from(datafusion.query_memory_limit.as_u64()).unwrap_or(usize::MAX),
+            plan_cache_entries: datafusion.plan_cache_entries,
             statement_timeout: limits.statement_timeout,
         },
+        slow_query_threshold: logging.slow_query_threshold,
         auth: auth.clone(),
         flush: flush.clone(),
         retention: retention.clone(),
@@ -206,6 +210,7 @@ fn http_server(
     let counting = gate.clone();
     let (database, status) = (Data::from(database.clone()), status.clone());
     let authenticator = Data::from(database.auth().clone());
+    let metrics = Data::from(database.metrics().clone());
     let limits = Arc::new(SessionLimits::from(&config.websocket));
     database.live().budget().set_max(limits.outbox_bytes_total);
     let live = Data::new(LiveEndpoint {
@@ -225,8 +230,10 @@ fn http_server(
             .app_data(authenticator.clone())
             .app_data(live.clone())
             .app_data(status.clone())
+            .app_data(metrics.clone())
             .wrap(api::cors(&settings.security.cors))
             .wrap(from_fn(client::protect))
+            .wrap(from_fn(api::observe::observe))
             .configure(routes.clone())
     };
     let workers = workers(config.server.workers);

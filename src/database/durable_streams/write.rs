@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use crate::database::request::CallerGone;
 use super::read::StretchRows;
 use super::turns::Turn;
 use super::{Notes, StreamAddress, StreamScope, producer_in, producer_name, producers_prefix, record_name, stream_in};
@@ -292,6 +293,7 @@ impl Database {
             params: &[],
             durability: None,
             base_url: None,
+            caller: CallerGone::default(),
             now_us: scope.now_us,
         };
         bind(&self.bind_context(&statement, &catalog))

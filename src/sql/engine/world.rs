@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
-use super::{Engine, EngineConfig, OwnerScope, QueryContext};
+use super::{CallerGone, Engine, EngineConfig, OwnerScope, QueryContext};
 use crate::error::Result;
 use crate::model::{
     AccessLevel, Catalog, CellEncoders, Change, ColumnMeta, ColumnName, CommittedChanges, DataType, Durability,
@@ -145,7 +145,7 @@ impl World {
             seqs: SeqGenerator::new(0, Seq::ZERO),
             catalog: Arc::new(catalog),
             ids: Arc::new(IdSource::new(0, Seq::ZERO)),
-            engine: Engine::new(config).unwrap(),
+            engine: Engine::new(config, Arc::default()).unwrap(),
         }
     }
 
@@ -208,6 +208,7 @@ impl World {
             system: Arc::new(NoData),
             now_us: NOW_US,
             ids: self.ids.clone(),
+            caller: CallerGone::default(),
         }
     }
 
