@@ -16,6 +16,7 @@ pub mod exports;
 mod jobs;
 mod live;
 mod maintain;
+mod observed;
 mod parsed;
 mod read;
 pub mod request;
@@ -42,16 +43,17 @@ use crate::auth::AuthConfig;
 use crate::auth::Authenticator;
 use crate::auth::Policy;
 use crate::config::{
-    ExportsConfig, FlushConfig, JobsConfig, LoggingConfig, RemoteTimeouts, RetentionConfig, StreamsConfig, TopicsConfig,
-    UserManagementConfig, WebSocketConfig,
+    ExportsConfig, FlushConfig, JobsConfig, LoggingConfig, RemoteTimeouts, RetentionConfig, StreamsConfig,
+    TopicsConfig, UserManagementConfig, WebSocketConfig,
 };
 use crate::error::{Error, Result};
 use crate::live::LiveDirectory;
+use crate::logging::RecentLog;
 use crate::metrics::Metrics;
 use crate::model::{Durability, Seq};
 use crate::sql::bind::IdSource;
 use crate::sql::engine::{Engine, EngineConfig};
-use crate::sql::system_tables::SystemData;
+use crate::sql::system_tables::{SettingRow, SystemData};
 use crate::storage::{ColdStores, ExportFolder, FjallLog, OpenError, Recovered, RemoteIo, Store};
 use crate::time::Clock;
 
@@ -78,6 +80,10 @@ pub struct DatabaseOptions {
     pub engine: EngineConfig,
     /// Statements that take so long are logged; zero: none.
     pub slow_query_threshold: Duration,
+    /// What `system.settings` shows.
+    pub settings: Arc<[SettingRow]>,
+    /// What `system.server_logs` shows.
+    pub log: RecentLog,
     pub auth: AuthConfig,
     pub flush: FlushConfig,
     pub retention: RetentionConfig,
@@ -104,6 +110,8 @@ impl DatabaseOptions {
             row_limits: RowLimits::default(),
             engine: EngineConfig::default(),
             slow_query_threshold: LoggingConfig::default().slow_query_threshold,
+            settings: Arc::new([]),
+            log: RecentLog::default(),
             auth: AuthConfig::default(),
             flush: FlushConfig::default(),
             retention: RetentionConfig::default(),
@@ -245,6 +253,11 @@ impl Database {
                 jobs: jobs.clone(),
                 store: store.clone(),
                 started: Instant::now(),
+                router: router.clone(),
+                engine: engine.clone(),
+                metrics: metrics.clone(),
+                settings: options.settings.clone(),
+                log: options.log.clone(),
             }),
             live,
             writer,

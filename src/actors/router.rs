@@ -29,8 +29,8 @@ use super::partition::{
 use super::table::{AttachFeed, DetachFeed, EndFeed, TableActor};
 use crate::auth::policy::Authorized;
 use crate::error::{Error, Result, SubscriptionFault};
-use crate::metrics::Metrics;
 use crate::live::{LiveQuery, Subscriber, SubscriptionKey};
+use crate::metrics::Metrics;
 use crate::model::{
     Owner, PartitionKey, Principal, RowBytes, Seq, TableId, TableMeta, UserId, WriteAck, WriteCommand, WriteOp,
 };

@@ -205,6 +205,17 @@ pub fn effective(config: &Config) -> String {
     text.trim_start().to_owned()
 }
 
+/// Each key with its value in effect as text, secrets hidden.
+pub fn in_effect(config: &Config) -> Vec<(&'static Key, String)> {
+    let tree = tree(config);
+    let shown = |key: &'static Key| {
+        let value = lookup(&tree, key.path)?;
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        Some((key, if key.secret && !text.is_empty() { "***".to_owned() } else { text }))
+    };
+    KEYS.iter().filter_map(shown).collect()
+}
+
 fn render(config: &Config, out: &mut String, write: impl Fn(&Key, &toml::Value, &mut String)) {
     let tree = tree(config);
     let mut section = "";

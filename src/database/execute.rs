@@ -56,7 +56,9 @@ impl Database {
             .into());
         }
         if statements.len() > 1 && request.one_statement {
-            return Err(Error::InvalidInput("An Arrow stream answers one statement; send them one by one".to_owned()).into());
+            return Err(
+                Error::InvalidInput("An Arrow stream answers one statement; send them one by one".to_owned()).into()
+            );
         }
         if statements.len() > 1 && !request.params.is_empty() {
             return Err(Error::ParamsWithBatch.into());

@@ -19,13 +19,8 @@ pub enum QueryEnd {
 }
 
 impl QueryEnd {
-    pub const ALL: &'static [QueryEnd] = &[
-        QueryEnd::Completed,
-        QueryEnd::Cancelled,
-        QueryEnd::TimedOut,
-        QueryEnd::OutOfMemory,
-        QueryEnd::Failed,
-    ];
+    pub const ALL: &'static [QueryEnd] =
+        &[QueryEnd::Completed, QueryEnd::Cancelled, QueryEnd::TimedOut, QueryEnd::OutOfMemory, QueryEnd::Failed];
 
     pub fn as_str(self) -> &'static str {
         match self {

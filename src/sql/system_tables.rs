@@ -16,12 +16,15 @@ use crate::model::{
 use cursors::CURSORS;
 pub use cursors::CursorRow;
 use schemas::{SCHEMAS, SchemaRow};
+use server::{CLUSTER, CLUSTER_GROUPS, DATATYPES, SERVER_LOGS, SESSIONS, SETTINGS, TYPES};
+pub use server::{LogRow, NodeRow, SessionRow, SettingRow, in_words};
 use storages::STORAGES;
 pub use topics::TopicGroupRow;
 use topics::{DELIVERIES, TOPIC_OFFSETS, TOPICS};
 
 mod cursors;
 mod schemas;
+mod server;
 mod storages;
 mod topics;
 
@@ -35,6 +38,10 @@ pub trait SystemData: Send + Sync {
     /// `STORAGE_UNAVAILABLE`, `INTERNAL` where an entry is damaged.
     fn manifests(&self, catalog: &Catalog) -> crate::error::Result<Vec<ManifestRow>>;
     fn stats(&self, catalog: &Catalog) -> Vec<StatRow>;
+    fn settings(&self) -> Vec<SettingRow>;
+    fn sessions(&self) -> Vec<SessionRow>;
+    fn server_logs(&self) -> Vec<LogRow>;
+    fn node(&self) -> NodeRow;
     /// # Errors
     /// As [`SystemData::manifests`].
     fn topic_groups(&self, catalog: &Catalog) -> crate::error::Result<Vec<TopicGroupRow>>;
@@ -146,6 +153,12 @@ pub(crate) enum SystemTable {
     Topics,
     TopicOffsets,
     Deliveries,
+    Settings,
+    Sessions,
+    ServerLogs,
+    Cluster,
+    ClusterGroups,
+    DataTypes,
 }
 
 impl SystemTable {
@@ -165,6 +178,12 @@ impl SystemTable {
         SystemTable::Topics,
         SystemTable::TopicOffsets,
         SystemTable::Deliveries,
+        SystemTable::Settings,
+        SystemTable::Sessions,
+        SystemTable::ServerLogs,
+        SystemTable::Cluster,
+        SystemTable::ClusterGroups,
+        SystemTable::DataTypes,
     ];
 
     pub(crate) fn named(name: &str) -> Option<SystemTable> {
@@ -188,6 +207,12 @@ impl SystemTable {
             SystemTable::Topics => "topics",
             SystemTable::TopicOffsets => "topic_offsets",
             SystemTable::Deliveries => "deliveries",
+            SystemTable::Settings => "settings",
+            SystemTable::Sessions => "sessions",
+            SystemTable::ServerLogs => "server_logs",
+            SystemTable::Cluster => "cluster",
+            SystemTable::ClusterGroups => "cluster_groups",
+            SystemTable::DataTypes => "datatypes",
         }
     }
 
@@ -208,6 +233,12 @@ impl SystemTable {
             SystemTable::Topics => schema_of(TOPICS),
             SystemTable::TopicOffsets => schema_of(TOPIC_OFFSETS),
             SystemTable::Deliveries => schema_of(DELIVERIES),
+            SystemTable::Settings => schema_of(SETTINGS),
+            SystemTable::Sessions => schema_of(SESSIONS),
+            SystemTable::ServerLogs => schema_of(SERVER_LOGS),
+            SystemTable::Cluster => schema_of(CLUSTER),
+            SystemTable::ClusterGroups => schema_of(CLUSTER_GROUPS),
+            SystemTable::DataTypes => schema_of(DATATYPES),
         }
     }
 
@@ -253,6 +284,12 @@ impl SystemTable {
             }
             SystemTable::TopicOffsets => batch_of(TOPIC_OFFSETS, &groups(catalog, system)?),
             SystemTable::Deliveries => batch_of(DELIVERIES, &groups(catalog, system)?),
+            SystemTable::Settings => batch_of(SETTINGS, &system.settings()),
+            SystemTable::Sessions => batch_of(SESSIONS, &system.sessions()),
+            SystemTable::ServerLogs => batch_of(SERVER_LOGS, &system.server_logs()),
+            SystemTable::Cluster => batch_of(CLUSTER, &[system.node()]),
+            SystemTable::ClusterGroups => batch_of(CLUSTER_GROUPS, &[system.node()]),
+            SystemTable::DataTypes => batch_of(DATATYPES, TYPES),
         }
     }
 }

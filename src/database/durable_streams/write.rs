@@ -5,12 +5,12 @@
 
 use bytes::Bytes;
 
-use crate::database::request::CallerGone;
 use super::read::StretchRows;
 use super::turns::Turn;
 use super::{Notes, StreamAddress, StreamScope, producer_in, producer_name, producers_prefix, record_name, stream_in};
 use crate::database::Database;
 use crate::database::execute::Scope;
+use crate::database::request::CallerGone;
 use crate::error::{Error, Result};
 use crate::model::{PkBytes, Principal, Seq, WriteAck, WriteCommand, WriteOp};
 use crate::sql::bind;

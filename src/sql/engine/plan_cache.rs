@@ -137,9 +137,8 @@ fn may_keep(plan: &LogicalPlan) -> PlanResult<bool> {
     let mut keeps = true;
     plan.apply_with_subqueries(|node| {
         keeps = match node {
-            LogicalPlan::TableScan(scan) => {
-                source_as_provider(&scan.source).is_ok_and(|provider| provider.downcast_ref::<PartitionTable>().is_some())
-            }
+            LogicalPlan::TableScan(scan) => source_as_provider(&scan.source)
+                .is_ok_and(|provider| provider.downcast_ref::<PartitionTable>().is_some()),
             // A recursive query reads itself; what else there may be is not known.
             LogicalPlan::RecursiveQuery(_) | LogicalPlan::Extension(_) => false,
             _ => true,

@@ -16,7 +16,10 @@ use crate::model::{
 };
 use crate::sql::bind::IdSource;
 use crate::sql::statement::Statement;
-use crate::sql::system_tables::{CursorRow, JobRow, LiveRow, ManifestRow, StatRow, SystemData, TopicGroupRow, UserRow};
+use crate::sql::system_tables::{
+    CursorRow, JobRow, LiveRow, LogRow, ManifestRow, NodeRow, SessionRow, SettingRow, StatRow, SystemData,
+    TopicGroupRow, UserRow,
+};
 use crate::storage::{CommitEntry, CommitLog, FjallLog, Found, ReadView, Store, keys, row_codec};
 
 pub(crate) const NOW_US: i64 = 1_777_000_000_000_000;
@@ -101,6 +104,22 @@ impl SystemData for NoData {
 
     fn jobs(&self) -> Vec<JobRow> {
         Vec::new()
+    }
+
+    fn settings(&self) -> Vec<SettingRow> {
+        Vec::new()
+    }
+
+    fn sessions(&self) -> Vec<SessionRow> {
+        Vec::new()
+    }
+
+    fn server_logs(&self) -> Vec<LogRow> {
+        Vec::new()
+    }
+
+    fn node(&self) -> NodeRow {
+        NodeRow::default()
     }
 
     fn topic_groups(&self, _: &Catalog) -> Result<Vec<TopicGroupRow>> {
