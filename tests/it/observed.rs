@@ -187,7 +187,7 @@ fn rows_as_an_arrow_stream() {
     admin.sql("CREATE NAMESPACE a");
     admin.sql("CREATE USER TABLE a.t (id BIGINT PRIMARY KEY, body TEXT, u UUID)");
     admin.sql("INSERT INTO a.t VALUES (1, 'one', '018f0c4e-7f5a-7000-8000-0123456789ab'), (2, NULL, NULL)");
-    let mut ask = |sql: &str| {
+    let ask = |sql: &str| {
         let headers = [("Accept", "application/vnd.apache.arrow.stream"), ("Content-Type", "application/json")];
         admin.again().request("POST /v1/api/sql", &headers, json!({ "sql": sql }).to_string().as_bytes())
     };

@@ -97,12 +97,13 @@ impl PlanCache {
             return None;
         }
         let version = ctx.catalog.version;
-        if self.catalog_version.fetch_max(version, Ordering::Relaxed) < version {
+        let newest = self.catalog_version.fetch_max(version, Ordering::Relaxed);
+        if newest < version {
             // Those of older versions are not found any more: this gives their memory back.
-            if self.plans.entry_count() > 0 {
+            self.plans.invalidate_all();
+            if newest > 0 {
                 self.metrics.plans_invalidated();
             }
-            self.plans.invalidate_all();
         }
         Some(Arc::new(PlanKey {
             statement: statement.clone(),
