@@ -11,6 +11,9 @@ mod events;
 mod examples;
 mod exports;
 pub mod health;
+mod metrics;
+pub mod observe;
+mod openapi;
 pub(crate) mod problem;
 pub mod sql;
 mod sse;
@@ -41,6 +44,8 @@ pub fn configure(config: &Config) -> impl Fn(&mut web::ServiceConfig) + Clone + 
             .configure(streams::configure)
             .configure(exports::configure)
             .configure(topics::configure)
+            .configure(metrics::configure)
+            .configure(openapi::configure)
             .configure(examples::configure)
             .default_service(web::to(not_found));
     }
@@ -69,7 +74,9 @@ async fn not_found(request: HttpRequest) -> HttpResponse {
         "/ws" => "the WebSocket is at /v1/ws",
         "/live" => "live queries as server-sent events are at GET /v1/live?sql=…",
         "/" => "SQL goes to POST /v1/api/sql, live queries to the WebSocket at /v1/ws; /health says how the server is",
-        _ => "the paths are /v1/api/sql, /v1/api/auth/…, /v1/api/topics/…, /v1/ws, /v1/live, /v1/streams/… and /health",
+        _ => {
+            "the paths are /v1/api/sql, /v1/api/auth/…, /v1/api/topics/…, /v1/ws, /v1/live, /v1/streams/… and /health; /docs shows them all"
+        }
     };
     let message = format!("There is no {} {}: {hint}", request.method(), request.path());
     problem::plain(StatusCode::NOT_FOUND, "NOT_FOUND", message)

@@ -16,11 +16,13 @@ pub mod exports;
 mod jobs;
 mod live;
 mod maintain;
+mod observed;
 mod parsed;
 mod read;
 pub mod request;
 pub mod restore;
 mod show;
+mod slow;
 mod storages;
 mod streams;
 mod system;
@@ -41,15 +43,17 @@ use crate::auth::AuthConfig;
 use crate::auth::Authenticator;
 use crate::auth::Policy;
 use crate::config::{
-    ExportsConfig, FlushConfig, JobsConfig, RemoteTimeouts, RetentionConfig, StreamsConfig, TopicsConfig,
-    UserManagementConfig, WebSocketConfig,
+    ExportsConfig, FlushConfig, JobsConfig, LoggingConfig, RemoteTimeouts, RetentionConfig, StreamsConfig,
+    TopicsConfig, UserManagementConfig, WebSocketConfig,
 };
 use crate::error::{Error, Result};
 use crate::live::LiveDirectory;
+use crate::logging::RecentLog;
+use crate::metrics::Metrics;
 use crate::model::{Durability, Seq};
 use crate::sql::bind::IdSource;
 use crate::sql::engine::{Engine, EngineConfig};
-use crate::sql::system_tables::SystemData;
+use crate::sql::system_tables::{SettingRow, SystemData};
 use crate::storage::{ColdStores, ExportFolder, FjallLog, OpenError, Recovered, RemoteIo, Store};
 use crate::time::Clock;
 
@@ -74,6 +78,12 @@ pub struct DatabaseOptions {
     pub max_statements: usize,
     pub row_limits: RowLimits,
     pub engine: EngineConfig,
+    /// Statements that take so long are logged; zero: none.
+    pub slow_query_threshold: Duration,
+    /// What `system.settings` shows.
+    pub settings: Arc<[SettingRow]>,
+    /// What `system.server_logs` shows.
+    pub log: RecentLog,
     pub auth: AuthConfig,
     pub flush: FlushConfig,
     pub retention: RetentionConfig,
@@ -99,6 +109,9 @@ impl DatabaseOptions {
             max_statements: 1_000,
             row_limits: RowLimits::default(),
             engine: EngineConfig::default(),
+            slow_query_threshold: LoggingConfig::default().slow_query_threshold,
+            settings: Arc::new([]),
+            log: RecentLog::default(),
             auth: AuthConfig::default(),
             flush: FlushConfig::default(),
             retention: RetentionConfig::default(),
@@ -133,7 +146,8 @@ pub struct Database {
     policy: Policy,
     auth: Arc<Authenticator>,
     router: Arc<Router>,
-    engine: Engine,
+    engine: Arc<Engine>,
+    metrics: Arc<Metrics>,
     system: Arc<dyn SystemData>,
     ids: Arc<IdSource>,
     live: Arc<LiveDirectory>,
@@ -170,8 +184,10 @@ impl Database {
         let log = FjallLog::new(store.clone(), recovered);
         let sync = log.journal_sync();
         let signals = Arc::new(TopicSignals::default());
+        let metrics = Arc::new(Metrics::default());
+        let interval = options.buffered_sync_interval;
         let (committer, handle) =
-            Committer::spawn(log, sync, options.buffered_sync_interval, signals.clone(), fatal.clone())?;
+            Committer::spawn(log, sync, interval, signals.clone(), metrics.clone(), fatal.clone())?;
         // Buckets are spoken to on this thread, which lives as long as the database and has little else to do.
         let io = RemoteIo::new(tokio::runtime::Handle::current());
         let cold = Arc::new(ColdStores::new(&options.data, options.remote_timeouts, io));
@@ -187,7 +203,7 @@ impl Database {
         let auth = Authenticator::new(options.auth.clone(), clock.clone(), auth_log, users)?;
         auth.boot().await?;
         let auth = Arc::new(auth);
-        let engine = Engine::new(&options.engine)?;
+        let engine = Arc::new(Engine::new(&options.engine, metrics.clone())?);
         let router = Arc::new(Router::new(RouterParts {
             store: store.clone(),
             committer: handle.clone(),
@@ -195,6 +211,7 @@ impl Database {
             node: options.node,
             cold_reads: engine.handle()?,
             quota: streams::quota(&options.streams),
+            metrics: metrics.clone(),
             fatal: fatal.clone(),
         }));
         actix::spawn(passivate(Arc::downgrade(&router)));
@@ -236,10 +253,16 @@ impl Database {
                 jobs: jobs.clone(),
                 store: store.clone(),
                 started: Instant::now(),
+                router: router.clone(),
+                engine: engine.clone(),
+                metrics: metrics.clone(),
+                settings: options.settings.clone(),
+                log: options.log.clone(),
             }),
             live,
             writer,
             engine,
+            metrics,
             ids,
             parsed: ParseCache::new(),
             log: handle,
@@ -272,6 +295,10 @@ impl Database {
 
     pub fn auth(&self) -> &Arc<Authenticator> {
         &self.auth
+    }
+
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// Lets tables live on this HTTP worker's thread too: a write that comes in on its table's thread needs no hop.

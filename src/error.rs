@@ -137,7 +137,9 @@ pub enum Error {
     // As Rust writes durations: 30s, 250ms, 1.5s.
     #[error("The statement ran longer than {limit:?} and was stopped")]
     StatementTimeout { limit: Duration },
-    #[error("The query needs more memory than datafusion.memory_limit allows: {0}")]
+    #[error(
+        "The query needs more memory than it may have (datafusion.query_memory_limit, and datafusion.memory_limit for all); ask for fewer rows or columns, or sort and group less at a time: {0}"
+    )]
     OutOfMemory(String),
     #[error("The server is busy; try again")]
     Busy,

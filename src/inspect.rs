@@ -53,7 +53,7 @@ pub enum InspectError {
 /// [`InspectError::Faults`] where the folder is not sound, after the findings were shown.
 pub fn run(args: &InspectArgs) -> Result<(), InspectError> {
     // What the storage engine has to say goes to stderr.
-    logging::start(&LoggingConfig { level: "error".to_owned(), ..LoggingConfig::default() });
+    logging::start(&LoggingConfig { level: "error".to_owned(), ..LoggingConfig::default() }, || 0);
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(InspectError::Threads)?;
     let found = runtime.block_on(inspect(args))?;
     let text = if args.json { findings::to_json(&found)? } else { report::text(&found) };

@@ -15,6 +15,7 @@ pub mod inspect;
 pub mod jobs;
 pub mod live;
 pub mod logging;
+pub mod metrics;
 pub mod model;
 pub mod partition;
 pub mod restore;

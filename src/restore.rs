@@ -37,7 +37,7 @@ pub enum RestoreError {
 /// # Errors
 /// [`RestoreError`]: the data folder is what it was, or the next start or try finishes.
 pub fn run(args: &RestoreArgs) -> Result<(), RestoreError> {
-    logging::start(&LoggingConfig { level: Level::ERROR.to_string(), ..LoggingConfig::default() });
+    logging::start(&LoggingConfig { level: Level::ERROR.to_string(), ..LoggingConfig::default() }, || 0);
     let data = &args.data;
     fs::create_dir_all(data).map_err(|source| RestoreError::Folder { path: data.clone(), source })?;
     check_free(data)?;

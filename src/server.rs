@@ -31,10 +31,12 @@ use crate::api::health::ServerStatus;
 use crate::api::ws::{Admission, LiveEndpoint};
 use crate::auth::config::{WeakSecret, check_secret};
 use crate::cli::ServeArgs;
-use crate::config::Config;
+use crate::config::{Config, keys};
 use crate::database::{self, Database, DatabaseOptions, RowLimits};
 use crate::live::limits::SessionLimits;
+use crate::logging::RecentLog;
 use crate::sql::engine::EngineConfig;
+use crate::sql::system_tables::SettingRow;
 use crate::storage::backup::SwapError;
 use crate::time::Clock;
 use crate::{api, logging};
@@ -79,11 +81,12 @@ pub enum StartError {
 /// Why it did not start, or what ended it.
 pub fn run(config: Config, args: &ServeArgs) -> Result<(), StartError> {
     idle_memory::keep_c_memory();
-    logging::start(&config.logging);
-    actix_web::rt::System::new().block_on(serve(config, args))
+    let clock = Clock::system();
+    let log = logging::start(&config.logging, move || clock.now_us());
+    actix_web::rt::System::new().block_on(serve(config, args, log))
 }
 
-async fn serve(mut config: Config, args: &ServeArgs) -> Result<(), StartError> {
+async fn serve(mut config: Config, args: &ServeArgs, log: RecentLog) -> Result<(), StartError> {
     let addresses = listen::resolve(&config.server).await?;
     let listeners = listen::bind(&addresses, config.server.backlog)?;
     // Before anything of the data folder is read, the secret of tokens included.
@@ -92,7 +95,7 @@ async fn serve(mut config: Config, args: &ServeArgs) -> Result<(), StartError> {
     let bound = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<SocketAddr>>>()?;
 
     let mut signals = Signals::new()?;
-    let database = Database::open(database_options(&config), Clock::system(), fatal()).await?;
+    let database = Database::open(database_options(&config, log), Clock::system(), fatal()).await?;
     let status = Data::new(ServerStatus::ready());
     let server = http_server(&config, listeners, &database, &status)?;
     let handle = server.handle();
@@ -141,7 +144,7 @@ fn settle_secret(config: &mut Config, addresses: &[SocketAddr]) -> Result<(), St
     Ok(())
 }
 
-fn database_options(config: &Config) -> DatabaseOptions {
+fn database_options(config: &Config, log: RecentLog) -> DatabaseOptions {
     let Config {
         storage,
         durability,
@@ -155,6 +158,7 @@ fn database_options(config: &Config) -> DatabaseOptions {
         jobs,
         exports,
         user_management,
+        logging,
         ..
     } = config;
     DatabaseOptions {
@@ -170,8 +174,13 @@ fn database_options(config: &Config) -> DatabaseOptions {
             threads: count_or_cores(datafusion.threads),
             rows_per_thread: datafusion.rows_per_thread,
             memory_limit_bytes: usize::try_from(datafusion.memory_limit.as_u64()).unwrap_or(usize::MAX),
+            query_memory_limit_bytes: usize::try_from(datafusion.query_memory_limit.as_u64()).unwrap_or(usize::MAX),
+            plan_cache_entries: datafusion.plan_cache_entries,
             statement_timeout: limits.statement_timeout,
         },
+        slow_query_threshold: logging.slow_query_threshold,
+        settings: settings(config),
+        log,
         auth: auth.clone(),
         flush: flush.clone(),
         retention: retention.clone(),
@@ -183,6 +192,17 @@ fn database_options(config: &Config) -> DatabaseOptions {
         cursor_idle: config.websocket.cursor_idle,
         remote_timeouts: storage.remote_timeouts,
     }
+}
+
+/// What `system.settings` shows: the keys in effect, secrets hidden.
+fn settings(config: &Config) -> Arc<[SettingRow]> {
+    let row = |(key, value): (&keys::Key, String)| SettingRow {
+        name: key.path,
+        value,
+        description: key.about,
+        category: key.path.split_once('.').map_or(key.path, |(section, _)| section),
+    };
+    keys::in_effect(config).into_iter().map(row).collect()
 }
 
 /// The store is poisoned or an actor that holds order has died: nothing may be acknowledged any more. No destructor
@@ -206,6 +226,7 @@ fn http_server(
     let counting = gate.clone();
     let (database, status) = (Data::from(database.clone()), status.clone());
     let authenticator = Data::from(database.auth().clone());
+    let metrics = Data::from(database.metrics().clone());
     let limits = Arc::new(SessionLimits::from(&config.websocket));
     database.live().budget().set_max(limits.outbox_bytes_total);
     let live = Data::new(LiveEndpoint {
@@ -225,8 +246,10 @@ fn http_server(
             .app_data(authenticator.clone())
             .app_data(live.clone())
             .app_data(status.clone())
+            .app_data(metrics.clone())
             .wrap(api::cors(&settings.security.cors))
             .wrap(from_fn(client::protect))
+            .wrap(from_fn(api::observe::observe))
             .configure(routes.clone())
     };
     let workers = workers(config.server.workers);

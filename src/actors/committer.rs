@@ -21,6 +21,7 @@ use super::syncer::{self, Owed};
 use super::table::{CommitFailed, Committed, TableActor};
 use super::topic_signals::TopicSignals;
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
 use crate::model::{Durability, TopicId, WriteAck};
 use crate::storage::{CommitEntry, CommitLog, CommitReceipt, LogSync, TopicChange};
 
@@ -139,15 +140,16 @@ impl Committer {
         sync: impl LogSync + 'static,
         sync_interval: Duration,
         signals: Arc<TopicSignals>,
+        metrics: Arc<Metrics>,
         fatal: Fatal,
     ) -> Result<(Self, CommitterHandle)> {
         let (sender, receiver) = sync_channel(CHANNEL_CAPACITY);
-        let (syncer, owed) = syncer::spawn(sync, sync_interval, fatal.clone())?;
+        let (syncer, owed) = syncer::spawn(sync, sync_interval, metrics.clone(), fatal.clone())?;
         let thread = std::thread::Builder::new()
             .name("committer".to_owned())
             .spawn(move || {
                 let _guard = PanicGuard { fatal: fatal.clone(), what: "the committer panicked" };
-                Loop { log, receiver, stopped: false, owed, look_out_until: None, signals, fatal }.run();
+                Loop { log, receiver, stopped: false, owed, look_out_until: None, signals, metrics, fatal }.run();
             })
             .map_err(Error::internal)?;
         Ok((Self { thread, syncer, sender: sender.clone() }, CommitterHandle { sender }))
@@ -175,6 +177,7 @@ struct Loop<L> {
     /// Behind a commit of few entries: until when to wait awake.
     look_out_until: Option<Instant>,
     signals: Arc<TopicSignals>,
+    metrics: Arc<Metrics>,
     fatal: Fatal,
 }
 
@@ -228,12 +231,16 @@ impl<L: CommitLog> Loop<L> {
             }
             thens.push(submission.then);
         }
+        let begun = Instant::now();
         let outcome =
             if self.fatal.is_raised() { Err(Error::StorageUnavailable) } else { self.log.append(&entries, durability) };
         if outcome.is_ok() && durability == Durability::Buffered {
             self.owed.add();
         }
+        let took = begun.elapsed();
         tell(thens, &outcome);
+        // Behind the answers: nobody waits for a count.
+        self.metrics.commit(entries.len(), durability.as_str(), took);
         if outcome.is_ok() {
             self.wake_consumers(&entries);
         }

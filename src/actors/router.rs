@@ -30,6 +30,7 @@ use super::table::{AttachFeed, DetachFeed, EndFeed, TableActor};
 use crate::auth::policy::Authorized;
 use crate::error::{Error, Result, SubscriptionFault};
 use crate::live::{LiveQuery, Subscriber, SubscriptionKey};
+use crate::metrics::Metrics;
 use crate::model::{
     Owner, PartitionKey, Principal, RowBytes, Seq, TableId, TableMeta, UserId, WriteAck, WriteCommand, WriteOp,
 };
@@ -64,6 +65,7 @@ pub struct RouterParts {
     pub cold_reads: Handle,
     /// Of one owner in a STREAM table.
     pub quota: QuotaLimits,
+    pub metrics: Arc<Metrics>,
     pub fatal: Fatal,
 }
 
@@ -150,7 +152,9 @@ impl Router {
         let alone = self.writes.available_permits() == WRITES_MAX - 1;
         self.send_of(&principal, &key, &meta, Append { command, reply, holds })?;
         let answer = if alone { awake::answer(answer).await } else { answer.await };
-        answer.unwrap_or_else(|_| Err(self.lost_answer()))
+        let ack = answer.unwrap_or_else(|_| Err(self.lost_answer()))?;
+        self.parts.metrics.rows_written.add(&meta.name.to_string(), ack.rows);
+        Ok(ack)
     }
 
     /// Why a write is not taken: whoever waits for all of them to end has all the room there is.

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::fatal::{Fatal, PanicGuard};
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
 use crate::storage::LogSync;
 
 /// The committer's end. The syncer ends when it is dropped.
@@ -33,10 +34,15 @@ impl Owed {
 
 /// # Errors
 /// `INTERNAL` where the operating system gives no thread.
-pub(super) fn spawn(sync: impl LogSync + 'static, interval: Duration, fatal: Fatal) -> Result<(JoinHandle<()>, Owed)> {
+pub(super) fn spawn(
+    sync: impl LogSync + 'static,
+    interval: Duration,
+    metrics: Arc<Metrics>,
+    fatal: Fatal,
+) -> Result<(JoinHandle<()>, Owed)> {
     let (wake, owed) = sync_channel(1);
     let told = Arc::new(AtomicBool::new(false));
-    let syncer = Syncer { sync, told: told.clone(), owed, interval, fatal };
+    let syncer = Syncer { sync, told: told.clone(), owed, interval, metrics, fatal };
     let thread = std::thread::Builder::new().name("syncer".to_owned()).spawn(move || syncer.run());
     Ok((thread.map_err(Error::internal)?, Owed { told, wake }))
 }
@@ -46,6 +52,7 @@ struct Syncer<S> {
     told: Arc<AtomicBool>,
     owed: Receiver<()>,
     interval: Duration,
+    metrics: Arc<Metrics>,
     fatal: Fatal,
 }
 
@@ -60,9 +67,11 @@ impl<S: LogSync> Syncer<S> {
             if self.fatal.is_raised() {
                 return;
             }
+            let begun = Instant::now();
             if self.sync.sync().is_err() {
                 return self.fatal.raise("fdatasync failed");
             }
+            self.metrics.journal_sync(begun.elapsed());
             if ended {
                 return;
             }
@@ -95,7 +104,7 @@ mod tests {
         let (synced, seen) = sync_channel(2000);
         let fatal = Fatal::new(|reason| panic!("{reason}"));
         let log = Log { appended: appended.clone(), synced, fails: false };
-        let (thread, owed) = spawn(log, Duration::from_millis(1), fatal).unwrap();
+        let (thread, owed) = spawn(log, Duration::from_millis(1), Arc::default(), fatal).unwrap();
         let append = || {
             appended.fetch_add(1, Ordering::SeqCst);
             owed.add();
@@ -116,7 +125,7 @@ mod tests {
         let fatal = Fatal::new(move |reason| told.send(reason.to_owned()).unwrap());
         let (synced, _seen) = sync_channel(1);
         let log = Log { appended: Arc::default(), synced, fails: true };
-        let (thread, owed) = spawn(log, Duration::from_millis(1), fatal).unwrap();
+        let (thread, owed) = spawn(log, Duration::from_millis(1), Arc::default(), fatal).unwrap();
         owed.add();
         assert_eq!(reason.recv().unwrap(), "fdatasync failed");
         thread.join().unwrap();

@@ -1,7 +1,7 @@
 //! Who calls, as the network tells: the client's address, and protection from those who call too much.
 //!
-//! Owns the address rule (proxies), the request rate, bans and connection counts per address (protocol §1), and the
-//! request id. Loopback is exempt from all but the body's size.
+//! Owns the address rule (proxies), the request rate, bans and connection counts per address (protocol §1). Loopback is
+//! exempt from all but the body's size.
 //! Never knows users: rights and per-user rates are auth's.
 //! Start at [`protect`].
 
@@ -15,7 +15,7 @@ use std::os::fd::AsRawFd as _;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{Extensions, ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error as HttpError, HttpMessage as _, HttpRequest, HttpResponse, web};
 use serde::Serialize;
@@ -25,10 +25,6 @@ use gate::{ConnectionTicket, Verdict};
 use presence::ConnectionSocket;
 
 use crate::config::IpRange;
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Longer ids are not echoed.
-const REQUEST_ID_MAX: usize = 128;
 
 /// The client's address: the peer's, or what a trusted proxy says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +67,7 @@ pub fn count_connection(gate: &Gate, connection: &dyn Any, extensions: &mut Exte
     }
 }
 
-/// The outermost middleware: notes who calls, refuses what is too much, echoes the request id.
+/// Notes who calls, refuses what is too much.
 ///
 /// # Errors
 /// Those of the inner services.
@@ -89,15 +85,10 @@ pub async fn protect(
         let ticket = request.conn_data::<ConnectionTicket>();
         client.and_then(|client| refusal(gate.admit(client, ticket)))
     });
-    let id = request.headers().get(&REQUEST_ID).filter(|id| id.len() <= REQUEST_ID_MAX).cloned();
-    let mut response = match refused {
-        Some(refused) => request.into_response(refused),
-        None => next.call(request).await?.map_into_boxed_body(),
-    };
-    if let Some(id) = id {
-        response.headers_mut().insert(REQUEST_ID, id);
+    match refused {
+        Some(refused) => Ok(request.into_response(refused)),
+        None => Ok(next.call(request).await?.map_into_boxed_body()),
     }
-    Ok(response)
 }
 
 /// Bodies without a length are cut off by the extractor, at the same size.
@@ -160,6 +151,8 @@ fn refusal(verdict: Verdict) -> Option<HttpResponse> {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::http::header::HeaderName;
+
     use super::*;
 
     #[test]

@@ -3,11 +3,13 @@
 //! Owns the order: who asks, how often, what they send, run, answer.
 //! Never looks into the SQL. Limits of the body are in [`decode`], the answer is written in [`reply`].
 
+mod arrow;
 mod decode;
 mod reply;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::time::Instant;
 
 use actix_web::error::PayloadError;
@@ -15,13 +17,15 @@ use actix_web::http::header;
 use actix_web::web::{Bytes, Data};
 use actix_web::{HttpRequest, HttpResponse};
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, future};
 
 use super::client::{self, ClientIp};
+use super::observe::RequestId;
 use super::problem::SqlProblem;
 use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::database::Database;
+use crate::database::request::{CallerGone, Outcome, SqlResponse, StatementResult};
 use crate::error::{Error, Result};
 use crate::model::{Principal, Role};
 use reply::ReplyContext;
@@ -53,24 +57,53 @@ pub(super) async fn execute(
         Err(error) => return refuse(&error, principal.role),
     };
     sql_request.base_url = base_url(&request, &config);
+    sql_request.request_id = RequestId::of(&request);
+    sql_request.one_statement = arrow::is_wanted(request.headers());
+    let (watch, caller) = CallerGone::watched();
+    sql_request.caller = caller;
 
     // An administrator's error shows the statement; nobody else's needs the copy.
     let sql = if principal.role.is_admin() { sql_request.sql.clone() } else { String::new() };
-    // A panic in a query ends that query: its caller is answered, and the connection goes on.
-    let executed = AssertUnwindSafe(database.execute(&principal, sql_request)).catch_unwind().await;
-    match executed.unwrap_or_else(|_| Err(Error::internal("a panic, see above").into())) {
-        Ok(response) => {
-            let max_result_bytes = config.limits.max_result_bytes.as_u64();
-            reply::respond(response, ReplyContext { started, max_result_bytes, role: principal.role, sql }).await
+    let answered = async {
+        let as_arrow = sql_request.one_statement;
+        // A panic in a query ends that query: its caller is answered, and the connection goes on.
+        let executed = AssertUnwindSafe(database.execute(&principal, sql_request)).catch_unwind().await;
+        match executed.unwrap_or_else(|_| Err(Error::internal("a panic, see above").into())) {
+            Ok(response) => {
+                let gone = Box::pin(client::presence::gone(&request));
+                let max_result_bytes = config.limits.max_result_bytes.as_u64();
+                let context = ReplyContext { started, max_result_bytes, role: principal.role, sql, gone };
+                respond(response, as_arrow, context).await
+            }
+            Err(failed) => SqlProblem {
+                error: &failed.error,
+                statement: failed.statement,
+                sql: &sql,
+                role: principal.role,
+                took: started.elapsed(),
+            }
+            .response(),
         }
-        Err(failed) => SqlProblem {
-            error: &failed.error,
-            statement: failed.statement,
-            sql: &sql,
-            role: principal.role,
-            took: started.elapsed(),
+    };
+    match future::select(pin!(answered), pin!(client::presence::gone(&request))).await {
+        future::Either::Left((response, _)) => response,
+        // Its queries are stopped; a write that has begun is not dropped in its middle.
+        future::Either::Right(((), answered)) => {
+            watch.tell();
+            answered.await
         }
-        .response(),
+    }
+}
+
+async fn respond(mut response: SqlResponse, as_arrow: bool, context: ReplyContext) -> HttpResponse {
+    match response.results.pop() {
+        Some(StatementResult { as_user, outcome: Outcome::Rows(rows) }) if as_arrow => {
+            arrow::respond(rows, &as_user, context).await
+        }
+        last => {
+            response.results.extend(last);
+            reply::respond(response, context).await
+        }
     }
 }
 

@@ -69,7 +69,7 @@ async fn begin(
     let params = subscribe_request(request.query_string(), request.headers().get(LAST_EVENT_ID))?;
 
     let outbox = Outbox::new(endpoint.limits.outbox);
-    let connection = endpoint.directory.connect(peer, outbox, endpoint.clock.now_us())?;
+    let connection = endpoint.directory.connect(peer, "sse", outbox, endpoint.clock.now_us())?;
     let (writer, body) = events::pipe();
     let started = spawn_events(endpoint.into_inner(), writer, (connection, login), params);
     // No answer: the session ended before its subscription stood.

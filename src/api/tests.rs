@@ -79,8 +79,10 @@ impl Site {
             .app_data(self.status.clone())
             .app_data(Data::from(self.database.clone()))
             .app_data(Data::from(self.database.auth().clone()))
+            .app_data(Data::from(self.database.metrics().clone()))
             .wrap(cors(&self.config.security.cors))
             .wrap(from_fn(protect))
+            .wrap(from_fn(observe::observe))
             .configure(configure(&self.config));
         let app = test::init_service(app).await;
         let request = request.peer_addr(SocketAddr::new(peer, 4321)).to_request();

@@ -79,7 +79,7 @@ async fn upgrade(
         Err(refused) => return Ok(refused),
     };
     let outbox = Outbox::within(endpoint.limits.outbox, endpoint.directory.budget());
-    let Ok(connection) = endpoint.directory.connect(peer, outbox, endpoint.clock.now_us()) else {
+    let Ok(connection) = endpoint.directory.connect(peer, "websocket", outbox, endpoint.clock.now_us()) else {
         return Ok(shutting_down());
     };
 

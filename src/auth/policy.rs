@@ -47,8 +47,6 @@ pub enum AdminAction {
     Backup,
     Cluster,
     Kill,
-    /// EXPLAIN, SET, SHOW of settings and columns.
-    Explain,
     ShowManifest,
     FlushAndCompact,
     ConsumeTopics,
@@ -64,7 +62,6 @@ impl AdminAction {
         AdminAction::Backup,
         AdminAction::Cluster,
         AdminAction::Kill,
-        AdminAction::Explain,
         AdminAction::ShowManifest,
         AdminAction::FlushAndCompact,
         AdminAction::ConsumeTopics,
@@ -80,7 +77,6 @@ impl AdminAction {
             AdminAction::Backup => "back up or restore the database",
             AdminAction::Cluster => "run cluster statements",
             AdminAction::Kill => "stop other people's queries and jobs",
-            AdminAction::Explain => "run EXPLAIN, SET or SHOW of settings and columns",
             AdminAction::ShowManifest => "see the manifest",
             AdminAction::FlushAndCompact => "flush or compact tables",
             AdminAction::ConsumeTopics => "consume or acknowledge topics",
@@ -98,7 +94,6 @@ impl AdminAction {
             | AdminAction::Backup
             | AdminAction::Cluster
             | AdminAction::Kill
-            | AdminAction::Explain
             | AdminAction::ShowManifest => Role::Dba,
         }
     }

@@ -111,12 +111,14 @@ pub const KEYS: &[Key] = &[
     key("websocket.cursor_idle", "A cursor that nobody has read with for so long is removed.", DURATION),
 
     key("datafusion.memory_limit", "Memory of all running queries together.", SIZE),
+    key("datafusion.query_memory_limit", "Memory of one query; beyond, it ends in OUT_OF_MEMORY.", SIZE),
     key("datafusion.threads", "Threads of the query engine. 0: one per core.", "0 to 1024"),
     key(
         "datafusion.rows_per_thread",
         "Cold rows that are worth a further thread to a query that aggregates them, or asks for its top rows.",
         COUNT,
     ),
+    key("datafusion.plan_cache_entries", "Plans that are kept for queries that come again; any DDL drops them. 0: none.", COUNT_OR_ZERO),
 
     key("flush.default_row_limit", "Hot rows of a partition at which it is flushed into a segment, unless its table's FLUSH_POLICY says otherwise.", COUNT),
     key("flush.default_byte_limit", "The same by their size.", SIZE),
@@ -158,6 +160,7 @@ pub const KEYS: &[Key] = &[
 
     key("logging.level", "What is logged: a level, or a filter by module.", "error, warn, info, debug, trace, or a filter like info,inboxdb::sql=debug"),
     key("logging.format", "compact: for people. json: one object a line.", "\"compact\" or \"json\""),
+    key("logging.slow_query_threshold", "Statements that take so long, from their start to their last row, are logged at warn, without their literals. 0s: none.", DURATION),
 ];
 
 const FILE_HEAD: &str = "\
@@ -200,6 +203,17 @@ pub fn effective(config: &Config) -> String {
         let _ = writeln!(out, "{} = {shown}", last_segment(key.path));
     });
     text.trim_start().to_owned()
+}
+
+/// Each key with its value in effect as text, secrets hidden.
+pub fn in_effect(config: &Config) -> Vec<(&'static Key, String)> {
+    let tree = tree(config);
+    let shown = |key: &'static Key| {
+        let value = lookup(&tree, key.path)?;
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        Some((key, if key.secret && !text.is_empty() { "***".to_owned() } else { text }))
+    };
+    KEYS.iter().filter_map(shown).collect()
 }
 
 fn render(config: &Config, out: &mut String, write: impl Fn(&Key, &toml::Value, &mut String)) {

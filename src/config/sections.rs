@@ -178,6 +178,7 @@ impl Default for CorsConfig {
                 "Accept",
                 "Origin",
                 "X-Requested-With",
+                "X-Request-ID",
                 "If-None-Match",
                 "Last-Event-ID",
                 "Stream-TTL",
@@ -196,6 +197,7 @@ impl Default for CorsConfig {
                 "ETag",
                 "Location",
                 "Retry-After",
+                "X-Request-ID",
                 "Stream-Next-Offset",
                 "Stream-Cursor",
                 "Stream-Up-To-Date",
@@ -219,13 +221,22 @@ impl Default for CorsConfig {
 pub struct DataFusionConfig {
     #[serde(with = "size")]
     pub memory_limit: ByteSize,
+    #[serde(with = "size")]
+    pub query_memory_limit: ByteSize,
     pub threads: usize,
     pub rows_per_thread: u64,
+    pub plan_cache_entries: u64,
 }
 
 impl Default for DataFusionConfig {
     fn default() -> Self {
-        Self { memory_limit: ByteSize::mib(256), threads: 0, rows_per_thread: 65_536 }
+        Self {
+            memory_limit: ByteSize::mib(256),
+            query_memory_limit: ByteSize::mib(128),
+            threads: 0,
+            rows_per_thread: 65_536,
+            plan_cache_entries: 200,
+        }
     }
 }
 
@@ -242,10 +253,16 @@ pub enum LogFormat {
 pub struct LoggingConfig {
     pub level: String,
     pub format: LogFormat,
+    #[serde(with = "duration")]
+    pub slow_query_threshold: Duration,
 }
 
 impl Default for LoggingConfig {
     fn default() -> Self {
-        Self { level: "info".to_owned(), format: LogFormat::Compact }
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Compact,
+            slow_query_threshold: Duration::from_millis(1_200),
+        }
     }
 }

@@ -123,6 +123,7 @@ fn sizes(config: &Config, faults: &mut Faults) {
         ("websocket.outbox_bytes", config.websocket.outbox_bytes, ByteSize::kib(16)),
         ("websocket.outbox_bytes_total", config.websocket.outbox_bytes_total, ByteSize::kib(64)),
         ("datafusion.memory_limit", config.datafusion.memory_limit, ByteSize::mib(1)),
+        ("datafusion.query_memory_limit", config.datafusion.query_memory_limit, ByteSize::mib(1)),
     ] {
         faults.when(value < least, key, &format!("expected at least {least}"));
     }

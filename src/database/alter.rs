@@ -131,6 +131,7 @@ impl Database {
             all_owners: true,
             params: &[],
             durability: None,
+            caller: scope.caller.clone(),
             ..*scope
         };
         let ctx = self.query_context_in(&all, self.store.read_view(), catalog.clone());

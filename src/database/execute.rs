@@ -3,8 +3,11 @@
 //! Owns what a request is (its namespace, parameters, caller) and the order *parse all, check all, run each*.
 //! Never knows how a statement is bound or planned.
 
+use std::time::Instant;
+
 use super::Database;
-use super::request::{Outcome, RowStream, SqlRequest, SqlResponse, StatementError, StatementResult};
+use super::request::{CallerGone, Outcome, RowStream, SqlRequest, SqlResponse, StatementError, StatementResult};
+use super::slow::SlowWatch;
 use crate::auth::{ActAs, AdminAction, ExecuteAs};
 use crate::error::{Error, Result};
 use crate::model::{Durability, NamespaceName, Param, Principal, Role};
@@ -21,6 +24,7 @@ pub(super) struct Scope<'a> {
     pub params: &'a [Param],
     pub durability: Option<Durability>,
     pub base_url: Option<&'a str>,
+    pub caller: CallerGone,
     /// Microseconds since the Unix epoch: NOW() of the whole statement.
     pub now_us: i64,
 }
@@ -50,6 +54,11 @@ impl Database {
                 self.options.max_statements
             ))
             .into());
+        }
+        if statements.len() > 1 && request.one_statement {
+            return Err(
+                Error::InvalidInput("An Arrow stream answers one statement; send them one by one".to_owned()).into()
+            );
         }
         if statements.len() > 1 && !request.params.is_empty() {
             return Err(Error::ParamsWithBatch.into());
@@ -81,7 +90,6 @@ impl Database {
                 AdminAction::ManageNamespaces
             }
             Statement::CreateUser { .. } | Statement::DropUser { .. } => AdminAction::ManageUsers,
-            Statement::Explain(_) => AdminAction::Explain,
             Statement::KillLiveQuery { .. } | Statement::KillJob { .. } => AdminAction::Kill,
             Statement::BackupDatabase { .. } | Statement::RestoreDatabase { .. } => AdminAction::Backup,
             Statement::MaintainStorage { .. } => AdminAction::FlushAndCompact,
@@ -123,12 +131,30 @@ impl Database {
             | Statement::Update(_)
             | Statement::Delete(_)
             | Statement::Query(_)
+            // Whoever may read may see how it is read: names are resolved as for SELECT.
+            | Statement::Explain(_)
             | Statement::SubscribeTo(_) => return Ok(()),
         };
         self.policy.may_administer(principal, action)
     }
 
     async fn run(&self, request: &mut Request<'_>, statement: &ParsedStatement) -> Result<StatementResult> {
+        let threshold = self.options.slow_query_threshold;
+        if threshold.is_zero() {
+            return self.run_one(request, statement).await;
+        }
+        let watch = SlowWatch {
+            started: Instant::now(),
+            threshold,
+            text: statement.text.clone(),
+            user: request.principal.user.clone(),
+            request_id: request.sql.request_id.clone(),
+            metrics: self.metrics.clone(),
+        };
+        watch.over(self.run_one(request, statement).await)
+    }
+
+    async fn run_one(&self, request: &mut Request<'_>, statement: &ParsedStatement) -> Result<StatementResult> {
         if let Statement::Use(name) = &statement.statement {
             let outcome = self.use_namespace(request, name)?;
             return Ok(StatementResult { as_user: request.principal.user.clone(), outcome });
@@ -141,6 +167,7 @@ impl Database {
             params: &request.sql.params,
             durability: request.sql.durability,
             base_url: request.sql.base_url.as_deref(),
+            caller: request.sql.caller.clone(),
             now_us: self.clock.now_us(),
         };
         let Statement::ExecuteAs { target, inner } = &statement.statement else {

@@ -15,7 +15,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::Database;
 use super::execute::Scope;
-use super::request::Outcome;
+use super::request::{CallerGone, Outcome};
 use crate::auth::{AuthEvent, Authenticator};
 use crate::error::{Error, Result, SubscriptionFault};
 use crate::live::database::{AttachGuard, Attached, LiveDatabase, LiveLogin, LiveScope, LiveTarget};
@@ -55,6 +55,7 @@ impl Database {
             params: &[],
             durability: None,
             base_url: None,
+            caller: CallerGone::default(),
             now_us: self.clock.now_us(),
         };
         let statement = ast::Statement::Query(Box::new(query));

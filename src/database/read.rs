@@ -54,6 +54,7 @@ impl Database {
         let owner = select.table.owner_of(&scope.principal);
         self.auth.check_holder(&scope.principal)?;
         let batch = read(view, &owner, &select).await?;
+        self.metrics.rows_read.add(&select.table.name.to_string(), batch.num_rows() as u64);
         let schema = ResultSchema::of_table_projection(&select.table, &select.projection, &select.names);
         Ok(RowStream { schema, batches: Box::pin(stream::once(std::future::ready(Ok(batch)))) })
     }
@@ -88,6 +89,7 @@ impl Database {
             system: self.system.clone(),
             now_us: scope.now_us,
             ids: self.ids.clone(),
+            caller: scope.caller.clone(),
         }
     }
 }

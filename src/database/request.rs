@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use futures_util::Stream;
@@ -13,6 +14,7 @@ use futures_util::Stream;
 use crate::error::{Error, Result};
 use crate::model::result::ResultSchema;
 use crate::model::{Durability, Param, UserId};
+pub use crate::sql::engine::{CallerGone, CallerWatch};
 
 /// SQL text with what it needs to be understood.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +27,12 @@ pub struct SqlRequest {
     pub durability: Option<Durability>,
     /// Scheme and host by which the caller reached us, `http://host:port`: `SUBSCRIBE TO` answers with a `ws_url` of it.
     pub base_url: Option<String>,
+    /// Is it refused where it has several?
+    pub one_statement: bool,
+    /// Told when nobody waits for the answer any more.
+    pub caller: CallerGone,
+    /// By which the request is found in the log.
+    pub request_id: Option<Arc<str>>,
 }
 
 /// One result per statement, in order.

@@ -1,16 +1,23 @@
-//! What `system.users`, `system.live`, `system.jobs`, `system.job_nodes`, `system.manifest` and `system.stats` show.
+//! What `system.users`, `system.live`, `system.jobs`, `system.job_nodes` and `system.manifest` show; of the server itself:
+//! `observed.rs`.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::actors::Jobs;
+use crate::actors::{Jobs, Router};
 use crate::auth::Authenticator;
 use crate::error::{Error, Result};
-use crate::jobs::{Job, JobState};
+use crate::jobs::Job;
 use crate::live::LiveDirectory;
 use crate::live::directory::LiveSubscription;
+use crate::logging::RecentLog;
+use crate::metrics::Metrics;
 use crate::model::{Catalog, PartitionKey};
-use crate::sql::system_tables::{CursorRow, JobRow, LiveRow, ManifestRow, StatRow, SystemData, TopicGroupRow, UserRow};
+use crate::sql::engine::Engine;
+use crate::sql::system_tables::{
+    CursorRow, JobRow, LiveRow, LogRow, ManifestRow, NodeRow, SessionRow, SettingRow, StatRow, SystemData,
+    TopicGroupRow, UserRow,
+};
 use crate::storage::Store;
 
 pub(super) struct System {
@@ -19,6 +26,11 @@ pub(super) struct System {
     pub jobs: Jobs,
     pub store: Arc<Store>,
     pub started: Instant,
+    pub router: Arc<Router>,
+    pub engine: Arc<Engine>,
+    pub metrics: Arc<Metrics>,
+    pub settings: Arc<[SettingRow]>,
+    pub log: RecentLog,
 }
 
 impl SystemData for System {
@@ -101,44 +113,24 @@ impl SystemData for System {
     }
 
     fn stats(&self, catalog: &Catalog) -> Vec<StatRow> {
-        let jobs = self.jobs.list();
-        let in_state = |states: &[JobState]| jobs.iter().filter(|job| states.contains(&job.status)).count();
-        let cold = self.store.cold().segments().read();
-        let (memory, threads) = process_size();
-        let figures = [
-            ("server_version", env!("CARGO_PKG_VERSION").to_owned()),
-            ("server_uptime_seconds", self.started.elapsed().as_secs().to_string()),
-            ("pid", std::process::id().to_string()),
-            ("memory_rss_bytes", memory.to_string()),
-            ("thread_count", threads.to_string()),
-            ("total_users", self.auth.users().len().to_string()),
-            ("total_namespaces", catalog.namespaces.len().to_string()),
-            ("total_tables", catalog.tables().count().to_string()),
-            ("total_topics", catalog.topics.len().to_string()),
-            ("total_storages", catalog.storages.len().to_string()),
-            ("total_live_queries", self.live.subscriptions().len().to_string()),
-            ("total_jobs", jobs.len().to_string()),
-            ("jobs_running", in_state(&[JobState::Running]).to_string()),
-            ("jobs_queued", in_state(&[JobState::New, JobState::Queued, JobState::Retrying]).to_string()),
-            ("jobs_failed", in_state(&[JobState::Failed]).to_string()),
-            ("stream_buckets", self.store.streams().ids().len().to_string()),
-            ("stream_bucket_bytes", self.store.streams().bytes().to_string()),
-            ("segment_files_opened", cold.footers.to_string()),
-            ("segment_reads", cold.reads.to_string()),
-            ("segment_bytes_read", cold.bytes.to_string()),
-        ];
-        figures.into_iter().map(|(name, value)| StatRow { name, value }).collect()
+        self.stat_rows(catalog)
     }
-}
 
-/// Resident bytes and threads of this process; 0 where the system does not say.
-fn process_size() -> (u64, u64) {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let number = |field: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(field));
-        line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
-    };
-    (number("VmRSS:") * 1024, number("Threads:"))
+    fn settings(&self) -> Vec<SettingRow> {
+        self.settings.to_vec()
+    }
+
+    fn sessions(&self) -> Vec<SessionRow> {
+        self.session_rows()
+    }
+
+    fn server_logs(&self) -> Vec<LogRow> {
+        self.log_rows()
+    }
+
+    fn node(&self) -> NodeRow {
+        self.node_row()
+    }
 }
 
 fn job_row(job: Job) -> JobRow {

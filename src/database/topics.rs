@@ -20,7 +20,7 @@ use super::catalog::{DroppedTopic, TableAlteration};
 use super::define::said;
 use super::execute::Scope;
 use super::jobs::topic_cleanup_of;
-use super::request::Outcome;
+use super::request::{CallerGone, Outcome};
 use crate::actors::{CommitterHandle, TopicSignals};
 use crate::config::TopicsConfig;
 use crate::error::{Error, Result};
@@ -372,6 +372,7 @@ impl Database {
             params: &[],
             durability: None,
             base_url: None,
+            caller: CallerGone::default(),
             now_us: self.clock.now_us(),
         };
         let ctx = self.query_context_in(&scope, self.store.read_view(), catalog.clone());

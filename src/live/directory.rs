@@ -46,11 +46,13 @@ impl fmt::Display for ConnectionId {
     }
 }
 
-/// One WebSocket.
+/// One WebSocket, or stream of server-sent events.
 #[derive(Debug)]
 pub struct LiveConnection {
     pub id: ConnectionId,
     pub peer: Option<IpAddr>,
+    /// `websocket` or `sse`.
+    pub transport: &'static str,
     /// Microseconds since the Unix epoch.
     pub opened_at: i64,
     last_seen_at: AtomicI64,
@@ -331,12 +333,14 @@ impl LiveDirectory {
     pub fn connect(
         self: &Arc<Self>,
         peer: Option<IpAddr>,
+        transport: &'static str,
         outbox: Arc<Outbox>,
         now_us: i64,
     ) -> Result<ConnectionGuard> {
         let connection = Arc::new(LiveConnection {
             id: ConnectionId(self.next_number()),
             peer,
+            transport,
             opened_at: now_us,
             last_seen_at: AtomicI64::new(now_us),
             login: OnceLock::new(),
@@ -501,7 +505,7 @@ mod tests {
 
     fn connect(directory: &Arc<LiveDirectory>, user: &str) -> Peer {
         let outbox = Outbox::new(OutboxLimits { events: 10, bytes: 1_000 });
-        let connection = directory.connect(None, outbox, 1).unwrap();
+        let connection = directory.connect(None, "websocket", outbox, 1).unwrap();
         let user = UserId::parse(user).unwrap();
         let principal = Principal { user: user.clone(), role: Role::User, generation: 1 };
         let session = Some(format!("{user}-login"));
@@ -578,6 +582,6 @@ mod tests {
         directory.shut_down();
         assert_eq!(told(&bob), ["closed SHUTTING_DOWN"]);
         let outbox = Outbox::new(OutboxLimits { events: 1, bytes: 1 });
-        assert!(matches!(directory.connect(None, outbox, 3), Err(Error::ShuttingDown)));
+        assert!(matches!(directory.connect(None, "websocket", outbox, 3), Err(Error::ShuttingDown)));
     }
 }

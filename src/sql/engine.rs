@@ -6,20 +6,22 @@
 //! A panic in a query ends that query. Whoever drops the answer stops the work.
 //! Start at [`Engine::query`].
 
+mod answer;
 mod breathe;
+mod caller;
 mod fault;
 mod literals;
+mod memory;
 mod names;
 mod origin;
 mod plan;
+mod plan_cache;
 mod prepare;
 mod tombstones;
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -27,17 +29,17 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateDefaults};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateDefaults, TaskContext};
 use datafusion::optimizer::Analyzer;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast;
-use futures_util::{FutureExt, Stream, StreamExt};
+use futures_util::{FutureExt, StreamExt};
 use tokio::runtime::Runtime;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, Sleep};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::bind::IdSource;
 use super::caller_catalog::CATALOG;
@@ -46,19 +48,21 @@ use super::partition_table::{SplitScans, TurnScans};
 use super::system_tables::SystemData;
 use crate::error::{Error, Result};
 use crate::live::query::LiveQuery;
+use crate::metrics::{Metrics, QueryEnd};
 use crate::model::{Catalog, Param, Principal, ResultSchema, UserId};
 use crate::storage::ReadView;
 
+use answer::Answers;
+pub use answer::BatchStream;
 use breathe::BreathingJoins;
+pub use caller::{CallerGone, CallerWatch};
 pub(crate) use fault::from_datafusion;
 pub(crate) use literals::TypeNames;
 use literals::TypedLiterals;
 pub(crate) use origin::result_schema;
 pub(crate) use plan::logical_plan;
+use plan_cache::PlanCache;
 pub(crate) use prepare::prepare;
-
-/// Batches that a query may be ahead of whoever reads its answer; at the bound the query waits.
-const ANSWER_CAPACITY: usize = 4;
 
 const BATCH_ROWS: usize = 8192;
 
@@ -69,6 +73,10 @@ pub struct EngineConfig {
     pub rows_per_thread: u64,
     /// All queries together; one that needs more ends in `OUT_OF_MEMORY`.
     pub memory_limit_bytes: usize,
+    /// One query.
+    pub query_memory_limit_bytes: usize,
+    /// Plans that are kept; 0: none.
+    pub plan_cache_entries: u64,
     /// From the call to the last batch.
     pub statement_timeout: Duration,
 }
@@ -79,6 +87,8 @@ impl Default for EngineConfig {
             threads: 2,
             rows_per_thread: 65_536,
             memory_limit_bytes: 256 << 20,
+            query_memory_limit_bytes: 128 << 20,
+            plan_cache_entries: 200,
             statement_timeout: Duration::from_secs(30),
         }
     }
@@ -107,6 +117,7 @@ pub struct QueryContext {
     pub system: Arc<dyn SystemData>,
     pub now_us: i64,
     pub ids: Arc<IdSource>,
+    pub caller: CallerGone,
 }
 
 /// Runs queries. One per server.
@@ -115,6 +126,9 @@ pub struct Engine {
     runtime: Option<Runtime>,
     base: SessionState,
     timeout: Duration,
+    query_memory_limit: usize,
+    plans: Arc<PlanCache>,
+    metrics: Arc<Metrics>,
 }
 
 /// The answer of a query: its columns, and its rows as they come.
@@ -137,27 +151,35 @@ impl QueryOutput {
     }
 }
 
-/// Record batches, at most one error, which is the last item. Dropping it stops the query.
-pub struct BatchStream {
-    /// `Ok(None)` is the end; an end without it means that the query was cut off.
-    answers: mpsc::Receiver<Result<Option<RecordBatch>>>,
-    ended: bool,
-    deadline: Deadline,
-    overdue: Pin<Box<Sleep>>,
-}
-
 impl Engine {
     /// # Errors
     /// `INTERNAL` where the runtime's threads or the memory pool can not be made.
-    pub fn new(config: &EngineConfig) -> Result<Self> {
+    pub fn new(config: &EngineConfig, metrics: Arc<Metrics>) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(config.threads.max(1))
             .thread_name("query")
             .enable_time()
             .build()
             .map_err(Error::internal)?;
-        let base = base_state(config).map_err(Error::internal)?;
-        Ok(Self { runtime: Some(runtime), base, timeout: config.statement_timeout })
+        let base = base_state(config, metrics.clone()).map_err(Error::internal)?;
+        Ok(Self {
+            runtime: Some(runtime),
+            base,
+            timeout: config.statement_timeout,
+            query_memory_limit: config.query_memory_limit_bytes,
+            plans: Arc::new(PlanCache::new(config.plan_cache_entries, metrics.queries.clone())),
+            metrics,
+        })
+    }
+
+    /// Bytes that the queries under way have reserved.
+    pub fn memory_reserved(&self) -> usize {
+        self.base.runtime_env().memory_pool.reserved()
+    }
+
+    /// Plans that are kept.
+    pub fn plans_kept(&self) -> u64 {
+        self.plans.len()
     }
 
     /// Plans and starts `query`, a SELECT or EXPLAIN.
@@ -168,20 +190,27 @@ impl Engine {
     pub async fn query(&self, ctx: QueryContext, query: &ast::Statement) -> Result<QueryOutput> {
         let statement = prepare(query, &ctx.params)?;
         let (ready, planned) = oneshot::channel();
-        let (answers, stream) = mpsc::channel(ANSWER_CAPACITY);
-        let state = self.state_at(ctx.now_us);
         let deadline = Deadline { at: Instant::now() + self.timeout, after: self.timeout };
+        let (answers, stream) = answer::channel(deadline);
+        let work = Work {
+            state: self.state_at(ctx.now_us),
+            plans: self.plans.clone(),
+            memory_limit: self.query_memory_limit,
+            deadline,
+        };
+        let running = self.metrics.queries.begin();
         self.spawn(async move {
-            tokio::select! {
-                () = answers.closed() => {}
-                () = run(&state, &ctx, statement, deadline, ready, &answers) => {}
-            }
+            let mut caller = ctx.caller.clone();
+            let end = tokio::select! {
+                () = answers.closed() => QueryEnd::Cancelled,
+                () = caller.gone() => QueryEnd::Cancelled,
+                end = work.run(&ctx, statement, ready, &answers) => end,
+            };
+            running.end(end);
         })?;
         // The query holds its deadline itself where it yields; whoever asks is answered in time even where it does not.
         let planned = tokio::time::timeout_at(deadline.at, planned).await.map_err(|_| deadline.passed())?;
-        let schema = planned.unwrap_or(Err(Error::Aborted))?;
-        let overdue = Box::pin(tokio::time::sleep_until(deadline.at));
-        Ok(QueryOutput { schema, stream: BatchStream { answers: stream, ended: false, deadline, overdue } })
+        Ok(QueryOutput { schema: planned.unwrap_or(Err(Error::Aborted))?, stream })
     }
 
     /// Compiles a SELECT to be kept live.
@@ -246,28 +275,6 @@ impl fmt::Debug for Engine {
     }
 }
 
-impl Stream for BatchStream {
-    type Item = Result<RecordBatch>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.ended {
-            return Poll::Ready(None);
-        }
-        let item = match self.answers.poll_recv(cx) {
-            Poll::Ready(Some(Ok(Some(batch)))) => return Poll::Ready(Some(Ok(batch))),
-            Poll::Ready(Some(Ok(None))) => None,
-            Poll::Ready(Some(Err(error))) => Some(Err(error)),
-            Poll::Ready(None) => Some(Err(Error::Aborted)),
-            Poll::Pending => {
-                std::task::ready!(self.overdue.as_mut().poll(cx));
-                Some(Err(self.deadline.passed()))
-            }
-        };
-        self.ended = true;
-        Poll::Ready(item)
-    }
-}
-
 #[derive(Clone, Copy)]
 struct Deadline {
     at: Instant,
@@ -289,52 +296,72 @@ impl Deadline {
     }
 }
 
-type Answers = mpsc::Sender<Result<Option<RecordBatch>>>;
-
-async fn run(
-    state: &SessionState,
-    ctx: &QueryContext,
-    statement: ast::Statement,
+/// What one query needs beside its meaning.
+struct Work {
+    state: SessionState,
+    plans: Arc<PlanCache>,
+    memory_limit: usize,
     deadline: Deadline,
-    ready: oneshot::Sender<Result<ResultSchema>>,
-    answers: &Answers,
-) {
-    let batches = match deadline.hold(start(state, ctx, statement)).await {
-        Ok((schema, batches)) => {
-            if ready.send(Ok(schema)).is_err() {
-                return;
+}
+
+impl Work {
+    async fn run(
+        &self,
+        ctx: &QueryContext,
+        statement: ast::Statement,
+        ready: oneshot::Sender<Result<ResultSchema>>,
+        answers: &Answers,
+    ) -> QueryEnd {
+        let batches = match self.deadline.hold(self.start(ctx, statement)).await {
+            Ok((schema, batches)) => {
+                if ready.send(Ok(schema)).is_err() {
+                    return QueryEnd::Cancelled;
+                }
+                batches
             }
-            batches
-        }
-        Err(error) => {
-            // Whoever asked may have gone.
-            let _ = ready.send(Err(error));
-            return;
-        }
-    };
-    let end = deadline.hold(pump(batches, answers)).await;
-    let _ = answers.send(end.map(|()| None)).await;
+            Err(error) => {
+                let end = end_of(&error);
+                // Whoever asked may have gone.
+                let _ = ready.send(Err(error));
+                return end;
+            }
+        };
+        let outcome = self.deadline.hold(pump(batches, answers)).await;
+        let end = outcome.as_ref().map_or_else(end_of, |end| *end);
+        answers.end(outcome.map(|_| ())).await;
+        end
+    }
+
+    async fn start(
+        &self,
+        ctx: &QueryContext,
+        statement: ast::Statement,
+    ) -> Result<(ResultSchema, SendableRecordBatchStream)> {
+        let state = &self.state;
+        let (plan, schema) = self.plans.plan(state, ctx, statement)?;
+        let physical = state.query_planner().create_physical_plan(&plan, state).await.map_err(from_datafusion)?;
+        let context = memory::limited(TaskContext::from(state), self.memory_limit);
+        let batches = execute_stream(physical, Arc::new(context)).map_err(from_datafusion)?;
+        Ok((schema, batches))
+    }
 }
 
-async fn start(
-    state: &SessionState,
-    ctx: &QueryContext,
-    statement: ast::Statement,
-) -> Result<(ResultSchema, SendableRecordBatchStream)> {
-    let (plan, schema) = names::plan_named(state, ctx, statement)?;
-    let physical = state.create_physical_plan(&plan).await.map_err(from_datafusion)?;
-    let batches = execute_stream(physical, state.task_ctx()).map_err(from_datafusion)?;
-    Ok((schema, batches))
+fn end_of(error: &Error) -> QueryEnd {
+    match error {
+        Error::StatementTimeout { .. } => QueryEnd::TimedOut,
+        Error::OutOfMemory(_) => QueryEnd::OutOfMemory,
+        _ => QueryEnd::Failed,
+    }
 }
 
-async fn pump(mut batches: SendableRecordBatchStream, answers: &Answers) -> Result<()> {
+async fn pump(mut batches: SendableRecordBatchStream, answers: &Answers) -> Result<QueryEnd> {
     while let Some(batch) = batches.next().await {
         let batch = batch.map_err(from_datafusion)?;
-        if batch.num_rows() > 0 && answers.send(Ok(Some(batch))).await.is_err() {
-            return Ok(());
+        if batch.num_rows() > 0 && !answers.send(batch).await {
+            return Ok(QueryEnd::Cancelled);
         }
     }
-    Ok(())
+    Ok(QueryEnd::Completed)
 }
 
 fn panicked(panic: Box<dyn std::any::Any + Send>) -> Error {
@@ -343,8 +370,9 @@ fn panicked(panic: Box<dyn std::any::Any + Send>) -> Error {
 }
 
 /// What all queries share: functions, settings, memory. No catalog: each query brings its own.
-fn base_state(config: &EngineConfig) -> datafusion::common::Result<SessionState> {
+fn base_state(config: &EngineConfig, metrics: Arc<Metrics>) -> datafusion::common::Result<SessionState> {
     let mut settings = SessionConfig::new()
+        .with_extension(metrics)
         .with_target_partitions(1)
         .with_batch_size(BATCH_ROWS)
         .with_create_default_catalog_and_schema(false)

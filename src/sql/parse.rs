@@ -21,6 +21,7 @@ mod guard;
 mod live;
 mod maintain;
 mod operations;
+pub(crate) mod redact;
 mod refused;
 mod source;
 mod storage;

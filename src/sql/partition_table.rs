@@ -19,7 +19,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::Result;
+use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
@@ -42,7 +42,8 @@ pub(crate) enum RowScope {
 pub(crate) struct PartitionTable {
     meta: Arc<TableMeta>,
     scope: RowScope,
-    view: ReadView,
+    /// `None` where it stands in a plan that is kept: such a plan is never run.
+    view: Option<ReadView>,
     schema: SchemaRef,
     tombstones: bool,
 }
@@ -50,17 +51,22 @@ pub(crate) struct PartitionTable {
 impl PartitionTable {
     pub(crate) fn new(meta: Arc<TableMeta>, scope: RowScope, view: ReadView) -> Self {
         let schema = meta.shown_schema(scope == RowScope::AllOwners);
-        Self { meta, scope, view, schema, tombstones: false }
+        Self { meta, scope, view: Some(view), schema, tombstones: false }
     }
 
     /// The same rows, and those that were deleted.
     pub(crate) fn with_tombstones(&self) -> Self {
+        Self { tombstones: true, ..self.over(self.view.clone()) }
+    }
+
+    /// The same rows of another moment.
+    pub(crate) fn over(&self, view: Option<ReadView>) -> Self {
         Self {
             meta: self.meta.clone(),
             scope: self.scope.clone(),
-            view: self.view.clone(),
+            view,
             schema: self.schema.clone(),
-            tombstones: true,
+            tombstones: self.tombstones,
         }
     }
 
@@ -111,6 +117,7 @@ impl TableProvider for PartitionTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        let view = self.view.clone().ok_or_else(|| internal_datafusion_err!("a plan without a view is run"))?;
         let bounds = ScanBounds::of_filters(&self.meta, filters, self.tombstones);
         let projection = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let projection = projection.into_iter().map(|position| self.meta.stored_position(position)).collect();
@@ -121,7 +128,7 @@ impl TableProvider for PartitionTable {
         let source = scan::ScanSource {
             meta: self.meta.clone(),
             scope: self.scope.clone(),
-            view: self.view.clone(),
+            view,
             projection,
             bounds,
             share: None,

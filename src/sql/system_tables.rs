@@ -15,13 +15,19 @@ use crate::model::{
 };
 use cursors::CURSORS;
 pub use cursors::CursorRow;
+pub use jobs::JobRow;
+use jobs::{JOB_NODES, JOBS};
 use schemas::{SCHEMAS, SchemaRow};
+use server::{CLUSTER, CLUSTER_GROUPS, DATATYPES, SERVER_LOGS, SESSIONS, SETTINGS, TYPES};
+pub use server::{LogRow, NodeRow, SessionRow, SettingRow, in_words};
 use storages::STORAGES;
 pub use topics::TopicGroupRow;
 use topics::{DELIVERIES, TOPIC_OFFSETS, TOPICS};
 
 mod cursors;
+mod jobs;
 mod schemas;
+mod server;
 mod storages;
 mod topics;
 
@@ -35,6 +41,10 @@ pub trait SystemData: Send + Sync {
     /// `STORAGE_UNAVAILABLE`, `INTERNAL` where an entry is damaged.
     fn manifests(&self, catalog: &Catalog) -> crate::error::Result<Vec<ManifestRow>>;
     fn stats(&self, catalog: &Catalog) -> Vec<StatRow>;
+    fn settings(&self) -> Vec<SettingRow>;
+    fn sessions(&self) -> Vec<SessionRow>;
+    fn server_logs(&self) -> Vec<LogRow>;
+    fn node(&self) -> NodeRow;
     /// # Errors
     /// As [`SystemData::manifests`].
     fn topic_groups(&self, catalog: &Catalog) -> crate::error::Result<Vec<TopicGroupRow>>;
@@ -106,26 +116,6 @@ pub struct LiveRow {
     pub last_ping_at: i64,
 }
 
-/// A row of `system.jobs`, and of `system.job_nodes`. Times are in microseconds since the Unix epoch.
-#[derive(Debug, Clone)]
-pub struct JobRow {
-    pub job_id: String,
-    pub job_type: &'static str,
-    pub status: &'static str,
-    /// JSON.
-    pub parameters: Option<String>,
-    pub message: Option<String>,
-    pub exception_trace: Option<String>,
-    pub idempotency_key: String,
-    pub priority: i32,
-    pub retry_count: i16,
-    pub max_retries: i16,
-    pub created_at: i64,
-    pub updated_at: i64,
-    pub started_at: Option<i64>,
-    pub finished_at: Option<i64>,
-}
-
 /// Where a subscription is, and a job; there is one node.
 const THIS_NODE: i64 = 0;
 
@@ -146,6 +136,12 @@ pub(crate) enum SystemTable {
     Topics,
     TopicOffsets,
     Deliveries,
+    Settings,
+    Sessions,
+    ServerLogs,
+    Cluster,
+    ClusterGroups,
+    DataTypes,
 }
 
 impl SystemTable {
@@ -165,6 +161,12 @@ impl SystemTable {
         SystemTable::Topics,
         SystemTable::TopicOffsets,
         SystemTable::Deliveries,
+        SystemTable::Settings,
+        SystemTable::Sessions,
+        SystemTable::ServerLogs,
+        SystemTable::Cluster,
+        SystemTable::ClusterGroups,
+        SystemTable::DataTypes,
     ];
 
     pub(crate) fn named(name: &str) -> Option<SystemTable> {
@@ -188,6 +190,12 @@ impl SystemTable {
             SystemTable::Topics => "topics",
             SystemTable::TopicOffsets => "topic_offsets",
             SystemTable::Deliveries => "deliveries",
+            SystemTable::Settings => "settings",
+            SystemTable::Sessions => "sessions",
+            SystemTable::ServerLogs => "server_logs",
+            SystemTable::Cluster => "cluster",
+            SystemTable::ClusterGroups => "cluster_groups",
+            SystemTable::DataTypes => "datatypes",
         }
     }
 
@@ -208,6 +216,12 @@ impl SystemTable {
             SystemTable::Topics => schema_of(TOPICS),
             SystemTable::TopicOffsets => schema_of(TOPIC_OFFSETS),
             SystemTable::Deliveries => schema_of(DELIVERIES),
+            SystemTable::Settings => schema_of(SETTINGS),
+            SystemTable::Sessions => schema_of(SESSIONS),
+            SystemTable::ServerLogs => schema_of(SERVER_LOGS),
+            SystemTable::Cluster => schema_of(CLUSTER),
+            SystemTable::ClusterGroups => schema_of(CLUSTER_GROUPS),
+            SystemTable::DataTypes => schema_of(DATATYPES),
         }
     }
 
@@ -253,6 +267,12 @@ impl SystemTable {
             }
             SystemTable::TopicOffsets => batch_of(TOPIC_OFFSETS, &groups(catalog, system)?),
             SystemTable::Deliveries => batch_of(DELIVERIES, &groups(catalog, system)?),
+            SystemTable::Settings => batch_of(SETTINGS, &system.settings()),
+            SystemTable::Sessions => batch_of(SESSIONS, &system.sessions()),
+            SystemTable::ServerLogs => batch_of(SERVER_LOGS, &system.server_logs()),
+            SystemTable::Cluster => batch_of(CLUSTER, &[system.node()]),
+            SystemTable::ClusterGroups => batch_of(CLUSTER_GROUPS, &[system.node()]),
+            SystemTable::DataTypes => batch_of(DATATYPES, TYPES),
         }
     }
 }
@@ -419,41 +439,6 @@ const LIVE: &[Column<LiveRow>] = &[
     bigint("changes", |r| r.changes.into()),
     bigint("node_id", |_| THIS_NODE.into()),
     time("last_ping_at", |r| micros(r.last_ping_at)),
-];
-
-const JOBS: &[Column<JobRow>] = &[
-    text("job_id", |r| r.job_id.as_str().into()),
-    text("job_type", |r| r.job_type.into()),
-    text("status", |r| r.status.into()),
-    null(text("leader_status", |_| words(None::<String>))),
-    null(text("parameters", |r| words(r.parameters.as_deref()))),
-    null(text("message", |r| words(r.message.as_deref()))),
-    null(text("exception_trace", |r| words(r.exception_trace.as_deref()))),
-    null(text("idempotency_key", |r| words(Some(r.idempotency_key.as_str())))),
-    null(text("queue", |_| words(None::<String>))),
-    null(int("priority", |r| r.priority.into())),
-    smallint("retry_count", |r| r.retry_count.into()),
-    smallint("max_retries", |r| r.max_retries.into()),
-    null(bigint("memory_used", |_| ScalarValue::Int64(None))),
-    null(bigint("cpu_used", |_| ScalarValue::Int64(None))),
-    time("created_at", |r| micros(r.created_at)),
-    time("updated_at", |r| micros(r.updated_at)),
-    null(time("started_at", |r| micros(r.started_at))),
-    null(time("finished_at", |r| micros(r.finished_at))),
-    bigint("node_id", |_| THIS_NODE.into()),
-    null(bigint("leader_node_id", |_| ScalarValue::Int64(None))),
-];
-
-/// Each job runs on one node.
-const JOB_NODES: &[Column<JobRow>] = &[
-    text("job_id", |r| r.job_id.as_str().into()),
-    bigint("node_id", |_| THIS_NODE.into()),
-    text("status", |r| r.status.into()),
-    null(text("error_message", |r| words(r.exception_trace.as_deref()))),
-    time("created_at", |r| micros(r.created_at)),
-    null(time("started_at", |r| micros(r.started_at))),
-    null(time("finished_at", |r| micros(r.finished_at))),
-    time("updated_at", |r| micros(r.updated_at)),
 ];
 
 /// Each partition with cold rows. Its manifest in the store is the one that counts, so it is never behind its files.

@@ -234,7 +234,8 @@ pub fn read_response(connection: &mut impl BufRead) -> io::Result<Response> {
             return Err(broken("the body was cut off"));
         }
     }
-    let text = response.header("content-type") != Some("application/zip");
+    let binary = ["application/zip", "application/vnd.apache.arrow.stream"];
+    let text = !response.header("content-type").is_some_and(|kind| binary.contains(&kind));
     let read = String::from_utf8(body.clone());
     response.body = if text { read.map_err(|_| broken("the body is not UTF-8"))? } else { String::new() };
     response.bytes = body;

@@ -28,8 +28,24 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("streams", &["model", "error"]),
     ("auth", &["model", "error", "time", "config"]),
     ("storage", &["model", "error", "time", "failpoint", "config", "partition"]),
-    ("sql", &["model", "error", "time", "config", "storage", "live", "auth"]),
-    ("actors", &["model", "error", "time", "config", "partition", "live", "topics", "jobs", "auth", "storage", "sql"]),
+    ("sql", &["model", "error", "time", "config", "storage", "live", "auth", "metrics"]),
+    (
+        "actors",
+        &[
+            "model",
+            "error",
+            "time",
+            "config",
+            "metrics",
+            "partition",
+            "live",
+            "topics",
+            "jobs",
+            "auth",
+            "storage",
+            "sql",
+        ],
+    ),
     (
         "database",
         &[
@@ -38,6 +54,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "time",
             "failpoint",
             "config",
+            "metrics",
+            "logging",
             "partition",
             "live",
             "topics",
@@ -49,8 +67,9 @@ const LAYERS: &[(&str, &[&str])] = &[
             "actors",
         ],
     ),
-    ("api", &["model", "error", "time", "config", "auth", "live", "streams", "database"]),
+    ("api", &["model", "error", "time", "config", "metrics", "auth", "live", "streams", "database"]),
     ("logging", &["config"]),
+    ("metrics", &[]),
 ];
 
 /// What composes may import everything: it decides nothing.
@@ -78,6 +97,8 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("parquet", &["storage"]),
     ("object_store", &["storage"]),
     ("xxhash_rust", &["storage"]),
+    ("arrow_ipc", &["api"]),
+    ("prometheus_client", &["metrics"]),
     ("zip", &["storage"]),
     ("clap", &[]),
     ("tracing_subscriber", &["logging", "config"]),

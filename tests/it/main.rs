@@ -20,6 +20,7 @@ mod jobs;
 mod layers;
 mod live;
 mod moving;
+mod observed;
 mod program;
 mod proxy;
 mod random;

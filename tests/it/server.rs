@@ -136,7 +136,11 @@ impl Server {
 
     /// A user that was made before.
     pub fn log_in(&self, user: &str) -> Client {
-        let response = self.client().post("/v1/api/auth/login", &json!({ "user": user, "password": PASSWORD }));
+        self.log_in_as(user, PASSWORD)
+    }
+
+    pub fn log_in_as(&self, user: &str, password: &str) -> Client {
+        let response = self.client().post("/v1/api/auth/login", &json!({ "user": user, "password": password }));
         assert_eq!(response.status, 200, "{}", response.body);
         Client::bearer(self.address, response.json()["access_token"].as_str().unwrap())
     }

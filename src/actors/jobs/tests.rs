@@ -56,7 +56,8 @@ impl Bench {
         let (store, recovered) = Store::open(folder.path(), 1 << 20).unwrap();
         let log = FjallLog::new(store.clone(), recovered);
         let sync = log.journal_sync();
-        let (committer, handle) = Committer::spawn(log, sync, Duration::from_secs(1), Arc::default(), fatal()).unwrap();
+        let (committer, handle) =
+            Committer::spawn(log, sync, Duration::from_secs(1), Arc::default(), Arc::default(), fatal()).unwrap();
         let config = JobsConfig { retry_backoff: Duration::from_micros(1), max_retries: 2, ..JobsConfig::default() };
         Self { store, committer: Some(committer), handle, config, _folder: folder }
     }

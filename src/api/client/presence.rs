@@ -21,24 +21,27 @@ const LOOK: Duration = Duration::from_millis(250);
 pub(super) struct ConnectionSocket(pub RawFd);
 
 /// Returns when the client has closed its end.
-pub(crate) async fn gone(request: &HttpRequest) {
+///
+/// Only a part of the connection may wait for it: the request's future, or its answer's body.
+pub(crate) fn gone(request: &HttpRequest) -> impl Future<Output = ()> + use<> {
     let socket = request.conn_data::<ConnectionSocket>().copied();
-    let Some(socket) = socket.filter(|_| request.version() <= Version::HTTP_11) else {
-        return std::future::pending().await;
-    };
-    let mut looks = time::interval(LOOK);
-    loop {
-        looks.tick().await;
-        if is_closed(socket) {
-            return;
+    let socket = socket.filter(|_| request.version() <= Version::HTTP_11);
+    async move {
+        let Some(socket) = socket else { return std::future::pending().await };
+        loop {
+            // Most are answered before the first look.
+            time::sleep(LOOK).await;
+            if is_closed(socket) {
+                return;
+            }
         }
     }
 }
 
 #[expect(unsafe_code, reason = "actix lends its connections' sockets to nobody")]
 fn is_closed(ConnectionSocket(socket): ConnectionSocket) -> bool {
-    // SAFETY: an HTTP/1 request's future is a part of its connection's, which owns the socket: while this runs, the socket is
-    // open and the connection's.
+    // SAFETY: an HTTP/1 request's future and its answer's body are parts of its connection's, which owns the socket: while this
+    // runs, the socket is open and the connection's.
     let socket = unsafe { BorrowedFd::borrow_raw(socket) };
     let mut next = [0_u8];
     match recv(socket, &mut next, RecvFlags::PEEK | RecvFlags::DONTWAIT) {

@@ -43,7 +43,7 @@ pub(crate) fn decode(body: &[u8], limits: &LimitsConfig) -> Result<SqlRequest> {
         params: params(body.params.unwrap_or_default(), limits)?,
         namespace: body.namespace_id.filter(|name| !name.is_empty()),
         durability: body.durability.map(|level| durability(&level)).transpose()?,
-        base_url: None,
+        ..SqlRequest::default()
     })
 }
 

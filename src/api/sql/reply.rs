@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use actix_web::HttpResponse;
 use actix_web::web::Bytes;
+use futures_util::future::{self, LocalBoxFuture};
 use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 
@@ -19,9 +20,9 @@ use crate::model::result::{CellEncoders, ResultSchema};
 use crate::model::{Role, UserId};
 
 /// Longer answers are streamed.
-const WHOLE: usize = 256 * 1024;
+pub(super) const WHOLE: usize = 256 * 1024;
 /// What a stream hands to the connection at a time.
-const CHUNK: usize = 64 * 1024;
+pub(super) const CHUNK: usize = 64 * 1024;
 
 const HEAD: &[u8] = br#"{"status":"success","results":["#;
 /// Where `"results"` begins in [`HEAD`], with the comma before it: a stream starts here, the comma made a brace.
@@ -34,6 +35,14 @@ pub(crate) struct ReplyContext {
     pub(crate) role: Role,
     /// The request's text, for an administrator's error.
     pub(crate) sql: String,
+    /// Returns when nobody reads the answer any more.
+    pub(crate) gone: LocalBoxFuture<'static, ()>,
+}
+
+impl ReplyContext {
+    pub(super) fn problem<'a>(&'a self, error: &'a Error) -> SqlProblem<'a> {
+        SqlProblem { error, statement: None, sql: &self.sql, role: self.role, took: self.started.elapsed() }
+    }
 }
 
 /// Writes the answer: at once, or as a stream.
@@ -43,14 +52,19 @@ pub(crate) async fn respond(response: SqlResponse, context: ReplyContext) -> Htt
         Ok(Progress::Done) => json().body(writer.whole()),
         Ok(Progress::More) => {
             let first = writer.first_chunk();
-            let rest = stream::unfold(Some(writer), |writer| async {
-                let mut writer = writer?;
-                let chunk = writer.next_chunk().await;
-                Some((Ok::<_, actix_web::Error>(chunk), (!writer.ended).then_some(writer)))
+            let gone = std::mem::replace(&mut writer.context.gone, Box::pin(future::pending()));
+            let rest = stream::unfold(Some((writer, gone)), |state| async {
+                let (mut writer, gone) = state?;
+                let (chunk, gone) = match future::select(Box::pin(writer.next_chunk()), gone).await {
+                    future::Either::Left((chunk, gone)) => (chunk, gone),
+                    // The rest is for nobody: dropping it stops the query.
+                    future::Either::Right(_) => return None,
+                };
+                Some((Ok::<_, actix_web::Error>(chunk), (!writer.ended).then_some((writer, gone))))
             });
             json().streaming(stream::once(async { Ok(first) }).chain(rest))
         }
-        Err(error) => writer.problem(&error).response(),
+        Err(error) => writer.context.problem(&error).response(),
     }
 }
 
@@ -225,7 +239,7 @@ impl ReplyWriter {
         let mut body = b"null".to_vec();
         if let Some(error) = error {
             crate::api::problem::log(error);
-            body = serde_json::to_vec(&self.problem(error).body()).unwrap_or(body);
+            body = serde_json::to_vec(&self.context.problem(error).body()).unwrap_or(body);
         }
         self.out.extend_from_slice(&body);
         self.out.push(b'}');
@@ -234,11 +248,6 @@ impl ReplyWriter {
     fn took(&mut self) {
         let took = millis(self.context.started.elapsed());
         self.out.extend_from_slice(took.to_string().as_bytes());
-    }
-
-    fn problem<'a>(&'a self, error: &'a Error) -> SqlProblem<'a> {
-        let ReplyContext { started, role, sql, .. } = &self.context;
-        SqlProblem { error, statement: None, sql, role: *role, took: started.elapsed() }
     }
 }
 

@@ -46,8 +46,13 @@ impl Answer {
 }
 
 async fn answer(results: Vec<StatementResult>, max_result_bytes: u64) -> Answer {
-    let context =
-        ReplyContext { started: Instant::now(), max_result_bytes, role: Role::User, sql: "SELECT 1".to_owned() };
+    let context = ReplyContext {
+        started: Instant::now(),
+        max_result_bytes,
+        role: Role::User,
+        sql: "SELECT 1".to_owned(),
+        gone: Box::pin(future::pending()),
+    };
     let response = respond(SqlResponse { results }, context).await;
     let status = response.status().as_u16();
     let streamed = response.body().size() == BodySize::Stream;

@@ -10,6 +10,7 @@ use super::turns::Turn;
 use super::{Notes, StreamAddress, StreamScope, producer_in, producer_name, producers_prefix, record_name, stream_in};
 use crate::database::Database;
 use crate::database::execute::Scope;
+use crate::database::request::CallerGone;
 use crate::error::{Error, Result};
 use crate::model::{PkBytes, Principal, Seq, WriteAck, WriteCommand, WriteOp};
 use crate::sql::bind;
@@ -292,6 +293,7 @@ impl Database {
             params: &[],
             durability: None,
             base_url: None,
+            caller: CallerGone::default(),
             now_us: scope.now_us,
         };
         bind(&self.bind_context(&statement, &catalog))

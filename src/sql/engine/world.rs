@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
-use super::{Engine, EngineConfig, OwnerScope, QueryContext};
+use super::{CallerGone, Engine, EngineConfig, OwnerScope, QueryContext};
 use crate::error::Result;
 use crate::model::{
     AccessLevel, Catalog, CellEncoders, Change, ColumnMeta, ColumnName, CommittedChanges, DataType, Durability,
@@ -16,7 +16,10 @@ use crate::model::{
 };
 use crate::sql::bind::IdSource;
 use crate::sql::statement::Statement;
-use crate::sql::system_tables::{CursorRow, JobRow, LiveRow, ManifestRow, StatRow, SystemData, TopicGroupRow, UserRow};
+use crate::sql::system_tables::{
+    CursorRow, JobRow, LiveRow, LogRow, ManifestRow, NodeRow, SessionRow, SettingRow, StatRow, SystemData,
+    TopicGroupRow, UserRow,
+};
 use crate::storage::{CommitEntry, CommitLog, FjallLog, Found, ReadView, Store, keys, row_codec};
 
 pub(crate) const NOW_US: i64 = 1_777_000_000_000_000;
@@ -103,6 +106,22 @@ impl SystemData for NoData {
         Vec::new()
     }
 
+    fn settings(&self) -> Vec<SettingRow> {
+        Vec::new()
+    }
+
+    fn sessions(&self) -> Vec<SessionRow> {
+        Vec::new()
+    }
+
+    fn server_logs(&self) -> Vec<LogRow> {
+        Vec::new()
+    }
+
+    fn node(&self) -> NodeRow {
+        NodeRow::default()
+    }
+
     fn topic_groups(&self, _: &Catalog) -> Result<Vec<TopicGroupRow>> {
         Ok(Vec::new())
     }
@@ -145,7 +164,7 @@ impl World {
             seqs: SeqGenerator::new(0, Seq::ZERO),
             catalog: Arc::new(catalog),
             ids: Arc::new(IdSource::new(0, Seq::ZERO)),
-            engine: Engine::new(config).unwrap(),
+            engine: Engine::new(config, Arc::default()).unwrap(),
         }
     }
 
@@ -208,6 +227,7 @@ impl World {
             system: Arc::new(NoData),
             now_us: NOW_US,
             ids: self.ids.clone(),
+            caller: CallerGone::default(),
         }
     }
 

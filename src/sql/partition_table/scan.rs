@@ -20,6 +20,7 @@ use datafusion::physical_plan::execution_plan::{
     Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions, SchedulingType,
 };
 use datafusion::physical_plan::filter_pushdown::{ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 
@@ -29,6 +30,7 @@ use futures_util::stream::BoxStream;
 use super::scan_filter::ScanFilter;
 use super::{RowScope, ScanBounds};
 use crate::error::{self, Error};
+use crate::metrics::Metrics;
 use crate::model::schema::SEQ_COLUMN;
 use crate::model::{DataType, Owner, StoredRow, TableMeta};
 use crate::storage::segment::{RowPredicate, SegmentBatch, SegmentMeta, SegmentScan, dictionary_of_texts};
@@ -37,6 +39,10 @@ use crate::storage::{BatchBuilder, FeedScan, Found, Order, ReadView, RowsPart, S
 const BATCH_ROWS: usize = 8192;
 /// The first batch is small: a filter with a LIMIT above often needs no second one.
 const FIRST_BATCH_ROWS: usize = 512;
+/// A batch of wide rows ends before it has that many.
+const BATCH_BYTES: usize = 2 << 20;
+/// What compression may have made of a segment's rows.
+const COMPRESSED: u64 = 4;
 /// Stored rows, hidden tombstones included, that are read without a yield.
 const READ_AT_ONCE: usize = 4 * BATCH_ROWS;
 
@@ -63,6 +69,7 @@ pub(super) struct PartitionScan {
     limit: Option<usize>,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
 }
 
 impl PartitionScan {
@@ -130,7 +137,8 @@ impl PartitionScan {
             Boundedness::Bounded,
         )
         .with_scheduling_type(SchedulingType::Cooperative);
-        Self { source, order, limit, schema, properties: Arc::new(properties) }
+        let metrics = ExecutionPlanMetricsSet::new();
+        Self { source, order, limit, schema, properties: Arc::new(properties), metrics }
     }
 }
 
@@ -200,14 +208,22 @@ impl ExecutionPlan for PartitionScan {
         self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
     }
 
-    fn execute(&self, _partition: usize, _context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let output = MetricBuilder::new(&self.metrics).output_rows(partition);
+        let read = context.session_config().get_extension::<Metrics>();
         let rows = ScanRows::new(&self.source, self.order, self.limit);
         let schema = self.schema.clone();
         let batches = futures_util::stream::try_unfold(rows, move |mut rows| {
-            let schema = schema.clone();
+            let (schema, output, read) = (schema.clone(), output.clone(), read.clone());
             async move {
                 let batch = rows.next_batch().await.map_err(|error| DataFusionError::External(Box::new(error)))?;
                 tokio::task::yield_now().await;
+                if let Some(batch) = &batch {
+                    output.add(batch.num_rows());
+                    if let Some(read) = &read {
+                        read.rows_read.add(&rows.source.meta.name.to_string(), batch.num_rows() as u64);
+                    }
+                }
                 let batch = match batch {
                     Some(batch) if !rows.source.dictionaries.is_empty() => {
                         Some(with_dictionaries(&batch, &rows.source.dictionaries, schema)?)
@@ -218,6 +234,10 @@ impl ExecutionPlan for PartitionScan {
             }
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
     }
 
     /// Takes filters on for segments. Whoever set them keeps them all the same.
@@ -261,6 +281,8 @@ struct ScanRows {
     order: Order,
     rows: Rows,
     builder: BatchBuilder,
+    /// Bytes of the stored rows in the builder.
+    bytes: usize,
     /// Rows that may still be given.
     left: usize,
     /// No segment was read yet.
@@ -296,6 +318,7 @@ impl ScanRows {
             order,
             rows: Rows::Unopened,
             builder,
+            bytes: 0,
             left: limit.unwrap_or(usize::MAX),
             first_segment: true,
             batch_rows: FIRST_BATCH_ROWS,
@@ -355,7 +378,10 @@ impl ScanRows {
         let batch = match batch {
             Some(batch) => batch.slice(0, batch.num_rows().min(self.left)),
             None if at_end && self.builder.is_empty() => return Ok(None),
-            None => self.builder.finish()?,
+            None => {
+                self.bytes = 0;
+                self.builder.finish()?
+            }
         };
         self.left -= batch.num_rows();
         self.batch_rows = BATCH_ROWS;
@@ -365,6 +391,7 @@ impl ScanRows {
     fn push(&mut self, owner: &Owner, row: &StoredRow) -> error::Result<()> {
         if self.source.bounds.tombstones || !row.deleted {
             self.builder.push(owner, row)?;
+            self.bytes += row.row.0.len();
         }
         Ok(())
     }
@@ -374,8 +401,8 @@ impl ScanRows {
         bounds.columns.iter().all(|any| any.iter().any(|bound| bound.may_hold(meta, segment)))
     }
 
-    fn wanted(&self) -> usize {
-        self.batch_rows.min(self.left)
+    fn is_full(&self) -> bool {
+        self.builder.len() == self.batch_rows.min(self.left) || self.bytes >= BATCH_BYTES
     }
 
     /// Of the stretch in front: its columns, or its rows into the builder.
@@ -385,7 +412,7 @@ impl ScanRows {
             Some(RowsPart::Hot(mut scan)) => {
                 let RowScope::Partition(owner) = self.source.scope.clone() else { return Ok((None, Rows::End)) };
                 for _ in 0..READ_AT_ONCE {
-                    if self.builder.len() == self.wanted() {
+                    if self.is_full() {
                         break;
                     }
                     let Some(row) = scan.next() else { return Ok((None, Rows::Parts(parts))) };
@@ -408,7 +435,7 @@ impl ScanRows {
                     pages: pages.collect(),
                     sharpens,
                     limit: (self.left < usize::MAX).then_some(self.left),
-                    batch_rows: BATCH_ROWS,
+                    batch_rows: rows_of_segment(&reader.entry().meta),
                     ..scan
                 };
                 Ok((None, Rows::Segment(reader.scan(scan).await?, parts)))
@@ -423,7 +450,7 @@ impl ScanRows {
         mut ready: VecDeque<StoredRow>,
     ) -> error::Result<Rows> {
         for _ in 0..READ_AT_ONCE {
-            if self.builder.len() == self.wanted() {
+            if self.is_full() {
                 break;
             }
             match ready.pop_front() {
@@ -436,6 +463,13 @@ impl ScanRows {
         }
         Ok(Rows::Feed(feed, owner, ready))
     }
+}
+
+/// Rows of a segment that make a batch: about [`BATCH_BYTES`] of wide ones.
+fn rows_of_segment(segment: &SegmentMeta) -> usize {
+    let row = segment.bytes.saturating_mul(COMPRESSED) / u64::from(segment.rows).max(1);
+    let rows = (BATCH_BYTES as u64).checked_div(row).unwrap_or(u64::MAX);
+    usize::try_from(rows).unwrap_or(BATCH_ROWS).clamp(16, BATCH_ROWS)
 }
 
 /// Columns that are texts still become dictionaries that have each row's text at the row's own place.
