@@ -1,6 +1,6 @@
 //! How streams begin, go on over crashes, and end.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{TABLE, TEXT, World, code, head, next_offset, path, post, produce, put, refused, rows, send, texts};
 use crate::http::Client;
-use crate::server::Server;
+use crate::server::{Server, eventually};
 
 #[test]
 fn a_stream_with_its_own_time_ends_when_nobody_uses_it() {
@@ -97,20 +97,20 @@ fn a_dropped_users_streams_are_not_the_next_ones() {
     assert_eq!(rows(&mut bob), json!([]));
 }
 
-/// Sends its requests in order, each until it is answered; says how many were.
-fn produce_until(client: &mut Client, stop: &AtomicBool, from: u64) -> u64 {
-    let mut seq = from;
-    while !stop.load(Ordering::Relaxed) {
+/// Sends its requests in order, each when the one before is answered, for as long as the server is there.
+fn produce_on(client: &mut Client, acknowledged: &AtomicU64) {
+    loop {
+        let seq = acknowledged.load(Ordering::Acquire);
         let body = format!("{seq};");
         let (number, epoch) = (seq.to_string(), "0");
         let headers = [TEXT, ("Producer-Id", "p"), ("Producer-Epoch", epoch), ("Producer-Seq", &number)];
         match client.request(&format!("POST {}", path("a")), &headers, body.as_bytes()) {
-            Ok(answer) if answer.status == 200 || answer.status == 204 => seq += 1,
+            Ok(answer) if answer.status == 200 || answer.status == 204 => {}
             Ok(answer) => panic!("{answer:?}"),
-            Err(_) => break,
+            Err(_) => return,
         }
+        acknowledged.store(seq + 1, Ordering::Release);
     }
-    seq
 }
 
 /// Whatever was acknowledged is there once, whatever was not is there once or not at all; and what is remembered of the
@@ -118,8 +118,9 @@ fn produce_until(client: &mut Client, stop: &AtomicBool, from: u64) -> u64 {
 #[test]
 fn a_producer_goes_on_behind_a_crash_without_a_gap_or_a_double() {
     let data = tempfile::tempdir().unwrap();
-    let mut acknowledged = 0;
+    let told = AtomicU64::new(0);
     for round in 0..6u64 {
+        let acknowledged = told.load(Ordering::Acquire);
         let server = Server::start_over(data.path(), &[]);
         let mut client = if round == 0 {
             let mut admin = server.set_up();
@@ -135,18 +136,15 @@ fn a_producer_goes_on_behind_a_crash_without_a_gap_or_a_double() {
             let again = produce(&mut client, "a", (0, acknowledged - 1), &format!("{};", acknowledged - 1));
             assert_eq!(again.status, 204, "{again:?}");
         }
-        let stop = AtomicBool::new(false);
-        let before = acknowledged;
         thread::scope(|scope| {
-            let (stop, from) = (&stop, acknowledged);
-            let producing = scope.spawn(move || produce_until(&mut client, stop, from));
-            thread::sleep(Duration::from_millis(60 + 35 * round));
+            scope.spawn(|| produce_on(&mut client, &told));
+            eventually("some are acknowledged", || {
+                (told.load(Ordering::Acquire) > acknowledged + 5 * round).then_some(())
+            });
             server.kill();
-            stop.store(true, Ordering::Relaxed);
-            acknowledged = producing.join().unwrap();
         });
-        assert!(acknowledged > before, "nothing was written in round {round}");
     }
+    let acknowledged = told.into_inner();
     let server = Server::start_over(data.path(), &[]);
     let mut admin = server.log_in("admin");
     let read = || -> Vec<u64> {
