@@ -13,6 +13,7 @@ mod names;
 mod origin;
 mod plan;
 mod prepare;
+mod row_exprs;
 mod tombstones;
 
 use std::fmt;
@@ -56,6 +57,7 @@ use literals::TypedLiterals;
 pub(crate) use origin::result_schema;
 pub(crate) use plan::logical_plan;
 pub(crate) use prepare::prepare;
+pub use row_exprs::RowExprs;
 
 /// Batches that a query may be ahead of whoever reads its answer; at the bound the query waits.
 const ANSWER_CAPACITY: usize = 4;
@@ -192,6 +194,17 @@ impl Engine {
         let statement = prepare(query, &ctx.params)?;
         let state = self.state_at(ctx.now_us);
         self.blocking(move || live_query::compile(&state, &ctx, &statement)).await
+    }
+
+    /// Compiles what a SELECT without WHERE selects, to be asked of rows that no query reads. Columns behind the first `own` of its
+    /// FROM are those of other tables.
+    ///
+    /// # Errors
+    /// `INVALID_SQL` naming what needs a query of its own, and what [`Engine::query`] answers for the same text.
+    pub async fn compile_rows(&self, ctx: QueryContext, select: ast::Query, own: usize) -> Result<RowExprs> {
+        let statement = prepare(&ast::Statement::Query(Box::new(select)), &ctx.params)?;
+        let state = self.state_at(ctx.now_us);
+        self.blocking(move || row_exprs::compile(&state, &ctx, statement, own)).await
     }
 
     /// Runs work that blocks on the disk, or computes for long, on the engine's threads.

@@ -31,3 +31,4 @@ mod storages;
 mod streams;
 mod token;
 mod topics;
+mod upsert;
