@@ -65,7 +65,7 @@ pub trait Returning: fmt::Debug + Send + Sync {
     fn computes(&self) -> bool;
 
     /// Finds out, before anything is written, what can not be answered of these rows. Positions of rows that are not
-    /// written yet are 0.
+    /// written yet are made up.
     ///
     /// # Errors
     /// Whatever computing it answers: nothing of the statement happens.

@@ -289,11 +289,17 @@ pub fn work_out(command: &WriteCommand, found: Vec<Option<StoredRow>>, editor: &
     Ok(effects)
 }
 
+/// Stands for a position that is not given out yet where expressions are tried: of the size that positions have.
+const NOT_ASSIGNED: i64 = 1 << 57;
+
 /// Has whoever answers the rows find out what can not be answered of them.
 fn check_returning(command: &WriteCommand, effects: &Effects) -> Result<()> {
     let Some(returning) = command.returning.as_ref().filter(|returning| returning.computes()) else { return Ok(()) };
+    let not_assigned = Seq::new(NOT_ASSIGNED).unwrap_or(Seq::ZERO);
     let rows = effects.written.iter().map(|written| match written {
-        Written::Changed { op, change } => WrittenRow { op: *op, row: row_after(&effects.changes[*change], Seq::ZERO) },
+        Written::Changed { op, change } => {
+            WrittenRow { op: *op, row: row_after(&effects.changes[*change], not_assigned) }
+        }
         Written::Kept(row) => row.clone(),
     });
     returning.check(&rows.collect::<Vec<_>>())

@@ -16,7 +16,7 @@ fn cold_rows_are_met_as_hot_ones_are() {
     let mut admin = server.set_up();
     admin.sql("CREATE NAMESPACE u");
     for kind in ["USER", "SHARED"] {
-        let table = format!("u.{}", kind.to_lowercase());
+        let table = format!("u.{}_rows", kind.to_lowercase());
         admin.sql(&format!("CREATE {kind} TABLE {table} (a INT, b TEXT, n INT, PRIMARY KEY (a, b))"));
         admin.sql(&format!("INSERT INTO {table} VALUES (1, 'x', 1), (2, 'x', 2), (3, 'x', 3)"));
         assert!(flush(&server, &table).starts_with("completed"), "{table}");

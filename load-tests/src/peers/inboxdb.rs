@@ -148,7 +148,8 @@ impl InboxDbConnection {
     }
 
     pub(crate) async fn upsert(&mut self, owner: usize, id: i64, body: &str) -> Result<(), Failure> {
-        let sql = "INSERT INTO chat.messages (id, body) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET body = EXCLUDED.body";
+        let sql =
+            "INSERT INTO chat.messages (id, body) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET body = EXCLUDED.body";
         self.write_row(owner, sql, id, body).await
     }
 

@@ -34,11 +34,8 @@ pub(super) async fn run(options: &Options) -> Result<bool> {
     for round in 1..=options.rounds {
         for index in bench.peers() {
             let one = bench.clients(index, [OWNER], Durability::Sync).await?;
-            let spec = TurnSpec {
-                round,
-                workload: format!("1 connection, {RATE} requests/s"),
-                level: Some(Durability::Sync),
-            };
+            let spec =
+                TurnSpec { round, workload: format!("1 connection, {RATE} requests/s"), level: Some(Durability::Sync) };
             bench.turn(index, spec, open_loop(one, RATE, options.phases(), work)).await?;
         }
         for clients in [1, CLIENTS] {
