@@ -34,8 +34,6 @@ pub enum Error {
     InvalidSql(String),
     #[error("Invalid SQL: {0}")]
     Unsupported(String),
-    #[error("Parameters not supported with multi-statement batches; send the statements one by one")]
-    ParamsWithBatch,
     #[error("Parameter ${position} invalid: {fault}")]
     InvalidParameter { position: usize, fault: String },
     #[error("Parameter count exceeded: maximum {max} parameters allowed, got {got}")]
@@ -92,6 +90,13 @@ pub enum Error {
     DuplicateKeyInBatch { column: String, value: String },
     #[error("NOT NULL constraint violation: column '{column}' cannot be NULL (row {row})")]
     NotNull { column: String, row: usize },
+    #[error(
+        "ON CONFLICT DO UPDATE cannot affect a row twice: this statement gives {column} = {value} more than once; \
+         leave out the duplicates, or send them one by one"
+    )]
+    AffectedTwice { column: String, value: String },
+    #[error("ON CONFLICT names no unique key of {table}: {given} is not its primary key ({key})")]
+    ConflictTarget { table: String, given: String, key: String },
     #[error(
         "Constraint violation: {given} is not valid for column '{column}' of type {expected_type}: expected {expected} (row {row})"
     )]
@@ -240,7 +245,6 @@ impl Error {
             Error::Syntax { .. } => ErrorCode::SyntaxError,
             Error::InvalidSql(_) => ErrorCode::InvalidSql,
             Error::Unsupported(_) => ErrorCode::Unsupported,
-            Error::ParamsWithBatch => ErrorCode::ParamsWithBatch,
             Error::InvalidParameter { .. } | Error::TooManyParameters { .. } => ErrorCode::InvalidParameter,
             Error::InvalidName { .. } => ErrorCode::InvalidName,
             Error::BodyTooLarge { .. } => ErrorCode::BodyTooLarge,
@@ -264,6 +268,8 @@ impl Error {
             Error::StorageInUse { .. } => ErrorCode::StorageInUse,
             Error::DuplicateKey { .. } | Error::DuplicateKeyInBatch { .. } => ErrorCode::DuplicateKey,
             Error::NotNull { .. } | Error::NullsStored { .. } => ErrorCode::NotNull,
+            Error::AffectedTwice { .. } => ErrorCode::CardinalityViolation,
+            Error::ConflictTarget { .. } => ErrorCode::ConflictTarget,
             Error::TypeMismatch { .. } => ErrorCode::TypeMismatch,
             Error::OutOfRange { .. } => ErrorCode::OutOfRange,
             Error::Conflict(_) => ErrorCode::Conflict,
@@ -383,7 +389,6 @@ error_codes! {
     SyntaxError "INVALID_SQL" 400 "42601" false "INVALID_SQL";
     InvalidSql "INVALID_SQL" 400 "42000" false "INVALID_SQL";
     Unsupported "INVALID_SQL" 400 "0A000" false "INVALID_SQL";
-    ParamsWithBatch "PARAMS_WITH_BATCH" 400 "0A000" false "SUBSCRIPTION_FAILED";
     InvalidParameter "INVALID_PARAMETER" 400 "22023" false "SUBSCRIPTION_FAILED";
     InvalidName "SQL_EXECUTION_ERROR" 400 "42602" false "INVALID_SQL";
     BodyTooLarge "BODY_TOO_LARGE" 413 "54000" false "MESSAGE_TOO_LARGE";
@@ -400,6 +405,8 @@ error_codes! {
     StorageInUse "SQL_EXECUTION_ERROR" 400 "2BP01" false "SUBSCRIPTION_FAILED";
     DuplicateKey "SQL_EXECUTION_ERROR" 400 "23505" false "SUBSCRIPTION_FAILED";
     NotNull "SQL_EXECUTION_ERROR" 400 "23502" false "SUBSCRIPTION_FAILED";
+    CardinalityViolation "SQL_EXECUTION_ERROR" 400 "21000" false "SUBSCRIPTION_FAILED";
+    ConflictTarget "INVALID_SQL" 400 "42P10" false "INVALID_SQL";
     TypeMismatch "SQL_EXECUTION_ERROR" 400 "22P02" false "SUBSCRIPTION_FAILED";
     OutOfRange "SQL_EXECUTION_ERROR" 400 "22003" false "SUBSCRIPTION_FAILED";
     Conflict "SQL_EXECUTION_ERROR" 400 "40001" true "SUBSCRIPTION_FAILED";

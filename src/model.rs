@@ -25,7 +25,9 @@ pub use catalog::{Catalog, NamespaceMeta};
 pub use change::{
     Change, ChangeKind, CommittedChanges, HotStats, PkBytes, QuotaNote, QuotaSlice, RowBytes, RowPlace, StoredRow,
 };
-pub use command::{Assignment, WriteAck, WriteCommand, WriteOp};
+pub use command::{
+    Assignment, KeyConflict, OnConflict, Returning, RowMerge, WriteAck, WriteCommand, WriteOp, WrittenRow,
+};
 pub use compression::Compression;
 pub use datatype::DataType;
 pub use flush_policy::FlushPolicy;

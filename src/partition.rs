@@ -10,7 +10,7 @@ pub mod sequencer;
 pub mod stream_buckets;
 pub mod stream_quota;
 
-pub use core::{Admission, PartitionCore, Prepared, Ticket};
+pub use core::{Admission, Effects, PartitionCore, Prepared, Ticket, Written, row_after, work_out};
 pub use hot_stats::HotCount;
 pub use sequencer::Sequencer;
 pub use stream_quota::{QuotaLimits, StreamQuota};

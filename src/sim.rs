@@ -179,7 +179,15 @@ impl World {
         let number = self.writes;
         self.writes += 1;
         self.unanswered.insert(number, ());
-        let command = WriteCommand { table: self.table.clone(), owner: owner(n), ops, notes: Vec::new(), durability };
+        let command = WriteCommand {
+            table: self.table.clone(),
+            owner: owner(n),
+            ops,
+            notes: Vec::new(),
+            durability,
+            on_conflict: Default::default(),
+            returning: None,
+        };
         self.admit(n, Write { number, command });
     }
 
@@ -190,12 +198,12 @@ impl World {
         let found = command.ops.iter().map(read).collect();
         match partition.core.prepare(&command, found, &Editor(&self.table)) {
             Err(_) => self.answer(number, None),
-            Ok(prepared) if prepared.changes.is_empty() => self.answer(number, None),
+            Ok(prepared) if prepared.effects.changes.is_empty() => self.answer(number, None),
             Ok(prepared) => self.process.commits.push_back(Commit {
                 owner: n,
                 ticket: prepared.ticket,
                 number,
-                changes: prepared.changes,
+                changes: prepared.effects.changes,
                 durability: command.durability,
             }),
         }

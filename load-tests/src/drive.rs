@@ -31,6 +31,10 @@ pub(crate) enum Work {
     Select {
         rows: usize,
     },
+    /// The same, or a new one: one of the ids from 1 to twice `rows`.
+    Upsert {
+        rows: usize,
+    },
 }
 
 /// Whose mailbox a client addresses.
@@ -172,6 +176,11 @@ impl Client {
             Work::Select { rows } => {
                 let id = 1 + self.random.below(rows) as i64;
                 self.connection.select(owner, id, self.payload.body(id)).await.map(|()| 0)
+            }
+            Work::Upsert { rows } => {
+                let id = 1 + self.random.below(2 * rows) as i64;
+                let body = self.payload.body(self.random.below(rows) as i64);
+                self.connection.upsert(owner, id, body).await.map(|()| 0)
             }
         }
     }

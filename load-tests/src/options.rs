@@ -53,6 +53,8 @@ pub(crate) enum Row {
     B12,
     /// Many tenants: 100,000 users with ten rows each
     B13,
+    /// Durable upserts, one row a request, half of them updates
+    B14,
     /// Inserts and reads while rows become cold all the time, and while none do
     FlushLoad,
     /// B1, B2, B2b, B3, point-select and memory, one after the other

@@ -252,6 +252,15 @@ impl Connection {
         }
     }
 
+    /// Inserts a row, or gives the one with its key another body.
+    pub(crate) async fn upsert(&mut self, owner: usize, id: i64, body: &str) -> Result<(), Failure> {
+        match self {
+            Connection::InboxDb(connection) => connection.upsert(owner, id, body).await,
+            Connection::Postgres(connection) => connection.upsert(owner, id, body).await,
+            Connection::Redis(_) => Err(Failure::Refused("a stream has no rows to replace by key".to_owned())),
+        }
+    }
+
     /// Inserts, so that subscribers of the owner's mailbox receive the body.
     pub(crate) async fn publish(&mut self, owner: usize, id: i64, body: &str) -> Result<(), Failure> {
         match self {

@@ -22,6 +22,7 @@ mod memory;
 mod point_select;
 mod storm;
 mod tenants;
+mod upsert;
 
 const EVERYONE: [PeerKind; 3] = [PeerKind::InboxDb, PeerKind::Postgres, PeerKind::Redis];
 /// With a way to tell thousands of subscribers.
@@ -48,6 +49,7 @@ pub(crate) async fn run(row: Row, options: &Options) -> Result<bool> {
         Row::B11 => analytics::run(options).await,
         Row::B12 => amplification::run(options).await,
         Row::B13 => tenants::run(options).await,
+        Row::B14 => upsert::run(options).await,
         Row::FlushLoad => flush_load::run(options).await,
         // Those above but for the large ones, which have sizes of their own.
         Row::All => {

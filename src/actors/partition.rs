@@ -21,7 +21,7 @@ use super::feed::{Attach, deliver};
 use super::gate::Passage;
 use super::inbox;
 use super::router::RouterMap;
-use super::table::{Commit, TableActor};
+use super::table::{Commit, Counted, TableActor, written_rows};
 use crate::error::{Error, Result};
 use crate::live::{QueryRegistry, SubscriptionKey};
 use crate::model::{
@@ -29,7 +29,7 @@ use crate::model::{
     WriteOp,
 };
 use crate::partition::core::RowEditor;
-use crate::partition::{Admission, HotCount, PartitionCore, Prepared, QuotaLimits, Ticket};
+use crate::partition::{Admission, Effects, HotCount, PartitionCore, Prepared, QuotaLimits, Ticket, work_out};
 use crate::storage::segment::FoundRow;
 use crate::storage::{ColdLookup, Found, Store, keys, row_codec};
 use cold::ColdState;
@@ -115,29 +115,58 @@ impl PartitionActor {
         }
     }
 
-    /// What was found decides: the changes go on their way, or the writer is answered.
-    fn finish(&mut self, append: Append, found: Vec<Option<StoredRow>>, ctx: &Context<Self>) {
-        let Append { command, reply, holds } = append;
-        let editor = Editor(&command.table);
-        match self.core.prepare(&command, found, &editor) {
-            Err(error) => drop(reply.send(Err(error))),
-            Ok(Prepared { changes, rows, .. }) if changes.is_empty() && command.notes.is_empty() => {
-                drop(reply.send(Ok(WriteAck { rows, last: None })));
-            }
-            Ok(Prepared { ticket, changes, rows }) => {
-                self.holds.insert(ticket, holds);
-                self.cold.note(&changes);
-                let (stats, quota) = match &command.table.ttl {
-                    None => (self.hot.count(&changes, self.cold.manifest().flushed_up_to), None),
-                    Some(ttl) => (None, self.stream.take(&changes, ttl.expired_up_to(self.store.streams().now_ms()))),
-                };
-                let WriteCommand { table, owner, notes, durability, .. } = command;
-                let partition = ctx.address();
-                let commit =
-                    Commit { partition, ticket, table, owner, changes, notes, durability, stats, quota, rows, reply };
-                inbox::send(&self.table, commit);
-            }
+    /// What was found decides what the write does.
+    fn finish(&mut self, append: Append, found: Vec<Option<StoredRow>>, ctx: &mut Context<Self>) {
+        if append.command.computes() {
+            return self.work_out_aside(append, found, ctx);
         }
+        let effects = work_out(&append.command, found, &Editor(&append.command.table));
+        self.take(append, effects, ctx);
+    }
+
+    /// Evaluates a statement's expressions aside, with the keys held: they may take long.
+    fn work_out_aside(&mut self, append: Append, found: Vec<Option<StoredRow>>, ctx: &mut Context<Self>) {
+        let ticket = self.core.hold(&append.command);
+        let working = self.cold_reads.spawn(async move {
+            let effects = work_out(&append.command, found, &Editor(&append.command.table));
+            (append, effects)
+        });
+        let worked = actix::fut::wrap_future::<_, Self>(working).map(move |worked, actor, ctx| {
+            let unparked = actor.core.committed(ticket);
+            // It panicked: its writer's reply was dropped with it, and says so.
+            if let Ok((append, effects)) = worked {
+                actor.take(append, effects, ctx);
+            }
+            actor.resume(unparked, ctx);
+        });
+        ctx.spawn(worked);
+    }
+
+    /// The changes go on their way, or the writer is answered.
+    fn take(&mut self, append: Append, effects: Result<Effects>, ctx: &Context<Self>) {
+        let Append { command, reply, holds } = append;
+        let effects = match effects {
+            Ok(effects) => effects,
+            Err(error) => return drop(reply.send(Err(error))),
+        };
+        let Prepared { ticket, effects } = self.core.take(&command, effects);
+        let Effects { changes, rows, written } = effects;
+        if changes.is_empty() && command.notes.is_empty() {
+            let written = written_rows(written, &[]);
+            return drop(reply.send(Ok(WriteAck { rows, last: None, written })));
+        }
+        self.holds.insert(ticket, holds);
+        self.cold.note(&changes);
+        let (stats, quota) = match &command.table.ttl {
+            None => (self.hot.count(&changes, self.cold.manifest().flushed_up_to), None),
+            Some(ttl) => (None, self.stream.take(&changes, ttl.expired_up_to(self.store.streams().now_ms()))),
+        };
+        let WriteCommand { table, owner, notes, durability, .. } = command;
+        let counted = Counted { rows, written };
+        let partition = ctx.address();
+        let commit =
+            Commit { partition, ticket, table, owner, changes, notes, durability, stats, quota, counted, reply };
+        inbox::send(&self.table, commit);
     }
 
     /// Reads segments aside: other keys' writes go on meanwhile.

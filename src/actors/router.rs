@@ -139,7 +139,7 @@ impl Router {
         }
         let (command, principal) = write.into_parts();
         if command.ops.is_empty() && command.notes.is_empty() {
-            return Ok(WriteAck { rows: 0, last: None });
+            return Ok(WriteAck { rows: 0, last: None, written: Vec::new() });
         }
         // Before the credits: who waits here must not keep other tables' writes from going on.
         let passage = self.gate(&command.table)?.pass(&command.table).await?;

@@ -18,9 +18,9 @@ use super::routes::entries_for;
 use crate::error::{Error, Result};
 use crate::live::{QueryRegistry, SubscriptionKey};
 use crate::model::{
-    Change, CommittedChanges, Durability, HotStats, NoteWrite, Owner, QuotaNote, Seq, TableMeta, WriteAck,
+    Change, CommittedChanges, Durability, HotStats, NoteWrite, Owner, QuotaNote, Seq, TableMeta, WriteAck, WrittenRow,
 };
-use crate::partition::{Sequencer, Ticket};
+use crate::partition::{Sequencer, Ticket, Written, row_after};
 use crate::storage::{CommitEntry, Store};
 use crate::time::Clock;
 use crate::topics::TableRoutes;
@@ -90,16 +90,31 @@ pub(super) struct Commit {
     pub stats: Option<HotStats>,
     /// What is to be noted of its rows that gave way.
     pub quota: Option<Arc<QuotaNote>>,
-    /// Live rows that the statement touched.
-    pub rows: u64,
+    /// What the writer is answered.
+    pub counted: Counted,
     pub reply: oneshot::Sender<Result<WriteAck>>,
+}
+
+/// Live rows that a statement touched; which, where it is to answer them.
+pub(super) struct Counted {
+    pub rows: u64,
+    pub written: Vec<Written>,
+}
+
+/// The rows as `changes`, which have their positions, left them.
+pub(super) fn written_rows(written: Vec<Written>, changes: &[(Seq, Change)]) -> Vec<WrittenRow> {
+    let changed = |change: usize| {
+        let (seq, change) = &changes[change];
+        row_after(change, *seq)
+    };
+    written.into_iter().map(|written| written.row(changed)).collect()
 }
 
 impl Handler<Commit> for TableActor {
     type Result = ();
 
     fn handle(&mut self, msg: Commit, ctx: &mut Context<Self>) {
-        let Commit { partition, ticket, table, owner, changes, notes, durability, stats, quota, rows, reply } = msg;
+        let Commit { partition, ticket, table, owner, changes, notes, durability, stats, quota, counted, reply } = msg;
         // A row whose position is behind the time by which rows expire would be gone before it is read.
         let now_ms = if table.is_stream() { self.store.streams().now_ms() } else { self.clock.now_ms() };
         let assigned = self.sequencer.assign(table, owner, (changes, notes), now_ms);
@@ -114,7 +129,9 @@ impl Handler<Commit> for TableActor {
             }
         };
         let entry = CommitEntry::Changes(committed.clone());
-        let answer = Answer { reply, ack: WriteAck { rows, last: Some(committed.range.last) } };
+        let Counted { rows, written } = counted;
+        let written = written_rows(written, &committed.changes);
+        let answer = Answer { reply, ack: WriteAck { rows, last: Some(committed.range.last), written } };
         match self.committer.submit(Submission { entry, topics, durability, then: Then::Table(ctx.address(), answer) })
         {
             Ok(()) => self.in_flight.push_back(InFlight { partition, ticket, committed }),

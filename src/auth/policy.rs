@@ -388,7 +388,15 @@ mod tests {
     }
 
     fn write(table: Arc<TableMeta>, owner: Owner) -> WriteCommand {
-        WriteCommand { table, owner, ops: Vec::new(), notes: Vec::new(), durability: Durability::Sync }
+        WriteCommand {
+            table,
+            owner,
+            ops: Vec::new(),
+            notes: Vec::new(),
+            durability: Durability::Sync,
+            on_conflict: Default::default(),
+            returning: None,
+        }
     }
 
     fn writes(role: Role, kind: TableKind, access: AccessLevel) -> bool {

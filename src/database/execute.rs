@@ -11,6 +11,7 @@ use super::slow::SlowWatch;
 use crate::auth::{ActAs, AdminAction, ExecuteAs};
 use crate::error::{Error, Result};
 use crate::model::{Durability, NamespaceName, Param, Principal, Role};
+use crate::sql::bind;
 use crate::sql::statement::{ExecuteTarget, ParsedStatement, Statement};
 
 /// Whose eyes and hands a statement has.
@@ -60,9 +61,6 @@ impl Database {
                 Error::InvalidInput("An Arrow stream answers one statement; send them one by one".to_owned()).into()
             );
         }
-        if statements.len() > 1 && !request.params.is_empty() {
-            return Err(Error::ParamsWithBatch.into());
-        }
         let namespace = request.namespace.as_deref().unwrap_or("default").to_ascii_lowercase();
         let mut run = Request { principal, sql: &request, namespace };
         if let [statement] = &*statements {
@@ -73,6 +71,8 @@ impl Database {
         // Every statement is checked before any is run: a forbidden one refuses the whole batch.
         for (i, statement) in statements.iter().enumerate() {
             self.check(principal, &statement.statement).map_err(|e| at(i, e))?;
+            // All share the request's parameters.
+            check_parameters(&statement.statement, request.params.len()).map_err(|e| at(i, e))?;
         }
         let mut results = Vec::with_capacity(statements.len());
         let mut budget = self.options.max_result_bytes;
@@ -265,6 +265,13 @@ impl Database {
             }
         };
         Ok(StatementResult { as_user, outcome })
+    }
+}
+
+fn check_parameters(statement: &Statement, given: usize) -> Result<()> {
+    match statement.greatest_parameter() {
+        Some(position) if position > given => Err(bind::no_parameter(position, given)),
+        _ => Ok(()),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::sql::live_query::namespace;
 use crate::storage::{BatchBuilder, Found, ReadView};
 
 /// A direct read of more rows than this goes to the engine: it would hold up an HTTP worker.
-const DIRECT_ROWS_MAX: usize = 1_000;
+pub(super) const DIRECT_ROWS_MAX: usize = 1_000;
 
 impl Database {
     pub(super) async fn query(&self, scope: &Scope<'_>, query: &ast::Query) -> Result<RowStream> {

@@ -11,7 +11,12 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use foldhash::fast::RandomState;
 
 use crate::error::{Error, Result};
-use crate::model::{Assignment, Change, PkBytes, RowBytes, StoredRow, WriteCommand, WriteOp};
+use crate::model::{
+    Assignment, Change, PkBytes, RowBytes, RowPlace, Seq, StoredRow, WriteCommand, WriteOp, WrittenRow,
+};
+use conflict::Conflicts;
+
+mod conflict;
 
 /// Names one pending write of one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,13 +31,51 @@ pub enum Admission<W> {
     Parked,
 }
 
-/// What a write does to the rows.
+/// A write whose keys are held.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Prepared {
     pub ticket: Ticket,
+    pub effects: Effects,
+}
+
+/// What a write does to the rows.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Effects {
     pub changes: Vec<Change>,
     /// Live rows inserted, matched or deleted: the statement's count.
     pub rows: u64,
+    /// The same rows, in order, where the statement is to answer them.
+    pub written: Vec<Written>,
+}
+
+/// A row that a statement counts, and the operation it is of.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Written {
+    /// By the change at this place of [`Effects::changes`].
+    Changed { op: usize, change: usize },
+    /// Nothing in it changed.
+    Kept(WrittenRow),
+}
+
+impl Written {
+    /// The row, once `changed` tells how the changes were stored.
+    pub fn row(self, changed: impl Fn(usize) -> StoredRow) -> WrittenRow {
+        match self {
+            Written::Changed { op, change } => WrittenRow { op, row: changed(change) },
+            Written::Kept(row) => row,
+        }
+    }
+}
+
+/// A change as the row that it leaves, at `seq`.
+pub fn row_after(change: &Change, seq: Seq) -> StoredRow {
+    StoredRow {
+        seq,
+        created: change.created(seq),
+        deleted: change.deletes,
+        row: change.row.clone(),
+        place: RowPlace::Own,
+    }
 }
 
 /// How the core asks the shell for the storage layer's pure helpers, so that it knows no bytes itself.
@@ -154,28 +197,24 @@ impl<W: AsRef<WriteCommand>> PartitionCore<W> {
         self.pending.is_empty()
     }
 
-    /// What an admitted write does, given the live row (`None`: there is none) that each of its operations found.
-    /// For an INSERT a row's presence is all that matters. Afterwards its keys are held until
-    /// [`PartitionCore::committed`], unless there are no changes.
+    /// [`work_out`], and [`PartitionCore::take`] at once.
     ///
     /// # Errors
-    /// `DUPLICATE_KEY`, `CONFLICT`: nothing is held, nothing happens.
+    /// As [`work_out`]: nothing is held, nothing happens.
     pub fn prepare(
         &mut self,
         command: &WriteCommand,
         found: Vec<Option<StoredRow>>,
         editor: &impl RowEditor,
     ) -> Result<Prepared> {
-        // Keys in ascending order, as most batches have them, are all different.
-        let ascending = command.ops.is_sorted_by(|a, b| a.pk() < b.pk());
-        let mut seen: HashSet<&PkBytes, RandomState> = HashSet::default();
-        let mut changes = Vec::with_capacity(command.ops.len());
-        let mut rows = 0;
-        for (op, live) in command.ops.iter().zip(found) {
-            let first = ascending || op.pk().is_none_or(|pk| seen.insert(pk));
-            rows += u64::from(apply(op, live, first, editor, &mut changes)?);
-        }
+        let effects = work_out(command, found, editor)?;
+        Ok(self.take(command, effects))
+    }
+
+    /// Takes what an admitted write does. Its keys are held until [`PartitionCore::committed`], unless there are no changes.
+    pub fn take(&mut self, command: &WriteCommand, effects: Effects) -> Prepared {
         let ticket = self.next_ticket();
+        let changes = &effects.changes;
         if !changes.is_empty() || !command.notes.is_empty() {
             let keys: Vec<PkBytes> =
                 changes.iter().map(|c| &c.pk).filter(|pk| **pk != PkBytes::NONE).cloned().collect();
@@ -187,7 +226,7 @@ impl<W: AsRef<WriteCommand>> PartitionCore<W> {
             self.held.extend(keys.iter().cloned());
             self.pending.insert(ticket, keys);
         }
-        Ok(Prepared { ticket, changes, rows })
+        Prepared { ticket, effects }
     }
 
     /// A pending write is durable. Gives back the parked writes that may go on, in the order they came: the shell
@@ -216,14 +255,72 @@ impl<W: AsRef<WriteCommand>> PartitionCore<W> {
     }
 }
 
-/// Appends what one operation changes; says whether it counts as a row.
+/// What an admitted write does, given the live row (`None`: there is none) that each of its operations found. For an INSERT
+/// that fails on a conflict a row's presence is all that matters. Needs no core: it may be worked out aside while the keys
+/// are held.
+///
+/// # Errors
+/// `DUPLICATE_KEY`, `CARDINALITY_VIOLATION`, `CONFLICT`, and what computing a merged or a returned row answers: nothing happens.
+pub fn work_out(command: &WriteCommand, found: Vec<Option<StoredRow>>, editor: &impl RowEditor) -> Result<Effects> {
+    // Keys in ascending order, as most batches have them, are all different.
+    let ascending = command.ops.is_sorted_by(|a, b| a.pk() < b.pk());
+    let mut seen: HashSet<&PkBytes, RandomState> = HashSet::default();
+    let mut effects = Effects { changes: Vec::with_capacity(command.ops.len()), rows: 0, written: Vec::new() };
+    let mut conflicts = Conflicts::of(command, &found)?;
+    for (n, (op, live)) in command.ops.iter().zip(found).enumerate() {
+        let first = ascending || op.pk().is_none_or(|pk| seen.insert(pk));
+        let changes = &mut effects.changes;
+        let touched = match (&mut conflicts, op) {
+            (Some(conflicts), WriteOp::Insert { pk, row }) => {
+                conflicts.insert((n, pk, row), live, first, editor, changes)?
+            }
+            _ => apply(op, live, first, editor, changes)?,
+        };
+        let Some(touched) = touched else { continue };
+        effects.rows += 1;
+        if command.returning.is_some() {
+            effects.written.push(match touched {
+                Touched::Changed => Written::Changed { op: n, change: effects.changes.len() - 1 },
+                Touched::Kept(row) => Written::Kept(WrittenRow { op: n, row }),
+            });
+        }
+    }
+    check_returning(command, &effects)?;
+    Ok(effects)
+}
+
+/// Stands for a position that is not given out yet where expressions are tried: of the size that positions have.
+const NOT_ASSIGNED: i64 = 1 << 57;
+
+/// Has whoever answers the rows find out what can not be answered of them.
+fn check_returning(command: &WriteCommand, effects: &Effects) -> Result<()> {
+    let Some(returning) = command.returning.as_ref().filter(|returning| returning.computes()) else { return Ok(()) };
+    let not_assigned = Seq::new(NOT_ASSIGNED).unwrap_or(Seq::ZERO);
+    let rows = effects.written.iter().map(|written| match written {
+        Written::Changed { op, change } => {
+            WrittenRow { op: *op, row: row_after(&effects.changes[*change], not_assigned) }
+        }
+        Written::Kept(row) => row.clone(),
+    });
+    returning.check(&rows.collect::<Vec<_>>())
+}
+
+/// What an operation that counts did.
+enum Touched {
+    /// The change that was appended last.
+    Changed,
+    /// Nothing in the row changed.
+    Kept(StoredRow),
+}
+
+/// Appends what one operation changes; `None`: it does not count as a row.
 fn apply(
     op: &WriteOp,
     live: Option<StoredRow>,
     first_of_key: bool,
     editor: &impl RowEditor,
     changes: &mut Vec<Change>,
-) -> Result<bool> {
+) -> Result<Option<Touched>> {
     match op {
         WriteOp::Insert { pk, row } => {
             if !first_of_key {
@@ -241,12 +338,12 @@ fn apply(
         }
         WriteOp::Replace { pk, expected, row } => {
             let live = live.filter(|live| live.seq == *expected).ok_or_else(|| changed_meanwhile(editor, pk))?;
-            replace(pk, live, row.clone(), editor, changes)?;
+            return replace(pk, live, row.clone(), editor, changes).map(Some);
         }
         WriteOp::Patch { pk, assignments } => {
-            let Some(live) = live.filter(|_| first_of_key) else { return Ok(false) };
+            let Some(live) = live.filter(|_| first_of_key) else { return Ok(None) };
             let row = editor.patch(&live.row, assignments)?;
-            replace(pk, live, row, editor, changes)?;
+            return replace(pk, live, row, editor, changes).map(Some);
         }
         WriteOp::Delete { pk, expected } => {
             let live = match expected {
@@ -255,11 +352,11 @@ fn apply(
                 }
                 None => live.filter(|_| first_of_key),
             };
-            let Some(live) = live else { return Ok(false) };
+            let Some(live) = live else { return Ok(None) };
             changes.push(Change { pk: pk.clone(), row: live.row.clone(), replaces: Some(live), deletes: true });
         }
     }
-    Ok(true)
+    Ok(Some(Touched::Changed))
 }
 
 /// An UPDATE that changes nothing makes no version (S4), also of a row that an older version of the table wrote.
@@ -269,11 +366,12 @@ fn replace(
     row: RowBytes,
     editor: &impl RowEditor,
     changes: &mut Vec<Change>,
-) -> Result<()> {
-    if editor.todays(&live.row)? != row {
-        changes.push(Change { pk: pk.clone(), row, replaces: Some(live), deletes: false });
+) -> Result<Touched> {
+    if editor.todays(&live.row)? == row {
+        return Ok(Touched::Kept(live));
     }
-    Ok(())
+    changes.push(Change { pk: pk.clone(), row, replaces: Some(live), deletes: false });
+    Ok(Touched::Changed)
 }
 
 fn changed_meanwhile(editor: &impl RowEditor, pk: &PkBytes) -> Error {
@@ -323,7 +421,7 @@ mod tests {
     }
 
     #[derive(Debug)]
-    struct Write(&'static str, WriteCommand);
+    pub(super) struct Write(pub(super) &'static str, pub(super) WriteCommand);
 
     impl AsRef<WriteCommand> for Write {
         fn as_ref(&self) -> &WriteCommand {
@@ -331,7 +429,7 @@ mod tests {
         }
     }
 
-    struct Editor;
+    pub(super) struct Editor;
 
     impl RowEditor for Editor {
         fn patch(&self, _: &RowBytes, _: &[Assignment]) -> Result<RowBytes> {
@@ -347,27 +445,35 @@ mod tests {
         }
     }
 
-    fn key(text: &'static str) -> PkBytes {
+    pub(super) fn key(text: &'static str) -> PkBytes {
         PkBytes(Bytes::from_static(text.as_bytes()))
     }
 
-    fn row(text: &'static str) -> RowBytes {
+    pub(super) fn row(text: &'static str) -> RowBytes {
         RowBytes(Bytes::from_static(text.as_bytes()))
     }
 
-    fn live(text: &'static str, seq: i64) -> Option<StoredRow> {
+    pub(super) fn live(text: &'static str, seq: i64) -> Option<StoredRow> {
         let seq = Seq::new(seq).unwrap();
         Some(StoredRow { seq, created: seq, deleted: false, row: row(text), place: RowPlace::Own })
     }
 
-    fn write(name: &'static str, ops: Vec<WriteOp>) -> Write {
+    pub(super) fn write(name: &'static str, ops: Vec<WriteOp>) -> Write {
         Write(
             name,
-            WriteCommand { table: table(), owner: Owner::Shared, ops, notes: Vec::new(), durability: Durability::Sync },
+            WriteCommand {
+                table: table(),
+                owner: Owner::Shared,
+                ops,
+                notes: Vec::new(),
+                durability: Durability::Sync,
+                on_conflict: Default::default(),
+                returning: None,
+            },
         )
     }
 
-    fn insert(k: &'static str) -> WriteOp {
+    pub(super) fn insert(k: &'static str) -> WriteOp {
         WriteOp::Insert { pk: key(k), row: row("r") }
     }
 
@@ -407,7 +513,7 @@ mod tests {
             let label = format!("{op:?} on {found:?}");
             let mut core = PartitionCore::default();
             let got = prepare(&mut core, vec![op], vec![found]);
-            let got = got.map(|p| (p.changes.len(), p.rows)).map_err(|e| e.code().sqlstate());
+            let got = got.map(|p| (p.effects.changes.len(), p.effects.rows)).map_err(|e| e.code().sqlstate());
             assert_eq!(got, outcome, "{label}");
             assert_eq!(core.is_idle(), !matches!(outcome, Ok((1, _))), "{label}: only changes are pending");
         }

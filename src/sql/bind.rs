@@ -11,23 +11,29 @@ use datafusion::sql::sqlparser::ast;
 
 use crate::error::Result;
 use crate::model::{
-    Catalog, ColumnDefault, ColumnMeta, Durability, Param, TableMeta, UserId, Value, WriteCommand, WriteOp,
+    Catalog, ColumnDefault, ColumnMeta, Durability, OnConflict, Param, TableMeta, UserId, Value, WriteCommand, WriteOp,
 };
 
-pub use change::{bind_computed, bind_delete, bind_update};
+pub use change::{ComputedWrite, bind_computed, bind_delete, bind_update};
+pub use conflict::{BoundConflict, MergeSpec};
+pub(crate) use constant::no_parameter;
 pub use ids::IdSource;
 pub use insert::{bind_insert, bind_rows};
 pub(crate) use name::column_named;
+pub use returning::{BoundReturning, ReturnedRows, ReturningSpec};
 pub(crate) use select::plain_query;
 
+mod assign;
 mod cells;
 mod change;
+mod conflict;
 pub(crate) mod constant;
 pub(crate) mod given;
 mod ids;
 mod insert;
 pub(crate) mod key;
 pub(crate) mod name;
+mod returning;
 mod row;
 mod select;
 
@@ -56,6 +62,8 @@ impl<'a> BindContext<'a> {
             ops,
             notes: Vec::new(),
             durability: self.request_durability.unwrap_or_else(|| table.durability_or(self.durability)),
+            on_conflict: OnConflict::Fail,
+            returning: None,
         }
     }
 
@@ -82,15 +90,29 @@ impl<'a> BindContext<'a> {
 }
 
 #[derive(Debug)]
-pub enum BoundInsert {
+pub struct BoundInsert {
+    pub rows: InsertRows,
+    pub conflict: BoundConflict,
+    pub returning: Option<BoundReturning>,
+}
+
+#[derive(Debug)]
+pub enum InsertRows {
     Rows(WriteCommand),
     /// To be run as the caller; its rows go to [`bind_rows`] with the same table and columns.
-    FromQuery {
+    Query {
         table: Arc<TableMeta>,
         /// Positions in the table's columns, one per column of the query.
         columns: Vec<usize>,
         query: Box<ast::Query>,
     },
+}
+
+/// An UPDATE or DELETE.
+#[derive(Debug)]
+pub struct BoundStatement {
+    pub change: BoundChange,
+    pub returning: Option<BoundReturning>,
 }
 
 #[derive(Debug)]
@@ -103,13 +125,17 @@ pub enum BoundChange {
 #[derive(Debug)]
 pub struct ComputedChange {
     pub table: Arc<TableMeta>,
-    /// To be run as the caller, with the statement's parameters; its rows go to [`bind_computed`]. Columns: 0 `_seq`,
-    /// 1 `_deleted`, then all columns of the table in order with computed ones replaced (UPDATE), or the key's columns
-    /// in key order (DELETE).
-    pub select: Box<ast::Query>,
+    /// Columns: 0 `_seq`, 1 `_deleted`, then all columns of the table in order with computed ones replaced (UPDATE), or the
+    /// key's columns in key order (DELETE). [`ComputedChange::select`] is what to run of it, as the caller and with the
+    /// statement's parameters; its rows go to [`bind_computed`].
+    select: Box<ast::Query>,
     /// Positions in the table's columns that the UPDATE assigns.
     pub assigned: Vec<usize>,
     pub deletes: bool,
+    /// UPDATE … FROM, DELETE … USING: a row may be found several times.
+    joins: bool,
+    /// Of `assigned`, those that the query computes.
+    computed: Vec<usize>,
     /// Of `assigned`, those that need no query: their columns in `select` hold the old values.
     constants: Vec<(usize, row::Fill)>,
 }

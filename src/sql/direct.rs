@@ -193,7 +193,7 @@ fn limit(query: &Query, params: &[Param]) -> Result<Option<Limit>> {
 }
 
 /// Positions in the full schema and output names.
-fn projection(items: &[SelectItem], target: &Target<'_>) -> Option<(Vec<usize>, Vec<String>)> {
+pub(crate) fn projection(items: &[SelectItem], target: &Target<'_>) -> Option<(Vec<usize>, Vec<String>)> {
     let own = target.table.columns.len();
     let system = if target.table.is_stream() { 1 } else { 2 };
     let mut positions = Vec::with_capacity(items.len());

@@ -17,6 +17,7 @@ mod origin;
 mod plan;
 mod plan_cache;
 mod prepare;
+mod row_exprs;
 mod tombstones;
 
 use std::fmt;
@@ -63,6 +64,7 @@ pub(crate) use origin::result_schema;
 pub(crate) use plan::logical_plan;
 use plan_cache::PlanCache;
 pub(crate) use prepare::prepare;
+pub use row_exprs::RowExprs;
 
 const BATCH_ROWS: usize = 8192;
 
@@ -221,6 +223,17 @@ impl Engine {
         let statement = prepare(query, &ctx.params)?;
         let state = self.state_at(ctx.now_us);
         self.blocking(move || live_query::compile(&state, &ctx, &statement)).await
+    }
+
+    /// Compiles what a SELECT without WHERE selects, to be asked of rows that no query reads. Columns behind the first `own` of its
+    /// FROM are those of other tables.
+    ///
+    /// # Errors
+    /// `INVALID_SQL` naming what needs a query of its own, and what [`Engine::query`] answers for the same text.
+    pub async fn compile_rows(&self, ctx: QueryContext, select: ast::Query, own: usize) -> Result<RowExprs> {
+        let statement = prepare(&ast::Statement::Query(Box::new(select)), &ctx.params)?;
+        let state = self.state_at(ctx.now_us);
+        self.blocking(move || row_exprs::compile(&state, &ctx, statement, own)).await
     }
 
     /// Runs work that blocks on the disk, or computes for long, on the engine's threads.

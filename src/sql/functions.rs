@@ -1,6 +1,6 @@
 //! The functions whose value the statement decides: who asks, when, and fresh ids.
 //!
-//! Owns CURRENT_USER, CURRENT_USER_ID, CURRENT_ROLE, NOW, CURRENT_TIMESTAMP, SNOWFLAKE_ID, UUID_V7 and ULID.
+//! Owns the mark of a parameter, CURRENT_USER, CURRENT_USER_ID, CURRENT_ROLE, NOW, CURRENT_TIMESTAMP, SNOWFLAKE_ID, UUID_V7 and ULID.
 //! Never reads a clock: the statement's time comes in. All other functions are DataFusion's.
 
 use std::hash::{Hash, Hasher};
@@ -19,6 +19,9 @@ use crate::sql::bind::IdSource;
 
 /// Names of the caller's functions that may be written without parentheses but are plain identifiers to the parser.
 pub(crate) const CALLER_FUNCTIONS: &[&str] = &["current_user", "current_user_id", "current_role"];
+
+/// Stands around a parameter where it meets another value: see [`engine::prepare`](super::engine::prepare). It is its argument.
+pub(crate) const PARAMETER: &str = "__parameter";
 
 /// The functions of one statement.
 #[derive(Clone)]
@@ -45,6 +48,7 @@ impl StatementFunctions {
             "snowflake_id" => self.fresh(IdKind::Snowflake),
             "uuid_v7" => self.fresh(IdKind::UuidV7),
             "ulid" => self.fresh(IdKind::Ulid),
+            PARAMETER => ParameterFn { signature: Signature::any(1, Volatility::Immutable) }.into(),
             _ => return None,
         };
         Some(Arc::new(function))
@@ -90,6 +94,35 @@ impl ScalarUDFImpl for ConstantFn {
     /// Lets predicates on it be pushed down and folded like any literal.
     fn simplify(&self, _arguments: Vec<Expr>, _info: &SimplifyContext) -> Result<ExprSimplifyResult> {
         Ok(ExprSimplifyResult::Simplified(lit(self.value.clone())))
+    }
+}
+
+/// A parameter as it was sent.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct ParameterFn {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for ParameterFn {
+    fn name(&self) -> &str {
+        PARAMETER
+    }
+
+    /// A column is called by what was sent.
+    fn schema_name(&self, arguments: &[Expr]) -> Result<String> {
+        Ok(arguments.first().map(|argument| argument.schema_name().to_string()).unwrap_or_default())
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        Ok(arguments.first().cloned().unwrap_or(DataType::Null))
+    }
+
+    fn invoke_with_args(&self, mut arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        Ok(arguments.args.pop().unwrap_or(ColumnarValue::Scalar(ScalarValue::Null)))
     }
 }
 

@@ -240,14 +240,15 @@ impl<'a> Parts<'a> {
     }
 }
 
-struct Compiler<'a> {
-    state: &'a SessionState,
-    rows: &'a DFSchemaRef,
+/// Makes expressions that can be evaluated over rows of a schema.
+pub(crate) struct Compiler<'a> {
+    pub(crate) state: &'a SessionState,
+    pub(crate) rows: &'a DFSchemaRef,
 }
 
 impl Compiler<'_> {
     /// Simplified as the optimiser of SELECT does it, then compiled.
-    fn physical(&self, expr: &Expr) -> Result<Arc<dyn PhysicalExpr>> {
+    pub(crate) fn physical(&self, expr: &Expr) -> Result<Arc<dyn PhysicalExpr>> {
         self.compiled(&self.simplified(expr)?)
     }
 

@@ -13,6 +13,7 @@ pub use storage::{AlterStorage, CreateStorage, SecretText, StorageSettings};
 pub use topic::{AckTopic, AddSource, ConsumeTopic, CreateTopic, TopicOperation};
 
 mod literal_rows;
+mod parameters;
 mod storage;
 mod topic;
 

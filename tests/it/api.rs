@@ -2,6 +2,7 @@
 
 mod auth;
 mod bad_input;
+mod parameters;
 mod results;
 mod routes;
 mod tokens;

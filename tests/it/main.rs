@@ -32,3 +32,4 @@ mod storages;
 mod streams;
 mod token;
 mod topics;
+mod upsert;

@@ -69,6 +69,7 @@ slt! {
     namespaces
     operations
     refused
+    returning
     roles
     select
     seq
@@ -81,6 +82,8 @@ slt! {
     topics_refused
     types
     update
+    update_from
+    upsert
     users
 }
 

@@ -144,9 +144,19 @@ pub(crate) struct InboxDbConnection {
 
 impl InboxDbConnection {
     pub(crate) async fn insert(&mut self, owner: usize, id: i64, body: &str) -> Result<(), Failure> {
+        self.write_row(owner, "INSERT INTO chat.messages (id, body) VALUES ($1, $2)", id, body).await
+    }
+
+    pub(crate) async fn upsert(&mut self, owner: usize, id: i64, body: &str) -> Result<(), Failure> {
+        let sql =
+            "INSERT INTO chat.messages (id, body) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET body = EXCLUDED.body";
+        self.write_row(owner, sql, id, body).await
+    }
+
+    async fn write_row(&mut self, owner: usize, sql: &str, id: i64, body: &str) -> Result<(), Failure> {
         self.session.request.clear();
         self.begin_statement(owner);
-        self.session.request.push_str("INSERT INTO chat.messages (id, body) VALUES ($1, $2)");
+        self.session.request.push_str(sql);
         self.end_statement();
         for part in [",\"params\":[", &id.to_string(), ",\"", body, "\"]"] {
             self.session.request.push_str(part);

@@ -21,6 +21,8 @@ use crate::process::{Account, Process, free_port, version_of};
 
 const USER: &str = "postgres";
 const INSERT: &str = "INSERT INTO messages (user_id, id, body) VALUES ($1, $2, $3)";
+const UPSERT: &str = "INSERT INTO messages (user_id, id, body) VALUES ($1, $2, $3) \
+                      ON CONFLICT (user_id, id) DO UPDATE SET body = EXCLUDED.body";
 /// One statement, so one round trip and one commit: the notification goes out when the row is durable.
 const PUBLISH: &str =
     "WITH row AS (INSERT INTO messages (user_id, id, body) VALUES ($1, $2, $3)) SELECT pg_notify($1, $3)";
@@ -122,8 +124,8 @@ impl Postgres {
         client.batch_execute(synchronous).await.context("set PostgreSQL's durability")?;
         let prepare = async |sql: &str| client.prepare(sql).await.with_context(|| format!("prepare {sql:.100}"));
         let (insert, publish, select) = (prepare(INSERT).await?, prepare(PUBLISH).await?, prepare(SELECT).await?);
-        let batch = prepare(&batch_statement()).await?;
-        Ok(PostgresConnection { client, insert, batch, publish, select })
+        let (batch, upsert) = (prepare(&batch_statement()).await?, prepare(UPSERT).await?);
+        Ok(PostgresConnection { client, insert, upsert, batch, publish, select })
     }
 
     pub(crate) async fn stored(&self) -> Result<Stored> {
@@ -182,6 +184,7 @@ fn batch_statement() -> String {
 pub(crate) struct PostgresConnection {
     client: Client,
     insert: Statement,
+    upsert: Statement,
     batch: Statement,
     publish: Statement,
     select: Statement,
@@ -190,6 +193,10 @@ pub(crate) struct PostgresConnection {
 impl PostgresConnection {
     pub(super) async fn insert(&mut self, owner: usize, id: i64, body: &str) -> Result<(), Failure> {
         self.client.execute(&self.insert, &[&user_name(owner), &id, &body]).await.map(drop).map_err(failure)
+    }
+
+    pub(super) async fn upsert(&mut self, owner: usize, id: i64, body: &str) -> Result<(), Failure> {
+        self.client.execute(&self.upsert, &[&user_name(owner), &id, &body]).await.map(drop).map_err(failure)
     }
 
     pub(crate) async fn insert_batch(&mut self, owner: usize, first_id: i64, payload: &Payload) -> Result<(), Failure> {

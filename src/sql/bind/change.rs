@@ -2,24 +2,32 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use datafusion::sql::sqlparser::ast::{Assignment as AstAssignment, AssignmentTarget, Delete, Expr, FromTable, Update};
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::compute::interleave;
+use datafusion::sql::sqlparser::ast::{
+    Assignment, Delete, Expr, FromTable, Query, TableWithJoins, Update, UpdateTableFromKind,
+};
 
+use super::assign::{assignments, check_no_key};
 use super::cells::Cells;
 use super::constant::constant;
 use super::given::Given;
 use super::key::keys_named;
-use super::name::{target, written_column};
+use super::name::target;
+use super::returning::bind_returning;
 use super::row::{Fill, RowBuilder};
-use super::select::{column, row_select};
-use super::{BindContext, BoundChange, ComputedChange};
+use super::select::{joined, row_select};
+use super::{BindContext, BoundChange, BoundStatement, ComputedChange};
 use crate::error::{Error, Result};
-use crate::model::{Assignment, PkBytes, Seq, TableMeta, Value, WriteCommand, WriteOp};
+use crate::model::{self, DataType, PkBytes, Seq, TableMeta, Value, WriteCommand, WriteOp};
 use crate::storage::keys;
+
+/// `_seq` and `_deleted` come first in what a [`ComputedChange`] selects.
+const SYSTEM_COLUMNS: usize = 2;
 
 /// # Errors
 /// Whatever is wrong with the statement: names, types, NULLs, parameters, no WHERE.
-pub fn bind_update(ctx: &BindContext<'_>, update: &Update) -> Result<BoundChange> {
+pub fn bind_update(ctx: &BindContext<'_>, update: &Update) -> Result<BoundStatement> {
     let target = target(ctx, &update.table.relation, "update")?;
     if target.table.is_stream() {
         return Err(Error::InvalidSql(format!(
@@ -30,64 +38,121 @@ pub fn bind_update(ctx: &BindContext<'_>, update: &Update) -> Result<BoundChange
     let Some(filter) = &update.selection else {
         return Err(Error::InvalidSql("UPDATE requires a WHERE clause".to_owned()));
     };
+    let others = match &update.from {
+        Some(UpdateTableFromKind::AfterSet(others) | UpdateTableFromKind::BeforeSet(others)) => others.as_slice(),
+        None => &[],
+    };
+    let from = from_of(&update.table, others);
+    let returning = update.returning.as_ref().map(|items| bind_returning(&target, items, from.clone())).transpose()?;
     let changes = assigned_values(ctx, target.table, &update.assignments)?;
-    if changes.computed.is_empty()
+    if others.is_empty()
+        && changes.computed.is_empty()
         && let Some(keys) = keys_named(&target, filter, ctx.params)?
     {
-        return Ok(BoundChange::ByKey(patch(ctx, target.table, &changes.constants, keys)?));
+        let change = BoundChange::ByKey(patch(ctx, target.table, &changes.constants, keys)?);
+        return Ok(BoundStatement { change, returning });
     }
     let columns = target.table.columns.iter().enumerate().map(|(position, meta)| {
         match changes.computed.iter().find(|(computed, _)| *computed == position) {
             Some((_, expr)) => (*expr).clone(),
-            None => column(meta.name.as_str()),
+            None => target.path(meta.name.as_str()),
         }
     });
-    let assigned =
-        changes.constants.iter().map(|(position, _)| *position).chain(changes.computed.iter().map(|(p, _)| *p));
-    Ok(BoundChange::ByQuery(ComputedChange {
+    let computed: Vec<usize> = changes.computed.iter().map(|(position, _)| *position).collect();
+    let assigned = changes.constants.iter().map(|(position, _)| *position).chain(computed.iter().copied());
+    let change = BoundChange::ByQuery(ComputedChange {
         table: Arc::clone(target.table),
-        select: Box::new(row_select(target.table, columns, &update.table, filter)),
+        select: Box::new(row_select(&target, columns, from, filter)),
         assigned: assigned.collect(),
         deletes: false,
+        joins: !others.is_empty(),
+        computed,
         constants: changes.constants,
-    }))
+    });
+    Ok(BoundStatement { change, returning })
 }
 
 /// # Errors
 /// Like [`bind_update`].
-pub fn bind_delete(ctx: &BindContext<'_>, delete: &Delete) -> Result<BoundChange> {
+pub fn bind_delete(ctx: &BindContext<'_>, delete: &Delete) -> Result<BoundStatement> {
     let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
     let [from] = from.as_slice() else {
-        return Err(Error::InvalidSql("DELETE names one table".to_owned()));
+        return Err(Error::InvalidSql(
+            "DELETE names one table; those that it is joined with stand in USING".to_owned(),
+        ));
     };
     let target = target(ctx, &from.relation, "delete")?;
     let Some(filter) = &delete.selection else {
         return Err(Error::InvalidSql("DELETE requires a WHERE clause".to_owned()));
     };
-    if let Some(keys) = keys_named(&target, filter, ctx.params)? {
+    let others = delete.using.as_deref().unwrap_or_default();
+    let from = from_of(from, others);
+    let returning = delete.returning.as_ref().map(|items| bind_returning(&target, items, from.clone())).transpose()?;
+    if others.is_empty()
+        && let Some(keys) = keys_named(&target, filter, ctx.params)?
+    {
         let ops = keys.into_iter().map(|pk| WriteOp::Delete { pk, expected: None }).collect();
-        return Ok(BoundChange::ByKey(ctx.command(target.table, ops)));
+        return Ok(BoundStatement { change: BoundChange::ByKey(ctx.command(target.table, ops)), returning });
     }
     let key = target.table.unique_key().iter().map(|position| target.table.columns[*position].name.as_str());
-    Ok(BoundChange::ByQuery(ComputedChange {
+    let change = BoundChange::ByQuery(ComputedChange {
         table: Arc::clone(target.table),
-        select: Box::new(row_select(target.table, key.map(column), from, filter)),
+        select: Box::new(row_select(&target, key.map(|name| target.path(name)), from, filter)),
         assigned: Vec::new(),
         deletes: true,
+        joins: !others.is_empty(),
+        computed: Vec::new(),
         constants: Vec::new(),
-    }))
+    });
+    Ok(BoundStatement { change, returning })
+}
+
+fn from_of(table: &TableWithJoins, others: &[TableWithJoins]) -> Vec<TableWithJoins> {
+    std::iter::once(table).chain(others).cloned().collect()
+}
+
+impl ComputedChange {
+    /// The query to run, which gives `beside` as well, behind its own columns. Where a row is joined with several, the first
+    /// in the order of what is computed of them is taken: the same whenever the rows are.
+    pub fn select(&self, beside: impl Iterator<Item = Expr>) -> Query {
+        let mut select = (*self.select).clone();
+        if self.joins {
+            // Vectors have no order.
+            let ordered =
+                |position: &&usize| !matches!(self.table.columns[**position].data_type, DataType::Embedding(_));
+            joined(&mut select, self.computed.iter().filter(ordered).map(|position| position + SYSTEM_COLUMNS), beside);
+        }
+        select
+    }
+
+    /// Columns of [`ComputedChange::select`] before what stands beside.
+    fn own_columns(&self) -> usize {
+        let shown = if self.deletes { self.table.unique_key().len() } else { self.table.columns.len() };
+        SYSTEM_COLUMNS + shown
+    }
+}
+
+/// What a computed change comes to.
+#[derive(Debug)]
+pub struct ComputedWrite {
+    pub command: WriteCommand,
+    /// What stands beside the rows: one row for each of the command's operations.
+    pub beside: Vec<ArrayRef>,
 }
 
 /// The rows that `change.select` gave, as the changes to make.
 ///
 /// # Errors
 /// A computed value that its column does not take.
-pub fn bind_computed(ctx: &BindContext<'_>, change: &ComputedChange, batches: &[RecordBatch]) -> Result<WriteCommand> {
+pub fn bind_computed(ctx: &BindContext<'_>, change: &ComputedChange, batches: &[RecordBatch]) -> Result<ComputedWrite> {
     let table = &change.table;
     let mut builder = RowBuilder::updating(ctx, table);
     let mut ops = Vec::with_capacity(batches.iter().map(RecordBatch::num_rows).sum());
-    for batch in batches {
-        let cells = batch.columns().iter().map(Cells::new).collect::<Result<Vec<_>>>()?;
+    let mut taken = Vec::new();
+    let mut last = None;
+    for (b, batch) in batches.iter().enumerate() {
+        let own = batch.columns().iter().take(change.own_columns());
+        let cells = own.map(Cells::new).collect::<Result<Vec<_>>>()?;
         let [seqs, deleted, cells @ ..] = cells.as_slice() else { continue };
         for n in 0..batch.num_rows() {
             // A WHERE that mentions `_deleted` finds tombstones, too: nothing is left of them to change.
@@ -99,6 +164,13 @@ pub fn bind_computed(ctx: &BindContext<'_>, change: &ComputedChange, batches: &[
                 _ => None,
             };
             let Some(expected) = expected else { return Err(Error::internal("a row without _seq")) };
+            if change.joins {
+                if last == Some(expected) {
+                    continue;
+                }
+                last = Some(expected);
+                taken.push((b, n));
+            }
             if change.deletes {
                 let pk = if table.is_stream() { PkBytes::of_seq(expected) } else { key_of(table, cells, n)? };
                 ops.push(WriteOp::Delete { pk, expected: Some(expected) });
@@ -121,7 +193,17 @@ pub fn bind_computed(ctx: &BindContext<'_>, change: &ComputedChange, batches: &[
             ops.push(WriteOp::Replace { pk, expected, row });
         }
     }
-    Ok(ctx.command(table, ops))
+    Ok(ComputedWrite { command: ctx.command(table, ops), beside: beside(change.own_columns(), batches, &taken)? })
+}
+
+/// The columns behind the first `own` of the rows that were taken.
+fn beside(own: usize, batches: &[RecordBatch], taken: &[(usize, usize)]) -> Result<Vec<ArrayRef>> {
+    let columns = batches.first().map_or(own, RecordBatch::num_columns);
+    let column = |position: usize| {
+        let parts: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(position).as_ref()).collect();
+        interleave(&parts, taken).map_err(Error::internal)
+    };
+    (own..columns).map(column).collect()
 }
 
 fn key_of(table: &TableMeta, cells: &[Cells], row: usize) -> Result<PkBytes> {
@@ -139,27 +221,11 @@ struct AssignedValues<'e> {
     computed: Vec<(usize, &'e Expr)>,
 }
 
-fn assigned_values<'e>(
-    ctx: &BindContext<'_>,
-    table: &TableMeta,
-    assignments: &'e [AstAssignment],
-) -> Result<AssignedValues<'e>> {
+fn assigned_values<'e>(ctx: &BindContext<'_>, table: &TableMeta, set: &'e [Assignment]) -> Result<AssignedValues<'e>> {
     let mut values = AssignedValues { constants: Vec::new(), computed: Vec::new() };
-    for AstAssignment { target, value } in assignments {
-        let AssignmentTarget::ColumnName(name) = target else {
-            return Err(Error::Unsupported(
-                "SET (a, b) = … is not supported; assign the columns one by one".to_owned(),
-            ));
-        };
-        let position = written_column(table, name)?;
+    for (position, value) in assignments(table, set)? {
+        check_no_key(table, position)?;
         let column = &table.columns[position];
-        if table.is_key(position) {
-            return Err(Error::InvalidSql(format!("UPDATE cannot modify primary key column '{}'", column.name)));
-        }
-        let mut so_far = values.constants.iter().map(|(p, _)| p).chain(values.computed.iter().map(|(p, _)| p));
-        if so_far.any(|other| *other == position) {
-            return Err(Error::InvalidSql(format!("Column '{}' is assigned twice in UPDATE", column.name)));
-        }
         match constant(value, ctx.params)? {
             None => values.computed.push((position, value)),
             Some(constant) => {
@@ -180,9 +246,9 @@ fn patch(
     constants: &[(usize, Fill)],
     keys: Vec<PkBytes>,
 ) -> Result<WriteCommand> {
-    let assignments = |row: usize| -> Result<Arc<[Assignment]>> {
+    let assignments = |row: usize| -> Result<Arc<[model::Assignment]>> {
         let values = constants.iter().map(|(column, fill)| {
-            Ok(Assignment { column: *column, value: fill.value(ctx, &table.columns[*column], row)? })
+            Ok(model::Assignment { column: *column, value: fill.value(ctx, &table.columns[*column], row)? })
         });
         values.collect()
     };

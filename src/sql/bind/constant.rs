@@ -99,14 +99,17 @@ pub(crate) fn param<'a>(placeholder: &str, params: &'a [Param]) -> Result<&'a Pa
     let Some(position) = placeholder.strip_prefix('$').and_then(|n| n.parse::<usize>().ok()) else {
         return Err(Error::InvalidSql(format!("'{placeholder}' is no parameter; write $1, $2, …")));
     };
-    position.checked_sub(1).and_then(|i| params.get(i)).ok_or_else(|| Error::InvalidParameter {
-        position,
-        fault: match params.len() {
-            0 => "the request has no parameters".to_owned(),
-            1 => "the request has 1 parameter".to_owned(),
-            n => format!("the request has {n} parameters"),
-        },
-    })
+    position.checked_sub(1).and_then(|i| params.get(i)).ok_or_else(|| no_parameter(position, params.len()))
+}
+
+/// `$position` in a request that gave fewer.
+pub(crate) fn no_parameter(position: usize, given: usize) -> Error {
+    let fault = match given {
+        0 => "the request has no parameters".to_owned(),
+        1 => "the request has 1 parameter".to_owned(),
+        n => format!("the request has {n} parameters"),
+    };
+    Error::InvalidParameter { position, fault }
 }
 
 fn given<'a>(literal: &'a SqlLiteral, params: &'a [Param]) -> Result<Option<Given<'a>>> {

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use datafusion::sql::sqlparser::ast::{self, Expr, TableObject};
+use datafusion::sql::sqlparser::ast::{self, Expr};
 
 use super::cells::Cells;
+use super::conflict::bind_conflict;
 use super::constant::{Constant, constant, literal_constant};
-use super::name::{written_column, written_table};
+use super::name::{insert_target, written_column};
+use super::returning::bind_returning;
 use super::row::{Fill, RowBuilder};
-use super::{BindContext, BoundInsert};
+use super::select::table_in_from;
+use super::{BindContext, BoundInsert, InsertRows};
 use crate::error::{Error, Result};
 use crate::model::{TableMeta, WriteCommand, WriteOp};
 use crate::sql::statement::{Insert, LiteralRows};
@@ -18,15 +21,22 @@ use crate::sql::statement::{Insert, LiteralRows};
 /// Whatever is wrong with the statement: names, number of values, types, NULLs, parameters.
 pub fn bind_insert(ctx: &BindContext<'_>, insert: &Insert) -> Result<BoundInsert> {
     let statement = &insert.statement;
-    let TableObject::TableName(name) = &statement.table else {
-        return Err(Error::InvalidSql(format!("Cannot insert into '{}'; name a table", statement.table)));
-    };
-    let table = written_table(ctx, name, "insert")?;
+    let target = insert_target(ctx, statement)?;
+    let table = target.table;
+    let conflict = bind_conflict(ctx, table, statement)?;
+    let alias = statement.table_alias.as_ref().map(|alias| alias.alias.clone());
+    let from = || vec![table_in_from(table, alias)];
+    let returning = statement.returning.as_ref().map(|items| bind_returning(&target, items, from())).transpose()?;
+    Ok(BoundInsert { rows: insert_rows(ctx, table, insert)?, conflict, returning })
+}
+
+fn insert_rows(ctx: &BindContext<'_>, table: &Arc<TableMeta>, insert: &Insert) -> Result<InsertRows> {
+    let statement = &insert.statement;
     let Some(query) = &statement.source else {
         // INSERT … DEFAULT VALUES.
         let mut builder = RowBuilder::new(ctx, table, &[])?;
         builder.begin()?;
-        return Ok(BoundInsert::Rows(ctx.command(table, vec![builder.end_new()?])));
+        return Ok(InsertRows::Rows(ctx.command(table, vec![builder.end_new()?])));
     };
     let columns = insert_columns(table, statement)?;
     if let Some(rows) = insert.parsed_rows() {
@@ -34,10 +44,10 @@ pub fn bind_insert(ctx: &BindContext<'_>, insert: &Insert) -> Result<BoundInsert
             Values { table, columns: &columns, builder: RowBuilder::new(ctx, table, &columns)?, ops: Vec::new() };
         if values.take_parsed(ctx, rows)? {
             values.take_literals(ctx, &insert.more)?;
-            return Ok(BoundInsert::Rows(ctx.command(table, values.ops)));
+            return Ok(InsertRows::Rows(ctx.command(table, values.ops)));
         }
     }
-    Ok(BoundInsert::FromQuery { table: Arc::clone(table), columns, query: query.clone() })
+    Ok(InsertRows::Query { table: Arc::clone(table), columns, query: query.clone() })
 }
 
 /// Rows that a query computed for `columns` of an INSERT.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use datafusion::sql::sqlparser::ast::{Expr, Ident, ObjectName, ObjectNamePart, TableAlias, TableFactor};
+use datafusion::sql::sqlparser::ast::{
+    Expr, Ident, Insert, ObjectName, ObjectNamePart, TableAlias, TableFactor, TableObject,
+};
 
 use super::BindContext;
 use crate::error::{Error, Result};
@@ -15,6 +17,8 @@ const SYSTEM_NAMESPACES: &[&str] = &["system", "sys", "information_schema", "pg_
 /// A table in a statement, with the name that its columns may be qualified with.
 pub(crate) struct Target<'a> {
     pub(crate) table: &'a Arc<TableMeta>,
+    /// As it is written.
+    name: &'a ObjectName,
     alias: Option<&'a Ident>,
 }
 
@@ -48,10 +52,25 @@ impl Target<'_> {
         }
     }
 
+    /// A column of this table, for a query that reads others beside it. Quoted, since a name may be a word of SQL.
+    pub(super) fn path(&self, column: &str) -> Expr {
+        let mut path: Vec<Ident> = match self.alias {
+            Some(alias) => vec![alias.clone()],
+            None => self.name.0.iter().filter_map(|part| part.as_ident().cloned()).collect(),
+        };
+        path.push(Ident::with_quote('"', column));
+        Expr::CompoundIdentifier(path)
+    }
+
+    /// Is this what columns of `table` without an alias may be qualified with?
+    pub(super) fn is_called(table: &TableMeta, qualifier: &str) -> bool {
+        table.name.table().eq_ignore_ascii_case(qualifier)
+    }
+
     fn is_qualifier(&self, qualifier: &Ident) -> bool {
         match self.alias {
             Some(alias) => alias.value.eq_ignore_ascii_case(&qualifier.value),
-            None => self.table.name.table().eq_ignore_ascii_case(&qualifier.value),
+            None => Self::is_called(self.table, &qualifier.value),
         }
     }
 }
@@ -79,14 +98,26 @@ pub(crate) fn target<'a>(ctx: &BindContext<'a>, factor: &'a TableFactor, verb: &
     let Some((name, alias)) = plain_table(factor) else {
         return Err(Error::InvalidSql(format!("Cannot {verb} '{factor}'; name a table")));
     };
-    Ok(Target { table: written_table(ctx, name, verb)?, alias })
+    Ok(Target { table: written_table(ctx, name, verb)?, name, alias })
+}
+
+/// The table of INSERT, with its alias.
+///
+/// # Errors
+/// As [`written_table`].
+pub(crate) fn insert_target<'a>(ctx: &BindContext<'a>, insert: &'a Insert) -> Result<Target<'a>> {
+    let TableObject::TableName(name) = &insert.table else {
+        return Err(Error::InvalidSql(format!("Cannot insert into '{}'; name a table", insert.table)));
+    };
+    let alias = insert.table_alias.as_ref().map(|alias| &alias.alias);
+    Ok(Target { table: written_table(ctx, name, "insert")?, name, alias })
 }
 
 /// The table that a query reads; `None` where it is anything but a plain table of the catalog.
 pub(crate) fn read_table<'a>(ctx: &BindContext<'a>, factor: &'a TableFactor) -> Option<Target<'a>> {
     let (name, alias) = plain_table(factor)?;
     let (namespace, table) = split(name, ctx.namespace)?;
-    Some(Target { table: ctx.catalog.find(namespace, table)?, alias })
+    Some(Target { table: ctx.catalog.find(namespace, table)?, name, alias })
 }
 
 /// Name and alias of a table without arguments, hints, samples and the like.

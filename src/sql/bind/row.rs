@@ -115,13 +115,8 @@ impl<'a> RowBuilder<'a> {
 
     /// The row's key and encoding.
     pub(super) fn end(&self) -> Result<(PkBytes, RowBytes)> {
-        for (column, value) in self.table.columns.iter().zip(&self.values) {
-            if value.is_null() && !column.nullable {
-                return Err(Error::NotNull { column: column.name.to_string(), row: self.row });
-            }
-        }
-        let pk = keys::encode_pk(self.table, &self.values, self.row)?;
-        Ok((pk, row_codec::encode(self.table, &self.values)))
+        let row = checked(self.table, &self.values, self.row)?;
+        Ok((keys::encode_pk(self.table, &self.values, self.row)?, row))
     }
 
     /// The row as a new one.
@@ -136,7 +131,20 @@ impl<'a> RowBuilder<'a> {
     }
 }
 
-fn to_value(given: Given<'_>, column: &ColumnMeta, row: usize) -> Result<Value> {
+/// A whole row, held to the table's rules.
+///
+/// # Errors
+/// `NOT_NULL` naming `row`, which counts from 1.
+pub(super) fn checked(table: &TableMeta, values: &[Value], row: usize) -> Result<RowBytes> {
+    for (column, value) in table.columns.iter().zip(values) {
+        if value.is_null() && !column.nullable {
+            return Err(Error::NotNull { column: column.name.to_string(), row });
+        }
+    }
+    Ok(row_codec::encode(table, values))
+}
+
+pub(super) fn to_value(given: Given<'_>, column: &ColumnMeta, row: usize) -> Result<Value> {
     given.into_value(column.data_type).map_err(|fault| not_convertible(column, fault, row))
 }
 

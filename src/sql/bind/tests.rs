@@ -66,12 +66,12 @@ impl Fixture {
         let ctx = self.context(params);
         let statement = statements.remove(0).statement;
         Ok(match &statement {
-            Statement::Insert(insert) => match bind_insert(&ctx, insert)? {
-                BoundInsert::Rows(command) => Bound::Command(command),
-                BoundInsert::FromQuery { table, columns, query } => Bound::Insert(table, columns, query.to_string()),
+            Statement::Insert(insert) => match bind_insert(&ctx, insert)?.rows {
+                InsertRows::Rows(command) => Bound::Command(command),
+                InsertRows::Query { table, columns, query } => Bound::Insert(table, columns, query.to_string()),
             },
-            Statement::Update(update) => Bound::of(bind_update(&ctx, update)?),
-            Statement::Delete(delete) => Bound::of(bind_delete(&ctx, delete)?),
+            Statement::Update(update) => Bound::of(bind_update(&ctx, update)?.change),
+            Statement::Delete(delete) => Bound::of(bind_delete(&ctx, delete)?.change),
             other => panic!("{other:?}"),
         })
     }
@@ -210,7 +210,7 @@ fn commands_know_owner_and_durability() {
     let mut ctx = fixture.context(&[]);
     ctx.request_durability = Some(Durability::Sync);
     let Statement::Delete(delete) = parse(&sql("all_types")).unwrap().remove(0).statement else { panic!() };
-    let BoundChange::ByKey(command) = bind_delete(&ctx, &delete).unwrap() else { panic!() };
+    let BoundChange::ByKey(command) = bind_delete(&ctx, &delete).unwrap().change else { panic!() };
     assert_eq!(command.durability, Durability::Sync, "the request's wish comes first");
 }
 
@@ -468,9 +468,9 @@ fn a_computed_update_replaces_what_it_read() {
     let sql = "UPDATE msgs AS m SET n = m.n + 1, at = NULL WHERE body LIKE 'a%'";
     let Ok(Bound::Change(change)) = fixture.bind(sql, &[]) else { panic!() };
     assert_eq!(
-        change.select.to_string(),
-        "SELECT \"_seq\" AS \"__0\", \"_deleted\" AS \"__1\", \"id\" AS \"__2\", \"body\" AS \"__3\", m.n + 1 AS \"__4\", \
-         \"at\" AS \"__5\" FROM msgs AS m WHERE body LIKE 'a%'"
+        change.select(std::iter::empty()).to_string(),
+        "SELECT m.\"_seq\" AS \"__0\", m.\"_deleted\" AS \"__1\", m.\"id\" AS \"__2\", m.\"body\" AS \"__3\", \
+         m.n + 1 AS \"__4\", m.\"at\" AS \"__5\" FROM msgs AS m WHERE body LIKE 'a%'"
     );
     let mut assigned = change.assigned.clone();
     assigned.sort_unstable();
@@ -485,7 +485,7 @@ fn a_computed_update_replaces_what_it_read() {
         ("5", Arc::new(TimestampNanosecondArray::from(vec![1_000, 2_000]))),
     ];
     let batch = RecordBatch::try_from_iter(columns).unwrap();
-    let command = bind_computed(&fixture.context(&[]), &change, &[batch]).unwrap();
+    let command = bind_computed(&fixture.context(&[]), &change, &[batch]).unwrap().command;
     assert_eq!(command.ops.len(), 1, "a tombstone is not updated");
     let WriteOp::Replace { expected, .. } = &command.ops[0] else { panic!() };
     assert_eq!(*expected, Seq::new(11).unwrap());
@@ -513,8 +513,9 @@ fn a_computed_update_checks_what_it_computed() {
 fn a_computed_delete_expects_what_it_read() {
     let fixture = Fixture::new();
     let Ok(Bound::Change(change)) = fixture.bind("DELETE FROM pairs WHERE c > 1", &[]) else { panic!() };
-    let select = "SELECT \"_seq\" AS \"__0\", \"_deleted\" AS \"__1\", \"b\" AS \"__2\", \"a\" AS \"__3\" FROM pairs WHERE c > 1";
-    assert_eq!(change.select.to_string(), select);
+    let select = "SELECT pairs.\"_seq\" AS \"__0\", pairs.\"_deleted\" AS \"__1\", pairs.\"b\" AS \"__2\", pairs.\"a\" AS \"__3\" \
+         FROM pairs WHERE c > 1";
+    assert_eq!(change.select(std::iter::empty()).to_string(), select);
     let batch = RecordBatch::try_from_iter([
         ("0", Arc::new(Int64Array::from(vec![11])) as ArrayRef),
         ("1", Arc::new(BooleanArray::from(vec![false]))),
@@ -522,7 +523,7 @@ fn a_computed_delete_expects_what_it_read() {
         ("3", Arc::new(StringArray::from(vec!["x"]))),
     ])
     .unwrap();
-    let command = bind_computed(&fixture.context(&[]), &change, &[batch]).unwrap();
+    let command = bind_computed(&fixture.context(&[]), &change, &[batch]).unwrap().command;
     let WriteOp::Delete { pk, expected } = &command.ops[0] else { panic!() };
     assert_eq!(*expected, Seq::new(11));
     assert_eq!(*pk, key(&fixture, "pairs", &[Value::Int(5), text("x")]));
@@ -546,7 +547,7 @@ fn wrong_changes_are_refused() {
             &[],
             "Column not found: 'boddy' in chat.msgs. Did you mean 'body'?",
         ),
-        ("UPDATE msgs SET n = 1, N = 2 WHERE id = 1", &[], "Invalid SQL: Column 'n' is assigned twice in UPDATE"),
+        ("UPDATE msgs SET n = 1, N = 2 WHERE id = 1", &[], "Invalid SQL: Column 'n' is assigned twice in SET"),
         (
             "UPDATE msgs SET body = NULL WHERE id = 1",
             &[],
@@ -561,9 +562,14 @@ fn wrong_changes_are_refused() {
         ("DELETE FROM system.users WHERE b = 2", &[], "Invalid SQL: Cannot delete system table 'system.users'"),
         ("UPDATE nothing SET a = 1 WHERE b = 2", &[], "Table not found: chat.nothing"),
         (
-            "UPDATE msgs SET (body, n) = ('a', 1) WHERE id = 1",
+            "UPDATE msgs SET (body, n) = (SELECT 'a', 1) WHERE id = 1",
             &[],
-            "Invalid SQL: SET (a, b) = … is not supported; assign the columns one by one",
+            "Invalid SQL: SET (a, b) = … takes a list of values, (1, 2); assign the columns one by one",
+        ),
+        (
+            "UPDATE msgs SET (body, n) = ('a', 1, 2) WHERE id = 1",
+            &[],
+            "Invalid SQL: SET has 3 value(s) for 2 column(s)",
         ),
         ("DELETE FROM msgs WHERE id = $1", &[], "Parameter $1 invalid: the request has no parameters"),
     ]);

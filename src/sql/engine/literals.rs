@@ -3,6 +3,8 @@
 //! A text literal compared with a value of another type is read as that type: `id = '3'`, `room = '0190a3c4-…'`,
 //! `at > '2026-01-31'`; so is a number compared with a time, in the unit that the wire uses. DataFusion alone would
 //! compare the bytes of a UUID with those of its text. Conversions are those of INSERT: `Value::from_text`.
+//! A parameter is what it meets, too, whatever JSON calls it: a number beside a text is that text, a text in a calculation
+//! with numbers is a number.
 //! TIMESTAMP is in microseconds everywhere (A4).
 
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use datafusion::sql::sqlparser::ast::{BinaryOperator, DataType as SqlType};
 use crate::error::Error;
 use crate::model::value::ConvertFault;
 use crate::model::{DataType, Value};
+use crate::sql::functions::PARAMETER;
 
 /// For `=`, `<` and their like while SQL is planned; for IN and BETWEEN while the plan is analysed.
 #[derive(Debug)]
@@ -28,6 +31,20 @@ pub(super) struct TypedLiterals;
 
 impl ExprPlanner for TypedLiterals {
     fn plan_binary_op(&self, mut raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        let (left, right) = (parameter(&raw.left).cloned(), parameter(&raw.right).cloned());
+        if let Some(value) = &right {
+            raw.right = value.clone();
+        }
+        if let Some(value) = &left {
+            raw.left = value.clone();
+        }
+        if let Some(typed) = right.and_then(|value| meeting(&value, &raw.left, schema, compares(&raw.op)).transpose()) {
+            raw.right = typed?;
+        } else if let Some(typed) =
+            left.and_then(|value| meeting(&value, &raw.right, schema, compares(&raw.op)).transpose())
+        {
+            raw.left = typed?;
+        }
         if compares(&raw.op) {
             if let Some(literal) = typed(&raw.right, &raw.left, schema)? {
                 raw.right = literal;
@@ -68,7 +85,43 @@ fn in_range(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     }
 }
 
+/// The value of a parameter that is marked as one.
+fn parameter(expr: &Expr) -> Option<&Expr> {
+    match expr {
+        Expr::ScalarFunction(call) if call.name() == PARAMETER => call.args.first(),
+        _ => None,
+    }
+}
+
+/// A parameter as a value of `subject`'s type, where JSON has no such type or the sender chose another.
+fn meeting(value: &Expr, subject: &Expr, schema: &DFSchema, compared: bool) -> Result<Option<Expr>> {
+    let Expr::Literal(scalar, metadata) = value else { return Ok(None) };
+    if matches!(subject, Expr::Literal(..)) {
+        return Ok(None);
+    }
+    let Ok(arrow) = subject.get_type(schema) else { return Ok(None) };
+    let ty = DataType::of_arrow(&arrow);
+    let converted = match scalar {
+        ScalarValue::Int64(Some(v)) if compared && ty == DataType::Text => Value::from_int(*v, ty),
+        ScalarValue::Float64(Some(v)) if compared && ty == DataType::Text => Value::from_double(*v, ty),
+        ScalarValue::Boolean(Some(v)) if compared && ty == DataType::Text => Value::from_bool(*v, ty),
+        ScalarValue::Utf8(Some(text)) if !compared && arrow.is_numeric() => Value::from_text(text.clone(), ty),
+        _ => return Ok(None),
+    };
+    let value = converted.map_err(|fault| DataFusionError::External(Box::new(conversion_error(fault, ty))))?;
+    Ok(match value {
+        Value::Text(text) => Some(Expr::Literal(ScalarValue::Utf8(Some(text)), metadata.clone())),
+        value => scalar_of(value, ty).map(|scalar| Expr::Literal(scalar, metadata.clone())),
+    })
+}
+
 fn or_typed(literal: Expr, subject: &Expr, schema: &DFSchema) -> Result<Expr> {
+    if let Some(value) = parameter(&literal) {
+        return match meeting(value, subject, schema, true)? {
+            Some(typed) => Ok(typed),
+            None => or_typed(value.clone(), subject, schema),
+        };
+    }
     Ok(typed(&literal, subject, schema)?.unwrap_or(literal))
 }
 

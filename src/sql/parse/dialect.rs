@@ -109,6 +109,11 @@ impl Dialect for InboxDialect {
         supports_select_item_multi_column_alias
     }
 
+    /// As PostgreSQL has it: DO UPDATE may call the table by it.
+    fn supports_insert_table_alias(&self) -> bool {
+        true
+    }
+
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
         let [first, second] = parser.peek_tokens_ref();
         match &first.token {

@@ -100,13 +100,13 @@ pub(super) fn show(words: &[String]) -> Option<Error> {
 /// `INVALID_SQL` that names the first part of the statement that we do not have.
 pub(super) fn check_insert(insert: &ast::Insert) -> Result<()> {
     let fault = if insert.replace_into || insert.or.is_some() || insert.ignore {
-        Some(never("INSERT OR …", "ON CONFLICT comes later"))
+        Some(never("INSERT OR …", "use ON CONFLICT"))
     } else if insert.overwrite {
         Some(never("INSERT OVERWRITE", "use DELETE, then INSERT"))
-    } else if insert.on.is_some() {
-        Some(not_yet("ON CONFLICT"))
-    } else if insert.returning.is_some() || insert.output.is_some() {
-        Some(not_yet("RETURNING"))
+    } else if let Some(fault) = conflict_fault(insert) {
+        Some(fault)
+    } else if insert.output.is_some() {
+        Some(never("OUTPUT", "use RETURNING"))
     } else if !insert.assignments.is_empty() {
         Some(never("INSERT … SET", "use VALUES"))
     } else if insert.partitioned.is_some() || !insert.after_columns.is_empty() {
@@ -121,13 +121,26 @@ pub(super) fn check_insert(insert: &ast::Insert) -> Result<()> {
     fault.map_or(Ok(()), Err)
 }
 
+fn conflict_fault(insert: &ast::Insert) -> Option<Error> {
+    match insert.on.as_ref()? {
+        ast::OnInsert::OnConflict(clause) => match &clause.action {
+            ast::OnConflictAction::DoUpdate(_) if clause.conflict_target.is_none() => Some(Error::InvalidSql(
+                "ON CONFLICT DO UPDATE names what conflicts: ON CONFLICT (key columns) DO UPDATE …".to_owned(),
+            )),
+            _ => None,
+        },
+        _ => Some(never("ON DUPLICATE KEY UPDATE", "use ON CONFLICT (key columns) DO UPDATE SET …")),
+    }
+}
+
 /// # Errors
 /// Like [`check_insert`].
 pub(super) fn check_update(update: &ast::Update) -> Result<()> {
-    let fault = if update.from.is_some() || !update.table.joins.is_empty() {
-        Some(never("UPDATE … FROM", "use a sub-query"))
-    } else if update.returning.is_some() || update.output.is_some() {
-        Some(not_yet("RETURNING"))
+    let fault = if !update.table.joins.is_empty() || matches!(update.from, Some(ast::UpdateTableFromKind::BeforeSet(_)))
+    {
+        Some(never("UPDATE t JOIN …", "use UPDATE t SET … FROM …"))
+    } else if update.output.is_some() {
+        Some(never("OUTPUT", "use RETURNING"))
     } else if update.or.is_some() {
         Some(Error::Unsupported("UPDATE OR … is not supported".to_owned()))
     } else if update.limit.is_some() || !update.order_by.is_empty() {
@@ -143,10 +156,10 @@ pub(super) fn check_update(update: &ast::Update) -> Result<()> {
 pub(super) fn check_delete(delete: &ast::Delete) -> Result<()> {
     let (ast::FromTable::WithFromKeyword(from) | ast::FromTable::WithoutKeyword(from)) = &delete.from;
     let several = from.len() != 1 || from.iter().any(|table| !table.joins.is_empty());
-    let fault = if delete.using.is_some() || several || !delete.tables.is_empty() {
-        Some(never("DELETE from several tables", "use a sub-query"))
-    } else if delete.returning.is_some() || delete.output.is_some() {
-        Some(not_yet("RETURNING"))
+    let fault = if several || !delete.tables.is_empty() {
+        Some(never("DELETE from several tables", "name one, and those that it is joined with in USING"))
+    } else if delete.output.is_some() {
+        Some(never("OUTPUT", "use RETURNING"))
     } else if delete.limit.is_some() || !delete.order_by.is_empty() {
         Some(never("DELETE … LIMIT", "say which rows in WHERE"))
     } else {

@@ -132,7 +132,20 @@ fn parameters() {
         (sql("INSERT INTO w.mail VALUES ($1, 'x', 1)"), 400, "INVALID_PARAMETER", "22023", "$1"),
         (sql("DELETE FROM w.mail WHERE id = $1"), 400, "INVALID_PARAMETER", "22023", "$1"),
         (json!({"sql": "SELECT $0", "params": [1]}), 400, "INVALID_SQL", "42000", "is no parameter"),
-        (json!({"sql": "SELECT 1; SELECT $1", "params": [1]}), 400, "PARAMS_WITH_BATCH", "0A000", "multi-statement"),
+        (
+            json!({"sql": "INSERT INTO w.mail VALUES ($1, 'x', 1); SELECT $2", "params": [90]}),
+            400,
+            "INVALID_PARAMETER",
+            "22023",
+            "Statement 2 failed: Parameter $2 invalid",
+        ),
+        (
+            json!({"sql": "SELECT * FROM w.mail LIMIT $1", "params": ["many"]}),
+            400,
+            "INVALID_PARAMETER",
+            "22023",
+            "LIMIT and OFFSET take a whole number",
+        ),
         (
             json!({"sql": "INSERT INTO w.mail VALUES ($1, $2, $3)", "params": [90, "x", "many"]}),
             400,

@@ -49,6 +49,7 @@ scripts! {
     streams
     subscriptions
     tombstones
+    upserts
     worked_session
 }
 
