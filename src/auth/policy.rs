@@ -9,7 +9,9 @@
 use std::fmt;
 
 use crate::error::{Error, Result};
-use crate::model::{AccessLevel, NamespaceName, Principal, Role, TableKind, TableMeta, UserId, WriteCommand};
+use crate::model::{
+    AccessLevel, Catalog, NamespaceName, Principal, Role, TableKind, TableMeta, UserId, ViewMeta, WriteCommand,
+};
 
 /// Namespaces that hold no table of a user.
 const BUILT_IN_NAMESPACES: &[&str] = &["system", "sys", "information_schema", "pg_catalog"];
@@ -160,6 +162,22 @@ impl Policy {
     /// [`Policy::may_read`] without words: what lists of tables and completions show.
     pub fn sees(&self, principal: &Principal, table: &TableMeta) -> bool {
         principal.role >= least_to_read(table)
+    }
+
+    /// Is the view to be in lists? Where all that it reads is: its text tells of it. `catalog`: what it reads is in there.
+    pub fn sees_view(&self, principal: &Principal, catalog: &Catalog, view: &ViewMeta) -> bool {
+        if view.reads_system && self.may_read_system(principal).is_err() {
+            return false;
+        }
+        // Views read what was there before them, so this ends; what is missing can not be read.
+        view.reads.iter().all(|name| {
+            let (namespace, name) = (name.namespace().as_str(), name.table());
+            match (catalog.find(namespace, name), catalog.find_view(namespace, name)) {
+                (Some(table), _) => self.sees(principal, table),
+                (None, Some(below)) => self.sees_view(principal, catalog, below),
+                (None, None) => false,
+            }
+        })
     }
 
     /// # Errors
@@ -381,6 +399,8 @@ mod tests {
             deleted_retention_hours: None,
             ttl: None,
             unnamed_storage: None,
+            checks: Vec::new(),
+            comments: Default::default(),
             schema_version: 1,
             created_at: 0,
             updated_at: 0,

@@ -46,7 +46,7 @@ impl Database {
         Ok(done("Deleted", ack))
     }
 
-    async fn change(
+    pub(super) async fn change(
         &self,
         scope: &Scope<'_>,
         bind: impl Fn(&BindContext<'_>) -> Result<BoundChange>,
@@ -100,7 +100,7 @@ impl Database {
         self.append(scope, command).await
     }
 
-    async fn append(&self, scope: &Scope<'_>, command: WriteCommand) -> Result<WriteAck> {
+    pub(super) async fn append(&self, scope: &Scope<'_>, command: WriteCommand) -> Result<WriteAck> {
         if scope.impersonates {
             self.policy.may_write_as(&command.table)?;
         }
@@ -110,6 +110,7 @@ impl Database {
             ));
         }
         let authorized = self.policy.authorize_write(&scope.principal, command)?;
+        self.check_rows(authorized.command()).await?;
         self.router.append(authorized).await
     }
 

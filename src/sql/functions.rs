@@ -20,6 +20,10 @@ use crate::sql::bind::IdSource;
 /// Names of the caller's functions that may be written without parentheses but are plain identifiers to the parser.
 pub(crate) const CALLER_FUNCTIONS: &[&str] = &["current_user", "current_user_id", "current_role"];
 
+/// The names of all functions here.
+pub(crate) const STATEMENT_FUNCTIONS: &[&str] =
+    &["current_user", "current_user_id", "current_role", "now", "current_timestamp", "snowflake_id", "uuid_v7", "ulid"];
+
 /// The functions of one statement.
 #[derive(Clone)]
 pub(crate) struct StatementFunctions {

@@ -55,6 +55,9 @@ slt! {
     alter_refused
     alter_rights
     alter_table
+    checks
+    comments
+    create_as
     create_table
     defaults
     delete
@@ -65,6 +68,7 @@ slt! {
     insert
     isolation
     jobs
+    json
     multi_statement
     namespaces
     operations
@@ -82,6 +86,7 @@ slt! {
     types
     update
     users
+    views
 }
 
 #[test]

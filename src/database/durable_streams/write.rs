@@ -307,6 +307,7 @@ impl Database {
             self.policy.may_write_as(&command.table)?;
         }
         let authorized = self.policy.authorize_write(&scope.principal, command)?;
+        self.check_rows(authorized.command()).await?;
         self.router.append_holding(authorized, held).await
     }
 }
