@@ -31,6 +31,9 @@ impl Database {
         let name = self.table_name(scope, &alter.name)?;
         let alteration = self.catalog.begin_alteration().await;
         let catalog = self.catalog.current();
+        if let Some(view) = catalog.views.get(&name) {
+            return Err(Error::WrongObject(format!("{} is a view; use CREATE OR REPLACE VIEW", view.name)));
+        }
         let Some(table) = catalog.find(name.namespace().as_str(), name.table()) else {
             return match alter.if_exists {
                 true => Ok(said(format!("Table {name} does not exist"))),

@@ -92,9 +92,11 @@ impl Database {
                     "CHECK '{}' takes no parameters; write the value into it",
                     constraint.name
                 )),
-                Error::Unsupported(text) => {
-                    Error::Unsupported(format!("CHECK '{}' asks for more than the row: {text}", constraint.name))
-                }
+                Error::Unsupported(_) => Error::Unsupported(format!(
+                    "CHECK '{}' must depend on the row alone: no sub-query, and no function that gives another value each time",
+                    constraint.name
+                )),
+                Error::InvalidSql(text) => Error::InvalidSql(format!("CHECK '{}': {text}", constraint.name)),
                 other => other,
             })?;
             failing.push((constraint.name.clone(), compiled));

@@ -85,7 +85,8 @@ pub struct QueryShape {
 /// # Errors
 /// What planning it answers.
 pub(crate) fn shape_of(state: &SessionState, ctx: &QueryContext, query: &ast::Query) -> Result<QueryShape> {
-    let named = NamedObjects::default();
+    // Once it is a view, it stands below the statement that names it.
+    let named = NamedObjects { depth: 1, ..NamedObjects::default() };
     let plan = plan(state, ctx, query, &named)?;
     Ok(QueryShape {
         schema: result_schema(&plan),

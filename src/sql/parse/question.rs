@@ -33,7 +33,12 @@ mod tests {
 
     #[test]
     fn a_question_mark_between_operands_is_an_operator() {
-        for sql in ["SELECT doc ? 'a' FROM t", "SELECT (doc -> 'a') ? $1 FROM t", "SELECT \"doc\" ? 'a' ? 'b'", "SELECT '{}' ? 'a'"] {
+        for sql in [
+            "SELECT doc ? 'a' FROM t",
+            "SELECT (doc -> 'a') ? $1 FROM t",
+            "SELECT \"doc\" ? 'a' ? 'b'",
+            "SELECT '{}' ? 'a'",
+        ] {
             let parsed = format!("{:?}", parse(sql).unwrap());
             assert!(parsed.contains("op: Question"), "{sql}: {parsed}");
         }
