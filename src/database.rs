@@ -7,6 +7,8 @@
 mod alter;
 mod backup;
 mod catalog;
+mod checks;
+mod create_as;
 mod cursors;
 mod define;
 pub mod durable_streams;
@@ -28,6 +30,7 @@ mod streams;
 mod system;
 pub mod topics;
 mod users;
+mod views;
 mod write;
 
 use std::path::PathBuf;
@@ -60,6 +63,7 @@ use crate::time::Clock;
 pub use read::RowLimits;
 
 use catalog::CatalogStore;
+use checks::CheckCache;
 use parsed::ParseCache;
 
 /// How often idle partitions are looked for.
@@ -154,6 +158,7 @@ pub struct Database {
     /// Of what is written behind the actors' back: cursors, at the end.
     writer: CommitterHandle,
     parsed: ParseCache,
+    checks: CheckCache,
     jobs: Jobs,
     exports: ExportFolder,
     topics: topics::Topics,
@@ -265,6 +270,7 @@ impl Database {
             metrics,
             ids,
             parsed: ParseCache::new(),
+            checks: CheckCache::new(),
             log: handle,
             committer: Mutex::new(Some(committer)),
             stopping: AtomicBool::new(false),

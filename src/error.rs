@@ -81,7 +81,20 @@ pub enum Error {
     #[error("Cannot {what} storage '{storage}': {by} still using it")]
     StorageInUse { what: &'static str, storage: StorageId, by: String },
 
+    #[error("Invalid SQL: {0}")]
+    WrongObject(String),
+    #[error("Already exists: View {0} already exists")]
+    ViewExists(TableName),
+    #[error("Cannot {what}: {views} could not be read any more; {remedy}")]
+    NeededByViews { what: String, views: String, remedy: &'static str },
+    #[error("Already exists: Constraint '{name}' already exists in {table}")]
+    ConstraintExists { name: String, table: TableName },
+
     // What the data does not allow.
+    #[error("Check constraint violation: row {row} of the statement fails '{constraint}' of {table}")]
+    CheckViolated { constraint: String, table: TableName, row: usize },
+    #[error("Check constraint violation: rows that are stored in {table} fail '{constraint}'; change them first")]
+    CheckFailsStored { constraint: String, table: TableName },
     #[error("Already exists: Primary key violation: value '{value}' already exists in column '{column}'")]
     DuplicateKey { column: String, value: String },
     #[error(
@@ -259,7 +272,12 @@ impl Error {
             | Error::UserExists(_)
             | Error::StorageExists(_)
             | Error::TopicExists(_)
+            | Error::ViewExists(_)
+            | Error::ConstraintExists { .. }
             | Error::SourceExists { .. } => ErrorCode::AlreadyExists,
+            Error::WrongObject(_) => ErrorCode::WrongObject,
+            Error::NeededByViews { .. } => ErrorCode::NeededByViews,
+            Error::CheckViolated { .. } | Error::CheckFailsStored { .. } => ErrorCode::CheckViolated,
             Error::TopicNotFound(_) => ErrorCode::TopicNotFound,
             Error::TopicInUse { .. } => ErrorCode::TopicInUse,
             Error::NotDelivered { .. } => ErrorCode::NotDelivered,
@@ -403,6 +421,9 @@ error_codes! {
     TopicInUse "SQL_EXECUTION_ERROR" 400 "2BP01" false "SUBSCRIPTION_FAILED";
     NotDelivered "NOT_DELIVERED" 409 "55000" false "SUBSCRIPTION_FAILED";
     StorageInUse "SQL_EXECUTION_ERROR" 400 "2BP01" false "SUBSCRIPTION_FAILED";
+    WrongObject "INVALID_SQL" 400 "42809" false "INVALID_SQL";
+    NeededByViews "SQL_EXECUTION_ERROR" 400 "2BP01" false "SUBSCRIPTION_FAILED";
+    CheckViolated "SQL_EXECUTION_ERROR" 400 "23514" false "SUBSCRIPTION_FAILED";
     DuplicateKey "SQL_EXECUTION_ERROR" 400 "23505" false "SUBSCRIPTION_FAILED";
     NotNull "SQL_EXECUTION_ERROR" 400 "23502" false "SUBSCRIPTION_FAILED";
     CardinalityViolation "SQL_EXECUTION_ERROR" 400 "21000" false "SUBSCRIPTION_FAILED";

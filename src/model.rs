@@ -6,6 +6,7 @@
 
 pub mod catalog;
 pub mod change;
+pub mod check;
 pub mod command;
 pub mod compression;
 pub mod datatype;
@@ -20,11 +21,13 @@ pub mod seq;
 pub mod storage;
 pub mod topic;
 pub mod value;
+pub mod view;
 
 pub use catalog::{Catalog, NamespaceMeta};
 pub use change::{
     Change, ChangeKind, CommittedChanges, HotStats, PkBytes, QuotaNote, QuotaSlice, RowBytes, RowPlace, StoredRow,
 };
+pub use check::{CheckMeta, TableComments};
 pub use command::{
     Assignment, KeyConflict, OnConflict, Returning, RowMerge, WriteAck, WriteCommand, WriteOp, WrittenRow,
 };
@@ -47,3 +50,4 @@ pub use topic::{
     TopicId, TopicMeta, TopicPartition, TopicRoute,
 };
 pub use value::{Value, ValueRef};
+pub use view::{ViewColumn, ViewMeta};

@@ -9,7 +9,10 @@
 use std::fmt;
 
 use crate::error::{Error, Result};
-use crate::model::{AccessLevel, NamespaceName, Principal, Role, TableKind, TableMeta, UserId, WriteCommand};
+use crate::model::{
+    AccessLevel, Catalog, NamespaceName, OnConflict, Principal, Role, TableKind, TableMeta, UserId, ViewMeta,
+    WriteCommand,
+};
 
 /// Namespaces that hold no table of a user.
 const BUILT_IN_NAMESPACES: &[&str] = &["system", "sys", "information_schema", "pg_catalog"];
@@ -33,6 +36,14 @@ impl<T> Authorized<T> {
 
     pub fn principal(&self) -> &Principal {
         &self.principal
+    }
+}
+
+impl Authorized<WriteCommand> {
+    /// The same rows by the same principal: what becomes of conflicts is asked once more.
+    pub fn on_conflict(mut self, on_conflict: OnConflict) -> Self {
+        self.command.on_conflict = on_conflict;
+        self
     }
 }
 
@@ -155,6 +166,22 @@ impl Policy {
     /// [`Policy::may_read`] without words: what lists of tables and completions show.
     pub fn sees(&self, principal: &Principal, table: &TableMeta) -> bool {
         principal.role >= least_to_read(table)
+    }
+
+    /// Is the view to be in lists? Where all that it reads is: its text tells of it. `catalog`: what it reads is in there.
+    pub fn sees_view(&self, principal: &Principal, catalog: &Catalog, view: &ViewMeta) -> bool {
+        if view.reads_system && self.may_read_system(principal).is_err() {
+            return false;
+        }
+        // Views read what was there before them, so this ends; what is missing can not be read.
+        view.reads.iter().all(|name| {
+            let (namespace, name) = (name.namespace().as_str(), name.table());
+            match (catalog.find(namespace, name), catalog.find_view(namespace, name)) {
+                (Some(table), _) => self.sees(principal, table),
+                (None, Some(below)) => self.sees_view(principal, catalog, below),
+                (None, None) => false,
+            }
+        })
     }
 
     /// # Errors
@@ -376,6 +403,8 @@ mod tests {
             deleted_retention_hours: None,
             ttl: None,
             unnamed_storage: None,
+            checks: Vec::new(),
+            comments: Default::default(),
             schema_version: 1,
             created_at: 0,
             updated_at: 0,

@@ -21,7 +21,7 @@ use super::request::Outcome;
 use crate::error::{Error, Result, SubscriptionFault};
 use crate::failpoint;
 use crate::model::{Catalog, TableMeta};
-use crate::sql::define::{self, Alteration};
+use crate::sql::define::{self, Alteration, AlteredTable};
 use crate::sql::parse;
 use crate::sql::statement::{AlterTable, Statement};
 use crate::storage::RecordWrite;
@@ -31,6 +31,9 @@ impl Database {
         let name = self.table_name(scope, &alter.name)?;
         let alteration = self.catalog.begin_alteration().await;
         let catalog = self.catalog.current();
+        if let Some(view) = catalog.views.get(&name) {
+            return Err(Error::WrongObject(format!("{} is a view; use CREATE OR REPLACE VIEW", view.name)));
+        }
         let Some(table) = catalog.find(name.namespace().as_str(), name.table()) else {
             return match alter.if_exists {
                 true => Ok(said(format!("Table {name} does not exist"))),
@@ -47,6 +50,7 @@ impl Database {
             }
         };
         catalog.storage(&altered.table.storage)?;
+        self.check_what_depends(&catalog, table, &altered).await?;
         let routes = self.routes_of_altered(&catalog, &altered.table).await?;
         let owed = self.owed_move(table, &altered.table)?;
         let moves = owed.is_some();
@@ -56,7 +60,15 @@ impl Database {
             self.change_ttl(table, &mut altered.table, seconds).await?;
         }
         if let Some(column) = &altered.without_nulls {
-            self.check_no_nulls(scope, &catalog, table, column).await?;
+            // Which row it is would tell of another user's.
+            if self.any_row(scope, &catalog, table, &format!("\"{column}\" IS NULL")).await? {
+                return Err(Error::NullsStored { column: column.clone(), table: name });
+            }
+        }
+        if let Some(check) = &altered.without_failing
+            && self.any_row(scope, &catalog, table, &format!("({}) IS FALSE", check.condition)).await?
+        {
+            return Err(Error::CheckFailsStored { constraint: check.name.clone(), table: name });
         }
 
         // A task of its own: who asked may go away, but a change that is durable must become visible.
@@ -111,19 +123,33 @@ impl Database {
         Ok(format!(". Files are moved by job {job}"))
     }
 
-    /// Looks for a live row, of whatever owner, that holds NULL in the column: on the engine's threads, within
+    /// What the table's constraints and the views above it mean has to be the same behind the alteration.
+    async fn check_what_depends(&self, catalog: &Catalog, table: &TableMeta, altered: &AlteredTable) -> Result<()> {
+        let after = Arc::new(altered.table.clone());
+        if !after.checks.is_empty() && (altered.columns_changed || altered.without_failing.is_some()) {
+            self.compile_checks(&after).await?;
+        }
+        if !altered.columns_changed || catalog.readers_of(std::slice::from_ref(&table.name)).is_empty() {
+            return Ok(());
+        }
+        let mut candidate = catalog.clone();
+        candidate.insert_table(after);
+        self.check_readers(candidate, &table.name, || format!("alter table {}", table.name)).await
+    }
+
+    /// Is there a live row, of whatever owner, for which the condition is true? Looked for on the engine's threads, within
     /// `limits.statement_timeout`, while the table's gate is closed.
-    async fn check_no_nulls(
+    async fn any_row(
         &self,
         scope: &Scope<'_>,
         catalog: &Arc<Catalog>,
         table: &TableMeta,
-        column: &str,
-    ) -> Result<()> {
+        condition: &str,
+    ) -> Result<bool> {
         let (namespace, name) = (table.name.namespace(), table.name.table());
-        let sql = format!(r#"SELECT 1 FROM "{namespace}"."{name}" WHERE "{column}" IS NULL LIMIT 1"#);
+        let sql = format!(r#"SELECT 1 FROM "{namespace}"."{name}" WHERE {condition} LIMIT 1"#);
         let Some(Statement::Query(query)) = parse::parse(&sql)?.pop().map(|parsed| parsed.statement) else {
-            return Err(Error::internal("the query for NULLs is no query"));
+            return Err(Error::internal("the query for rows is no query"));
         };
         let all = Scope {
             principal: scope.principal.clone(),
@@ -137,11 +163,10 @@ impl Database {
         let ctx = self.query_context_in(&all, self.store.read_view(), catalog.clone());
         let mut rows = self.engine.query(ctx, &ast::Statement::Query(query)).await?.stream;
         while let Some(batch) = rows.try_next().await? {
-            // Which row it is would tell of another user's.
             if batch.num_rows() > 0 {
-                return Err(Error::NullsStored { column: column.to_owned(), table: table.name.clone() });
+                return Ok(true);
             }
         }
-        Ok(())
+        Ok(false)
     }
 }

@@ -6,9 +6,11 @@
 mod moves;
 mod storages;
 mod topics;
+mod views;
 
 pub(super) use moves::{OwedMove, forget_moves, owe_move, owed_moves};
 pub(super) use topics::{DroppedTopic, dropped_topics, forgotten_topic};
+pub(super) use views::{list as list_views, readers_to_drop};
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -17,7 +19,9 @@ use tokio::sync::{Mutex, MutexGuard, OwnedMutexGuard, OwnedRwLockWriteGuard, RwL
 
 use crate::actors::CommitterHandle;
 use crate::error::{Error, Result};
-use crate::model::{Catalog, NamespaceMeta, NamespaceName, StorageId, TableId, TableMeta, TableName, TopicMeta};
+use crate::model::{
+    Catalog, NamespaceMeta, NamespaceName, StorageId, TableId, TableMeta, TableName, TopicMeta, ViewMeta,
+};
 use crate::storage::{ColdStores, CommitEntry, RecordKind, RecordWrite, Store};
 
 const NEXT_TABLE_ID: &str = "next_table_id";
@@ -98,6 +102,7 @@ impl CatalogStore {
         }
         Self::read_storages(store, &mut catalog, &cold)?;
         Self::read_topics(store, &mut catalog)?;
+        Self::read_views(store, &mut catalog)?;
         let settings = store.records(RecordKind::Setting)?;
         let next = settings.iter().find(|(name, _)| name == NEXT_TABLE_ID);
         let next: u32 = match next {
@@ -173,19 +178,24 @@ impl CatalogStore {
         self.put_namespace(namespace).await
     }
 
-    /// Drops a namespace, its tables and its topics, in one step; other topics lose their routes from these tables. What went;
-    /// `None` where there was no such namespace.
+    /// Drops a namespace, its tables, views and topics, in one step; other topics lose their routes from these tables, and with
+    /// `cascade` the views of other namespaces that read them go, too. What went; `None` where there was no such namespace.
     ///
     /// # Errors
-    /// `STORAGE_UNAVAILABLE`.
-    pub(super) async fn drop_namespace(&self, name: &NamespaceName) -> Result<Option<DroppedNamespace>> {
+    /// `STORAGE_UNAVAILABLE`, `NEEDED_BY_VIEWS`.
+    pub(super) async fn drop_namespace(&self, name: &NamespaceName, cascade: bool) -> Result<Option<DroppedNamespace>> {
         let _changing = self.changing.lock().await;
         let catalog = self.current();
         if !catalog.namespaces.contains_key(name) {
             return Ok(None);
         }
         let tables = catalog.tables_in(name);
+        let mut views: Vec<_> = catalog.views.values().filter(|view| view.name.namespace() == name).cloned().collect();
+        let own = tables.iter().map(|table| &table.name).chain(views.iter().map(|view| &view.name));
+        let own: Vec<TableName> = own.cloned().collect();
+        views.extend(readers_to_drop(&catalog, &own, cascade, || format!("drop namespace '{name}'"))?);
         let mut writes = vec![removal(RecordKind::Namespace, name.as_str())];
+        writes.extend(views::removals(&views));
         for table in &tables {
             writes.extend(drop_writes(table)?);
         }
@@ -197,12 +207,13 @@ impl CatalogStore {
         self.commit(writes, |catalog| {
             topics::apply(catalog, altered, &topics);
             catalog.namespaces.remove(name);
+            views::forget(catalog, &views);
             for table in &tables {
                 catalog.remove_table(name, table.name.table());
             }
         })
         .await?;
-        Ok(Some(DroppedNamespace { tables, topics }))
+        Ok(Some(DroppedNamespace { tables, views, topics }))
     }
 
     /// Makes a table that `define` describes, given its id. `None`: a table of this name was there already.
@@ -221,6 +232,9 @@ impl CatalogStore {
         }
         if catalog.find(name.namespace().as_str(), name.table()).is_some() {
             return Ok(None);
+        }
+        if catalog.views.contains_key(name) {
+            return Err(Error::ViewExists(name.clone()));
         }
         let id = TableId(*next_id);
         let table = Arc::new(define(id)?);
@@ -253,28 +267,38 @@ impl CatalogStore {
         self.altering.read().await
     }
 
-    /// The table that went, and with it its routes into topics; `None` where there was none.
+    /// The table that went, and with it its routes into topics and, with `cascade`, the views that read it; `None` where there
+    /// was none.
     ///
     /// # Errors
-    /// `STORAGE_UNAVAILABLE`.
-    pub(super) async fn drop_table(&self, namespace: &str, table: &str) -> Result<Option<Arc<TableMeta>>> {
+    /// `STORAGE_UNAVAILABLE`, `NEEDED_BY_VIEWS`.
+    pub(super) async fn drop_table(
+        &self,
+        name: &TableName,
+        cascade: bool,
+    ) -> Result<Option<(Arc<TableMeta>, Vec<Arc<ViewMeta>>)>> {
         let _changing = self.changing.lock().await;
-        let Some(table) = self.current().find(namespace, table).cloned() else { return Ok(None) };
+        let current = self.current();
+        let Some(table) = current.find(name.namespace().as_str(), name.table()).cloned() else { return Ok(None) };
+        let views = readers_to_drop(&current, std::slice::from_ref(name), cascade, || format!("drop table {name}"))?;
         let mut writes: Vec<RecordWrite> = drop_writes(&table)?.into();
+        writes.extend(views::removals(&views));
         let altered = self.current().topics_without(&[table.id]);
         writes.extend(topics::writes(&altered, &[])?);
         self.commit(writes, |catalog| {
             topics::apply(catalog, altered, &[]);
+            views::forget(catalog, &views);
             catalog.remove_table(table.name.namespace(), table.name.table());
         })
         .await?;
-        Ok(Some(table))
+        Ok(Some((table, views)))
     }
 }
 
 /// What went with a namespace.
 pub(super) struct DroppedNamespace {
     pub tables: Vec<Arc<TableMeta>>,
+    pub views: Vec<Arc<ViewMeta>>,
     pub topics: Vec<Arc<TopicMeta>>,
 }
 

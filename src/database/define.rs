@@ -9,8 +9,9 @@ use super::catalog::{DroppedNamespace, DroppedTable};
 use super::execute::Scope;
 use super::jobs::{cleanup_of, is_about};
 use super::request::Outcome;
+use super::views::with_views;
 use crate::error::{Error, Result};
-use crate::model::{NamespaceName, Role, TableKind, TableMeta, TableName};
+use crate::model::{NamespaceName, Role, TableId, TableKind, TableMeta, TableName};
 use crate::sql::define;
 use crate::sql::statement::{CreateTable, TableRef};
 
@@ -32,16 +33,11 @@ impl Database {
         Ok(said(format!("Namespace '{name}' altered successfully")))
     }
 
-    pub(super) async fn drop_namespace(&self, name: &NamespaceName, if_exists: bool) -> Result<Outcome> {
+    pub(super) async fn drop_namespace(&self, name: &NamespaceName, if_exists: bool, cascade: bool) -> Result<Outcome> {
         let name = NamespaceName::parse_new(name.as_str())?;
-        match self.catalog.drop_namespace(&name).await? {
-            Some(DroppedNamespace { tables, topics }) => {
-                let with = match (tables.len(), topics.len()) {
-                    (0, 0) => String::new(),
-                    (tables, 0) => format!(" with {tables} table(s)"),
-                    (0, topics) => format!(" with {topics} topic(s)"),
-                    (tables, topics) => format!(" with {tables} table(s) and {topics} topic(s)"),
-                };
+        match self.catalog.drop_namespace(&name, cascade).await? {
+            Some(DroppedNamespace { tables, views, topics }) => {
+                let with = with_these(&[("table", tables.len()), ("view", views.len()), ("topic", topics.len())]);
                 for table in tables {
                     self.retire(&table).await;
                 }
@@ -71,13 +67,11 @@ impl Database {
                 self.make_buckets_of(seconds).await?;
             }
         }
-        let made = self
-            .catalog
-            .create_table(&name, |id| define::define_table(create, name.clone(), id, &scope.principal, scope.now_us))
-            .await?;
-        match made {
+        if let Some(query) = &create.query {
+            return self.create_table_as(scope, create, (&name, kind), query).await;
+        }
+        match self.make_table(scope, create, &name).await? {
             Some(table) => {
-                self.live.table_made(&name);
                 let kind = table.kind.as_str().to_ascii_uppercase();
                 Ok(said(format!("CREATE TABLE: {kind} table {name} created with {} column(s)", table.columns.len())))
             }
@@ -86,22 +80,57 @@ impl Database {
         }
     }
 
+    /// `None`: there is one of this name.
+    pub(super) async fn make_table(
+        &self,
+        scope: &Scope<'_>,
+        create: &CreateTable,
+        name: &TableName,
+    ) -> Result<Option<Arc<TableMeta>>> {
+        let define = |id| define::define_table(create, name.clone(), id, &scope.principal, scope.now_us);
+        let trial = Arc::new(define(TableId(0))?);
+        if !trial.checks.is_empty() {
+            self.compile_checks(&trial).await?;
+        }
+        let made = self.catalog.create_table(name, define).await?;
+        if made.is_some() {
+            self.live.table_made(name);
+        }
+        Ok(made)
+    }
+
+    /// A table that was just made, whose first rows could not be written.
+    pub(super) async fn take_away(&self, table: &Arc<TableMeta>) {
+        let is_same = self.catalog.current().find(table.name.namespace().as_str(), table.name.table()).map(|t| t.id);
+        if is_same != Some(table.id) {
+            return;
+        }
+        match self.catalog.drop_table(&table.name, true).await {
+            Ok(Some((table, _))) => self.retire(&table).await,
+            Ok(None) => {}
+            Err(error) => tracing::warn!(table = %table.name, %error, "table without its first rows not dropped"),
+        }
+    }
+
     pub(super) async fn drop_table(
         &self,
         scope: &Scope<'_>,
         kind: Option<TableKind>,
         name: &TableRef,
-        if_exists: bool,
+        (if_exists, cascade): (bool, bool),
     ) -> Result<Outcome> {
         let name = self.table_name(scope, name)?;
         let (namespace, table) = (name.namespace().as_str(), name.table());
         if let Some(found) = self.catalog.current().find(namespace, table) {
             check_kind("DROP", kind, found)?;
         }
-        match self.catalog.drop_table(namespace, table).await? {
-            Some(table) => {
+        match self.catalog.drop_table(&name, cascade).await? {
+            Some((table, views)) => {
                 self.retire(&table).await;
-                Ok(said(format!("Table {name} dropped successfully")))
+                Ok(said(format!("Table {name} dropped successfully{}", with_views(&views))))
+            }
+            None if self.catalog.current().views.contains_key(&name) => {
+                Err(Error::WrongObject(format!("{name} is a view; use DROP VIEW")))
             }
             None if if_exists => Ok(said(format!("Table {name} does not exist"))),
             None => Err(Error::TableNotFound(name.to_string())),
@@ -138,6 +167,17 @@ pub(super) fn check_kind(verb: &str, named: Option<TableKind>, table: &TableMeta
     }
     let kind = table.kind.as_str().to_ascii_uppercase();
     Err(Error::InvalidSql(format!("{} is a {kind} table; say {verb} {kind} TABLE, or {verb} TABLE", table.name)))
+}
+
+/// ` with 2 table(s) and 1 topic(s)`: of what there is any.
+fn with_these(counts: &[(&str, usize)]) -> String {
+    let there = counts.iter().filter(|(_, count)| *count > 0);
+    let parts: Vec<String> = there.map(|(what, count)| format!("{count} {what}(s)")).collect();
+    match parts.split_last() {
+        None => String::new(),
+        Some((last, [])) => format!(" with {last}"),
+        Some((last, before)) => format!(" with {} and {last}", before.join(", ")),
+    }
 }
 
 pub(super) fn said(message: String) -> Outcome {

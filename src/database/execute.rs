@@ -90,6 +90,7 @@ impl Database {
                 AdminAction::ManageNamespaces
             }
             Statement::CreateUser { .. } | Statement::DropUser { .. } => AdminAction::ManageUsers,
+            Statement::CreateView(_) | Statement::DropView { .. } => AdminAction::ManageViews,
             Statement::KillLiveQuery { .. } | Statement::KillJob { .. } => AdminAction::Kill,
             Statement::BackupDatabase { .. } | Statement::RestoreDatabase { .. } => AdminAction::Backup,
             Statement::MaintainStorage { .. } => AdminAction::FlushAndCompact,
@@ -125,6 +126,9 @@ impl Database {
             | Statement::CreateTable(_)
             | Statement::AlterTable(_)
             | Statement::ShowTables { .. }
+            | Statement::ShowViews { .. }
+            | Statement::Truncate { .. }
+            | Statement::Comment { .. }
             | Statement::DescribeTable { .. }
             | Statement::AlterUser { .. }
             | Statement::Insert(_)
@@ -197,12 +201,21 @@ impl Database {
             Statement::Explain(explain) => self.plan_and_run(scope, explain).await.map(Outcome::Rows),
             Statement::CreateTable(create) => self.create_table(scope, create).await,
             Statement::AlterTable(alter) => self.alter_table(scope, alter).await,
-            Statement::DropTable { kind, name, if_exists } => self.drop_table(scope, *kind, name, *if_exists).await,
+            Statement::DropTable { kind, name, if_exists, cascade } => {
+                self.drop_table(scope, *kind, name, (*if_exists, *cascade)).await
+            }
+            Statement::CreateView(create) => self.create_view(scope, create).await,
+            Statement::DropView { name, if_exists, cascade } => self.drop_view(scope, name, *if_exists, *cascade).await,
+            Statement::Truncate { name } => self.truncate(scope, name).await,
+            Statement::Comment { on, text } => self.comment_on(scope, on, text.as_deref()).await,
             Statement::CreateNamespace { name, if_not_exists } => self.create_namespace(name, *if_not_exists).await,
-            Statement::DropNamespace { name, if_exists, .. } => self.drop_namespace(name, *if_exists).await,
+            Statement::DropNamespace { name, if_exists, cascade } => {
+                self.drop_namespace(name, *if_exists, *cascade).await
+            }
             Statement::AlterNamespace { name, options } => self.alter_namespace(name, options).await,
             Statement::ShowNamespaces => self.show_namespaces().map(Outcome::Rows),
             Statement::ShowTables { namespace } => self.show_tables(scope, namespace.as_ref()).map(Outcome::Rows),
+            Statement::ShowViews { namespace } => self.show_views(scope, namespace.as_ref()).map(Outcome::Rows),
             Statement::DescribeTable { name } => self.describe_table(scope, name).map(Outcome::Rows),
             Statement::CreateUser { .. } | Statement::AlterUser { .. } | Statement::DropUser { .. } => {
                 self.manage_user(scope, statement).await

@@ -13,7 +13,7 @@ use super::execute::Scope;
 use super::request::RowStream;
 use crate::error::{Error, Result};
 use crate::model::result::{ColumnFlags, ResultColumn};
-use crate::model::{DataType, NamespaceName, ResultSchema, TableMeta};
+use crate::model::{Catalog, DataType, NamespaceName, ResultSchema, TableMeta, TableName, ViewMeta};
 use crate::sql::statement::{SubscribeTo, TableRef};
 
 /// A column of an answer: its name, its type on the wire, whether cells may be NULL, its cells.
@@ -47,16 +47,50 @@ impl Database {
             .filter(|t| namespace.is_none_or(|n| t.name.namespace() == n))
             .filter(|t| self.policy.sees(&scope.principal, t))
             .collect();
+        let mut shown: Vec<(&TableName, &str)> = tables.iter().map(|t| (&t.name, t.kind.as_str())).collect();
+        let views = self.seen_views(scope, &catalog, namespace);
+        shown.extend(views.iter().map(|view| (&view.name, "view")));
+        shown.sort();
         rows(vec![
-            ("namespace_id", DataType::Text, false, texts(tables.iter().map(|t| t.name.namespace().as_str()))),
-            ("table_name", DataType::Text, false, texts(tables.iter().map(|t| t.name.table()))),
-            ("table_type", DataType::Text, false, texts(tables.iter().map(|t| t.kind.as_str()))),
+            ("namespace_id", DataType::Text, false, texts(shown.iter().map(|(name, _)| name.namespace().as_str()))),
+            ("table_name", DataType::Text, false, texts(shown.iter().map(|(name, _)| name.table()))),
+            ("table_type", DataType::Text, false, texts(shown.iter().map(|(_, kind)| *kind))),
         ])
+    }
+
+    pub(super) fn show_views(&self, scope: &Scope<'_>, namespace: Option<&NamespaceName>) -> Result<RowStream> {
+        let catalog = self.catalog.current();
+        if let Some(namespace) = namespace
+            && !catalog.namespaces.contains_key(namespace)
+        {
+            return Err(Error::NamespaceNotFound(namespace.clone()));
+        }
+        let views = self.seen_views(scope, &catalog, namespace);
+        rows(vec![
+            ("namespace_id", DataType::Text, false, texts(views.iter().map(|v| v.name.namespace().as_str()))),
+            ("view_name", DataType::Text, false, texts(views.iter().map(|v| v.name.table()))),
+            ("query", DataType::Text, false, texts(views.iter().map(|v| v.query.as_str()))),
+            ("comment", DataType::Text, true, optional_texts(views.iter().map(|v| v.comment.as_deref()))),
+        ])
+    }
+
+    fn seen_views(
+        &self,
+        scope: &Scope<'_>,
+        catalog: &Catalog,
+        namespace: Option<&NamespaceName>,
+    ) -> Vec<Arc<ViewMeta>> {
+        let within = |view: &&Arc<ViewMeta>| namespace.is_none_or(|namespace| view.name.namespace() == namespace);
+        let seen = |view: &&Arc<ViewMeta>| self.policy.sees_view(&scope.principal, catalog, view);
+        catalog.views.values().filter(within).filter(seen).cloned().collect()
     }
 
     pub(super) fn describe_table(&self, scope: &Scope<'_>, name: &TableRef) -> Result<RowStream> {
         let name = self.table_name(scope, name)?;
         let catalog = self.catalog.current();
+        if let Some(view) = catalog.views.get(&name) {
+            return self.describe_view(scope, &catalog, view);
+        }
         let table = catalog.table(name.namespace().as_str(), name.table())?;
         self.policy.may_read(&scope.principal, table)?;
         let columns = &table.columns;
@@ -84,13 +118,38 @@ impl Database {
             ),
             ("is_primary_key", DataType::Boolean, false, Arc::new(keys)),
             ("column_default", DataType::Text, true, optional_texts(defaults.iter().map(Option::as_deref))),
-            ("column_comment", DataType::Text, true, optional_texts(columns.iter().map(|_| None))),
+            ("column_comment", DataType::Text, true, {
+                let comments = &table.comments.columns;
+                optional_texts(columns.iter().map(|c| comments.get(&c.id).map(String::as_str)))
+            }),
             (
                 "schema_version",
                 DataType::Int,
                 false,
                 Arc::new(Int32Array::from_iter_values(columns.iter().map(|_| version))),
             ),
+        ])
+    }
+
+    fn describe_view(&self, scope: &Scope<'_>, catalog: &Catalog, view: &ViewMeta) -> Result<RowStream> {
+        if !self.policy.sees_view(&scope.principal, catalog, view) {
+            return Err(Error::PermissionDenied(format!("view {} reads what you may not read", view.name)));
+        }
+        let columns = &view.columns;
+        let types: Vec<String> = columns.iter().map(|c| c.data_type.to_string()).collect();
+        let count = columns.len();
+        let numbers = || 1..=i32::try_from(count).unwrap_or(i32::MAX);
+        let flags = |flag: bool| -> ArrayRef { Arc::new(BooleanArray::from(vec![flag; count])) };
+        rows(vec![
+            ("column_name", DataType::Text, false, texts(columns.iter().map(|c| c.name.as_str()))),
+            ("ordinal_position", DataType::Int, false, Arc::new(Int32Array::from_iter_values(numbers()))),
+            ("column_id", DataType::BigInt, false, Arc::new(Int64Array::from_iter_values(numbers().map(i64::from)))),
+            ("data_type", DataType::Text, false, texts(types.iter().map(String::as_str))),
+            ("is_nullable", DataType::Boolean, false, flags(true)),
+            ("is_primary_key", DataType::Boolean, false, flags(false)),
+            ("column_default", DataType::Text, true, optional_texts(columns.iter().map(|_| None))),
+            ("column_comment", DataType::Text, true, optional_texts(columns.iter().map(|c| c.comment.as_deref()))),
+            ("schema_version", DataType::Int, false, Arc::new(Int32Array::from(vec![1; count]))),
         ])
     }
 

@@ -56,7 +56,7 @@ impl Database {
         self.done("Deleted", done).await
     }
 
-    async fn change(
+    pub(super) async fn change(
         &self,
         scope: &Scope<'_>,
         bind: impl Fn(&BindContext<'_>) -> Result<BoundStatement>,
@@ -174,13 +174,13 @@ impl Database {
         self.append(scope, WriteCommand { returning, ..command }).await
     }
 
-    async fn append(&self, scope: &Scope<'_>, command: WriteCommand) -> Result<WriteAck> {
+    pub(super) async fn append(&self, scope: &Scope<'_>, command: WriteCommand) -> Result<WriteAck> {
         if scope.impersonates {
             self.policy.may_write_as(&command.table)?;
         }
         check_one_owner(scope)?;
         let authorized = self.policy.authorize_write(&scope.principal, command)?;
-        self.router.append(authorized).await
+        self.router.append(self.checked(authorized).await?).await
     }
 
     /// All rows of a query that was bound with a write to `table`, within `limits.max_result_bytes`.

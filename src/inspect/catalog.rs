@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::findings::{Findings, NamespaceFinding, StorageFinding};
 use crate::auth::Mailbox;
 use crate::error::{Error, Result};
-use crate::model::{NamespaceMeta, StorageId, StorageMeta, TableId, TableMeta, TopicMeta};
+use crate::model::{NamespaceMeta, StorageId, StorageMeta, TableId, TableMeta, TopicMeta, ViewMeta};
 use crate::storage::{ColdStores, RecordKind, Store};
 
 pub(super) struct Catalog {
@@ -68,6 +68,8 @@ impl Catalog {
         found.dropped_tables = dropped.len();
         let users = read::<UserRecord>(store, RecordKind::User, "user", found)?;
         let leaving = users.into_iter().filter(|(_, user)| user.mailbox == Mailbox::Erasing);
+        // Nothing of a view lies anywhere else: whether its record can be read is all there is to see.
+        read::<ViewMeta>(store, RecordKind::View, "view", found)?;
         let topics = read::<TopicMeta>(store, RecordKind::Topic, "topic", found)?;
         let mut topics: Vec<TopicMeta> = topics.into_iter().map(|(_, topic)| topic).collect();
         topics.sort_by(|a, b| a.name.cmp(&b.name));

@@ -1,11 +1,11 @@
-//! What exists: namespaces, tables and storages at one moment.
+//! What exists: namespaces, tables, views and storages at one moment.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{NamespaceName, StorageId, StorageMeta, TableId, TableMeta, TableName, TopicMeta};
+use super::{NamespaceName, StorageId, StorageMeta, TableId, TableMeta, TableName, TopicMeta, ViewMeta};
 use crate::error::{Error, Result};
 
 /// Everything the catalog knows at one moment. Immutable; replaced as a whole by each DDL statement.
@@ -17,6 +17,7 @@ pub struct Catalog {
     /// `local` is always there.
     pub storages: BTreeMap<StorageId, Arc<StorageMeta>>,
     pub topics: BTreeMap<TableName, Arc<TopicMeta>>,
+    pub views: BTreeMap<TableName, Arc<ViewMeta>>,
     tables: BTreeMap<NamespaceName, HashMap<String, Arc<TableMeta>>>,
 }
 
@@ -42,9 +43,38 @@ impl Catalog {
     }
 
     /// # Errors
-    /// `TABLE_NOT_FOUND`.
+    /// `TABLE_NOT_FOUND`, `INVALID_SQL` where it is a view.
     pub fn table(&self, namespace: &str, table: &str) -> Result<&Arc<TableMeta>> {
-        self.find(namespace, table).ok_or_else(|| Error::TableNotFound(format!("{namespace}.{table}")))
+        self.find(namespace, table).ok_or_else(|| match self.find_view(namespace, table) {
+            Some(view) => Error::WrongObject(format!(
+                "{} is a view, which is only read: name the table below it, or use CREATE OR REPLACE VIEW or DROP VIEW",
+                view.name
+            )),
+            None => Error::TableNotFound(format!("{namespace}.{table}")),
+        })
+    }
+
+    /// A view by namespace and name, both in any case.
+    pub fn find_view(&self, namespace: &str, view: &str) -> Option<&Arc<ViewMeta>> {
+        if self.views.is_empty() {
+            return None;
+        }
+        self.views.get(&TableName::new(NamespaceName::parse(namespace).ok()?, view).ok()?)
+    }
+
+    /// The views that read one of these tables or views, themselves or through others; none of `names`.
+    pub fn readers_of(&self, names: &[TableName]) -> Vec<Arc<ViewMeta>> {
+        let mut found: BTreeSet<&TableName> = names.iter().collect();
+        loop {
+            let reads = |view: &&Arc<ViewMeta>| view.reads.iter().any(|name| found.contains(name));
+            let new = |view: &&Arc<ViewMeta>| !found.contains(&view.name);
+            let more: Vec<&TableName> = self.views.values().filter(new).filter(reads).map(|view| &view.name).collect();
+            if more.is_empty() {
+                break;
+            }
+            found.extend(more);
+        }
+        self.views.values().filter(|v| found.contains(&v.name) && !names.contains(&v.name)).cloned().collect()
     }
 
     /// # Errors

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
-use super::{ColumnName, Compression, DataType, FlushPolicy, Owner, Principal, StorageId, TableId, TableName, UserId};
+use super::{
+    CheckMeta, ColumnName, Compression, DataType, FlushPolicy, Owner, Principal, StorageId, TableComments, TableId,
+    TableName, UserId,
+};
 pub use history::{OlderCell, RowLayout, SchemaChange, SchemaHistory, SchemaVersion};
 pub use stream_ttl::StreamTtl;
 
@@ -172,6 +175,11 @@ pub struct TableMeta {
     /// Where segments lie whose entries do not say it, as those of format 3; `None`: in `storage`, which never was another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unnamed_storage: Option<StorageId>,
+    /// Conditions that each row fulfils.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckMeta>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub comments: TableComments,
     pub schema_version: u32,
     /// Microseconds since the Unix epoch.
     pub created_at: i64,

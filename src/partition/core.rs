@@ -413,6 +413,8 @@ mod tests {
             deleted_retention_hours: None,
             ttl: None,
             unnamed_storage: None,
+            checks: Vec::new(),
+            comments: Default::default(),
             schema_version: 1,
             created_at: 0,
             updated_at: 0,

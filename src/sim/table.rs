@@ -37,6 +37,8 @@ pub(super) fn simulated_table() -> Arc<TableMeta> {
         deleted_retention_hours: None,
         ttl: None,
         unnamed_storage: None,
+        checks: Vec::new(),
+        comments: Default::default(),
         schema_version: 1,
         created_at: 0,
         updated_at: 0,

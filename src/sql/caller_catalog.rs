@@ -1,33 +1,29 @@
-//! What a caller can name: tables, functions, `system.*` and `information_schema.*`.
+//! What a caller can name: tables, views, functions, `system.*` and `information_schema.*`.
 //!
 //! Owns the way from a name in a query to a table: a USER table becomes the caller's own partition here, before
 //! anything is planned. What the caller may not see is denied or, in lists, not there.
 //! Never reads rows.
 //! Invariant: LQ-3, no other place makes a [`PartitionTable`] for a query.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
-use async_trait::async_trait;
 use datafusion::catalog::cte_worktable::CteWorkTable;
-use datafusion::catalog::information_schema::InformationSchemaProvider;
-use datafusion::catalog::{
-    CatalogProvider, CatalogProviderList, MemTable, SchemaProvider, TableFunctionArgs, TableProvider,
-};
+use datafusion::catalog::{MemTable, TableFunctionArgs, TableProvider};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DataFusionError, Result, TableReference, plan_err};
-use datafusion::datasource::{empty::EmptyTable, provider_as_source};
+use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
-use futures_util::FutureExt;
 
 use super::engine::{OwnerScope, QueryContext, TypeNames};
-use super::functions::StatementFunctions;
+use super::functions::{STATEMENT_FUNCTIONS, StatementFunctions};
 use super::live_query::namespace::ALL_TABLES;
 use super::partition_table::{PartitionTable, RowScope};
-use super::system_tables::SystemTable;
+use super::system_tables::{InformationTable, SystemTable};
+use super::view::{self, NamedObjects};
 use crate::auth::policy::Policy;
 use crate::error::{self, Error};
 use crate::model::{Owner, TableKind, TableMeta};
@@ -41,14 +37,25 @@ const SYSTEM_SCHEMA: &str = "system";
 pub(crate) struct CallerCatalog<'a> {
     ctx: &'a QueryContext,
     state: &'a SessionState,
+    named: &'a NamedObjects,
     functions: StatementFunctions,
 }
 
 impl<'a> CallerCatalog<'a> {
-    pub(crate) fn new(ctx: &'a QueryContext, state: &'a SessionState) -> Self {
+    pub(crate) fn new(ctx: &'a QueryContext, state: &'a SessionState, named: &'a NamedObjects) -> Self {
         let functions =
             StatementFunctions { principal: ctx.principal.clone(), now_us: ctx.now_us, ids: ctx.ids.clone() };
-        Self { ctx, state, functions }
+        Self { ctx, state, named, functions }
+    }
+
+    fn function_names(&self) -> Vec<String> {
+        let of_engine = self.state.scalar_functions().keys().chain(self.state.aggregate_functions().keys());
+        let of_engine = of_engine.chain(self.state.window_functions().keys()).cloned();
+        let mut names: Vec<String> =
+            of_engine.chain(STATEMENT_FUNCTIONS.iter().map(|name| (*name).to_owned())).collect();
+        names.sort();
+        names.dedup();
+        names
     }
 
     fn provider(&self, name: &TableReference) -> error::Result<Arc<dyn TableProvider>> {
@@ -60,19 +67,25 @@ impl<'a> CallerCatalog<'a> {
         }
         if is_system(schema) {
             Policy.may_read_system(&self.ctx.principal)?;
+            self.named.note_system();
             return system_table(self.ctx, SystemTable::named(table).ok_or_else(missing)?);
         }
         if schema.eq_ignore_ascii_case(INFORMATION_SCHEMA) {
-            let schemas = InformationSchemaProvider::new(Arc::new(VisibleSchemas::of(self.ctx)));
-            // Its tables are computed when read: there is nothing to wait for here.
-            let found = schemas.table(table).now_or_never().transpose().map_err(Error::internal)?.flatten();
-            return found.ok_or_else(missing);
+            let table = InformationTable::named(table).ok_or_else(missing)?;
+            let rows =
+                table.rows(&self.ctx.catalog, &self.ctx.principal, &self.function_names()).map_err(Error::internal)?;
+            return in_memory(rows);
         }
         if table == ALL_TABLES {
             let text = format!("FROM {schema}.* is for a subscription: EXECUTE AS USER '*' (SELECT … FROM {schema}.*)");
             return Err(Error::Unsupported(text));
         }
+        if let Some(view) = self.ctx.catalog.find_view(schema, table) {
+            self.named.note(&view.name);
+            return Ok(view::table_of(self.state, self.ctx, view, self.named)?);
+        }
         let meta = self.ctx.catalog.table(schema, table)?;
+        self.named.note(&meta.name);
         Policy.may_read(&self.ctx.principal, meta)?;
         let scope = row_scope(&self.ctx.scope, meta);
         Ok(Arc::new(PartitionTable::new(meta.clone(), scope, self.ctx.view.clone())))
@@ -94,6 +107,10 @@ fn is_system(schema: &str) -> bool {
 
 fn system_table(ctx: &QueryContext, table: SystemTable) -> error::Result<Arc<dyn TableProvider>> {
     let rows = table.rows(&ctx.catalog, &*ctx.system).map_err(Error::internal)?;
+    in_memory(rows)
+}
+
+fn in_memory(rows: RecordBatch) -> error::Result<Arc<dyn TableProvider>> {
     let table = MemTable::try_new(rows.schema(), vec![vec![rows]]).map_err(Error::internal)?;
     Ok(Arc::new(table))
 }
@@ -162,72 +179,5 @@ impl ContextProvider for CallerCatalog<'_> {
 
     fn udwf_names(&self) -> Vec<String> {
         self.state.window_functions().keys().cloned().collect()
-    }
-}
-
-/// The schemas of `information_schema`, with what the caller may see of each: names and columns, no rows.
-#[derive(Debug, Clone)]
-struct VisibleSchemas {
-    schemas: Arc<BTreeMap<String, Arc<VisibleTables>>>,
-}
-
-#[derive(Debug, Default)]
-struct VisibleTables {
-    schemas: BTreeMap<String, SchemaRef>,
-}
-
-impl VisibleSchemas {
-    fn of(ctx: &QueryContext) -> Self {
-        let mut schemas: BTreeMap<String, VisibleTables> =
-            ctx.catalog.namespaces.keys().map(|name| (name.as_str().to_owned(), VisibleTables::default())).collect();
-        for table in ctx.catalog.tables().filter(|table| Policy.sees(&ctx.principal, table)) {
-            let tables = schemas.entry(table.name.namespace().as_str().to_owned()).or_default();
-            tables.schemas.insert(table.name.table().to_owned(), table.declared_schema());
-        }
-        if Policy.may_read_system(&ctx.principal).is_ok() {
-            let tables = SystemTable::ALL.iter().map(|table| (table.name().to_owned(), table.schema()));
-            schemas.insert(SYSTEM_SCHEMA.to_owned(), VisibleTables { schemas: tables.collect() });
-        }
-        Self { schemas: Arc::new(schemas.into_iter().map(|(name, tables)| (name, Arc::new(tables))).collect()) }
-    }
-}
-
-impl CatalogProviderList for VisibleSchemas {
-    fn register_catalog(&self, _name: String, _catalog: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
-        None
-    }
-
-    fn catalog_names(&self) -> Vec<String> {
-        vec![CATALOG.to_owned()]
-    }
-
-    fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
-        (name == CATALOG).then(|| Arc::new(self.clone()) as Arc<dyn CatalogProvider>)
-    }
-}
-
-impl CatalogProvider for VisibleSchemas {
-    fn schema_names(&self) -> Vec<String> {
-        self.schemas.keys().cloned().collect()
-    }
-
-    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        self.schemas.get(name).map(|tables| tables.clone() as Arc<dyn SchemaProvider>)
-    }
-}
-
-#[async_trait]
-impl SchemaProvider for VisibleTables {
-    fn table_names(&self) -> Vec<String> {
-        self.schemas.keys().cloned().collect()
-    }
-
-    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let schema = self.schemas.get(name);
-        Ok(schema.map(|schema| Arc::new(EmptyTable::new(schema.clone())) as Arc<dyn TableProvider>))
-    }
-
-    fn table_exist(&self, name: &str) -> bool {
-        self.schemas.contains_key(name)
     }
 }

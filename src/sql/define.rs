@@ -11,18 +11,21 @@ use datafusion::sql::sqlparser::ast;
 use crate::error::{Error, Result};
 use crate::model::schema::stream_ttl::TTL_SECONDS_MAX;
 use crate::model::{
-    AccessLevel, ColumnDefault, ColumnMeta, ColumnName, DataType, Principal, Role, SchemaHistory, StorageId, StreamTtl,
-    TableId, TableKind, TableMeta, TableName, TableOptions,
+    AccessLevel, CheckMeta, ColumnDefault, ColumnMeta, ColumnName, DataType, Principal, Role, SchemaHistory, StorageId,
+    StreamTtl, TableId, TableKind, TableMeta, TableName, TableOptions,
 };
+use crate::sql::check::define_check;
 use crate::sql::statement::CreateTable;
 
 pub use alter::{Alteration, AlteredTable, alter_table};
+pub use as_query::{QueryColumns, columns_of_query};
 pub(crate) use default::default_value;
 pub use storage::{alter_storage, define_storage};
 pub(crate) use types::data_type;
 pub(crate) use words::is_reserved_word;
 
 mod alter;
+mod as_query;
 mod default;
 mod storage;
 pub mod topic;
@@ -65,6 +68,7 @@ pub fn define_table(
         columns.push(column);
     }
     let primary_key = define_key(create, kind, &mut columns, primary_key)?;
+    let checks = define_checks(create, &name, &columns)?;
     let options = with_options(TableOptions::default(), &create.options, kind)?;
     if kind == TableKind::Stream && options.ttl_seconds.is_none() {
         return Err(Error::InvalidSql(
@@ -86,6 +90,8 @@ pub fn define_table(
         deleted_retention_hours: options.deleted_retention_hours,
         ttl: options.ttl_seconds.map(StreamTtl::new),
         unnamed_storage: None,
+        checks,
+        comments: Default::default(),
         schema_version: 1,
         created_at: now_us,
         updated_at: now_us,
@@ -120,6 +126,8 @@ fn define_column(definition: &ast::ColumnDef, id: u32) -> Result<(ColumnMeta, bo
             ast::ColumnOption::Default(expr) => {
                 column.default = default::column_default(expr, column.name.as_str(), data_type)?;
             }
+            // Of the table as much as of the column: see `define_checks`.
+            ast::ColumnOption::Check(_) => {}
             other => make_generated(&mut column, other)?,
         }
     }
@@ -164,10 +172,31 @@ fn make_generated(column: &mut ColumnMeta, option: &ast::ColumnOption) -> Result
     }
     Err(match option {
         ast::ColumnOption::ForeignKey(_) => unsupported_constraint("FOREIGN KEY"),
-        ast::ColumnOption::Check(_) => unsupported_constraint("CHECK"),
         ast::ColumnOption::Generated { .. } => unsupported_constraint("GENERATED ALWAYS AS (expression)"),
         other => Error::Unsupported(format!("'{other}' of column '{}' is not supported", column.name)),
     })
+}
+
+/// The CHECKs of the columns, then those of the table.
+fn define_checks(create: &CreateTable, name: &TableName, columns: &[ColumnMeta]) -> Result<Vec<CheckMeta>> {
+    let of_columns = create.columns.iter().flat_map(|column| column.options.iter()).filter_map(check_of);
+    let of_table = create.constraints.iter().filter_map(|constraint| match constraint {
+        ast::TableConstraint::Check(check) => Some(check.clone()),
+        _ => None,
+    });
+    let mut checks = Vec::new();
+    for constraint in of_columns.chain(of_table) {
+        let check = define_check((name, columns), &constraint, &checks)?;
+        checks.push(check);
+    }
+    Ok(checks)
+}
+
+/// `CONSTRAINT name` before a column's CHECK stands beside it in the tree.
+fn check_of(option: &ast::ColumnOptionDef) -> Option<ast::CheckConstraint> {
+    let ast::ColumnOption::Check(check) = &option.option else { return None };
+    let name = check.name.clone().or_else(|| option.name.clone());
+    Some(ast::CheckConstraint { name, ..check.clone() })
 }
 
 /// The key's columns in key order, each made NOT NULL.
@@ -188,7 +217,7 @@ fn define_key(
             }
             ast::TableConstraint::Unique(_) => return Err(unsupported_constraint("UNIQUE")),
             ast::TableConstraint::ForeignKey(_) => return Err(unsupported_constraint("FOREIGN KEY")),
-            ast::TableConstraint::Check(_) => return Err(unsupported_constraint("CHECK")),
+            ast::TableConstraint::Check(_) => {}
             other => return Err(Error::Unsupported(format!("'{other}' in CREATE TABLE is not supported"))),
         }
     }

@@ -44,9 +44,11 @@ use tokio::time::Instant;
 
 use super::bind::IdSource;
 use super::caller_catalog::CATALOG;
+use super::json_functions::{self, JsonOperators};
 use super::live_query;
 use super::partition_table::{SplitScans, TurnScans};
 use super::system_tables::SystemData;
+use super::view::{self, QueryShape};
 use crate::error::{Error, Result};
 use crate::live::query::LiveQuery;
 use crate::metrics::{Metrics, QueryEnd};
@@ -61,7 +63,7 @@ pub(crate) use fault::from_datafusion;
 pub(crate) use literals::TypeNames;
 use literals::TypedLiterals;
 pub(crate) use origin::result_schema;
-pub(crate) use plan::logical_plan;
+pub(crate) use plan::{logical_plan, plan_naming};
 use plan_cache::PlanCache;
 pub(crate) use prepare::prepare;
 pub use row_exprs::RowExprs;
@@ -236,6 +238,16 @@ impl Engine {
         self.blocking(move || row_exprs::compile(&state, &ctx, statement, own)).await
     }
 
+    /// What a query without parameters shows, and what it names.
+    ///
+    /// # Errors
+    /// As [`Engine::query`].
+    pub async fn shape_of(&self, ctx: QueryContext, query: &ast::Query) -> Result<QueryShape> {
+        let query = query.clone();
+        let state = self.state_at(ctx.now_us);
+        self.blocking(move || view::shape_of(&state, &ctx, &query)).await
+    }
+
     /// Runs work that blocks on the disk, or computes for long, on the engine's threads.
     ///
     /// # Errors
@@ -408,14 +420,17 @@ fn base_state(config: &EngineConfig, metrics: Arc<Metrics>) -> datafusion::commo
         .build_arc()?;
     let mut planners = SessionStateDefaults::default_expr_planners();
     planners.insert(0, Arc::new(TypedLiterals));
+    planners.insert(1, Arc::new(JsonOperators));
     let mut analysis = Analyzer::new().rules;
     analysis.insert(0, Arc::new(TypedLiterals));
+    let mut scalar_functions = SessionStateDefaults::default_scalar_functions();
+    scalar_functions.extend(json_functions::functions());
     let state = SessionStateBuilder::new()
         .with_config(settings)
         .with_runtime_env(runtime)
         .with_expr_planners(planners)
         .with_analyzer_rules(analysis)
-        .with_scalar_functions(SessionStateDefaults::default_scalar_functions())
+        .with_scalar_functions(scalar_functions)
         .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
         .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
         .with_window_functions(SessionStateDefaults::default_window_functions())

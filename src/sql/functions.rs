@@ -22,6 +22,9 @@ pub(crate) const CALLER_FUNCTIONS: &[&str] = &["current_user", "current_user_id"
 
 /// Stands around a parameter where it meets another value: see [`engine::prepare`](super::engine::prepare). It is its argument.
 pub(crate) const PARAMETER: &str = "__parameter";
+/// The names of all functions here.
+pub(crate) const STATEMENT_FUNCTIONS: &[&str] =
+    &["current_user", "current_user_id", "current_role", "now", "current_timestamp", "snowflake_id", "uuid_v7", "ulid"];
 
 /// The functions of one statement.
 #[derive(Clone)]

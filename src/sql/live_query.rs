@@ -45,6 +45,11 @@ pub(crate) fn compile(
     statement: &ast::Statement,
 ) -> Result<Arc<dyn LiveQuery>> {
     shape::check(statement)?;
+    if let Some(view) = shape::relation(statement).and_then(|(n, t)| ctx.catalog.find_view(&n, &t)) {
+        let text =
+            format!("view {} cannot be kept live; subscribe to the table below it, with the view's filter", view.name);
+        return Err(Error::Unsupported(text));
+    }
     let plan = logical_plan(state, ctx, statement.clone())?;
     let schema = result_schema(&plan);
     let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).map_err(from_datafusion)?;

@@ -20,7 +20,9 @@ mod dml;
 mod guard;
 mod live;
 mod maintain;
+mod object;
 mod operations;
+mod question;
 pub(crate) mod redact;
 mod refused;
 mod source;
@@ -53,6 +55,7 @@ pub(in crate::sql) fn parse_whole(sql: &str) -> Result<Vec<ParsedStatement>> {
     let tokens = Tokenizer::new(&InboxDialect, sql)
         .tokenize_with_location()
         .map_err(|error| syntax(error.message, error.location))?;
+    let tokens = question::name_operators(tokens);
     guard::check_shape(&tokens)?;
     let tokens = live::name_all_tables(tokens);
     let mut walk = StatementParser::new(tokens, source);
@@ -121,6 +124,8 @@ impl<'a> StatementParser<'a> {
             "DESCRIBE" | "DESC" => self.describe(),
             "SUBSCRIBE" => self.subscribe(),
             "KILL" => self.kill(),
+            "TRUNCATE" => self.truncate(),
+            "COMMENT" => self.comment(),
             "STORAGE" => self.storage(),
             "BACKUP" => self.backup(),
             "RESTORE" => self.restore(),
@@ -151,6 +156,13 @@ impl<'a> StatementParser<'a> {
         if ["TABLE", "USER", "SHARED", "STREAM"].iter().any(|word| self.peek_is(word)) {
             return self.create_table();
         }
+        if self.peek_is("VIEW") {
+            return self.create_view(false);
+        }
+        if self.peek_is("OR") && self.peek_nth_is(1, "REPLACE") && self.peek_nth_is(2, "VIEW") {
+            self.accept_words(&["OR", "REPLACE"]);
+            return self.create_view(true);
+        }
         if self.peek_is("STORAGE") {
             return self.create_storage();
         }
@@ -159,7 +171,7 @@ impl<'a> StatementParser<'a> {
         }
         match refused::creation(&self.peek_words()) {
             Some(error) => Err(error),
-            None => Err(self.expected("NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER, STORAGE or TOPIC")),
+            None => Err(self.expected("NAMESPACE, TABLE, USER TABLE, SHARED TABLE, VIEW, USER, STORAGE or TOPIC")),
         }
     }
 
@@ -168,7 +180,7 @@ impl<'a> StatementParser<'a> {
         if self.accept_word("NAMESPACE") {
             let if_exists = self.accept_words(&["IF", "EXISTS"]);
             let name = NamespaceName::parse(&self.identifier("a namespace name")?)?;
-            return Ok(Statement::DropNamespace { name, if_exists, cascade: self.accept_word("CASCADE") });
+            return Ok(Statement::DropNamespace { name, if_exists, cascade: self.cascade() });
         }
         if self.peek_is("USER") && !self.peek_nth_is(1, "TABLE") {
             return self.drop_user();
@@ -185,9 +197,12 @@ impl<'a> StatementParser<'a> {
         if self.peek_is("CURSOR") {
             return self.drop_cursor();
         }
+        if self.peek_is("VIEW") {
+            return self.drop_view();
+        }
         match refused::other_object("DROP", &self.peek_words()) {
             Some(error) => Err(error),
-            None => Err(self.expected("NAMESPACE, TABLE, USER, STORAGE, TOPIC or CURSOR")),
+            None => Err(self.expected("NAMESPACE, TABLE, VIEW, USER, STORAGE, TOPIC or CURSOR")),
         }
     }
 

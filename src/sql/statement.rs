@@ -9,10 +9,12 @@ use datafusion::sql::sqlparser::ast;
 use crate::model::{NamespaceName, Role, StorageId, TableKind, UserId, UserStorage};
 
 pub use literal_rows::{Literal, LiteralCell, LiteralRows};
+pub use object::{CommentOn, CreateView};
 pub use storage::{AlterStorage, CreateStorage, SecretText, StorageSettings};
 pub use topic::{AckTopic, AddSource, ConsumeTopic, CreateTopic, TopicOperation};
 
 mod literal_rows;
+mod object;
 mod parameters;
 mod storage;
 mod topic;
@@ -49,8 +51,28 @@ pub enum Statement {
         kind: Option<TableKind>,
         name: TableRef,
         if_exists: bool,
+        /// The views that read it go with it.
+        cascade: bool,
+    },
+    /// All rows that the caller could delete.
+    Truncate {
+        name: TableRef,
+    },
+    CreateView(Box<CreateView>),
+    DropView {
+        name: TableRef,
+        if_exists: bool,
+        cascade: bool,
+    },
+    /// COMMENT ON; `None` takes the comment away.
+    Comment {
+        on: CommentOn,
+        text: Option<String>,
     },
     ShowTables {
+        namespace: Option<NamespaceName>,
+    },
+    ShowViews {
         namespace: Option<NamespaceName>,
     },
     DescribeTable {
@@ -206,6 +228,8 @@ pub struct CreateTable {
     pub constraints: Vec<ast::TableConstraint>,
     /// Of WITH, without TYPE: names in upper case, values without their quotes.
     pub options: Vec<(String, String)>,
+    /// Of CREATE TABLE … AS: gives the columns and the first rows.
+    pub query: Option<Box<ast::Query>>,
 }
 
 #[derive(Debug, Clone)]
@@ -250,6 +274,12 @@ pub enum AlterOperation {
     },
     DropDefault {
         column: String,
+    },
+    /// `ADD [CONSTRAINT name] CHECK (…)`.
+    AddConstraint(Box<ast::TableConstraint>),
+    DropConstraint {
+        name: String,
+        if_exists: bool,
     },
     /// Names in upper case, values without their quotes; at least one.
     SetOptions(Vec<(String, String)>),

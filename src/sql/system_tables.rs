@@ -10,25 +10,29 @@ use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 
 use crate::model::{
-    Catalog, ColumnMeta, NamespaceMeta, NamespaceName, Owner, Role, StorageId, StorageMeta, TableKind, TableMeta,
-    TableOptions, TopicMeta, UserId,
+    Catalog, NamespaceMeta, NamespaceName, Owner, Role, StorageId, StorageMeta, TableKind, TableMeta, TableOptions,
+    TopicMeta, UserId,
 };
 use cursors::CURSORS;
 pub use cursors::CursorRow;
+pub(crate) use information_schema::InformationTable;
 pub use jobs::JobRow;
 use jobs::{JOB_NODES, JOBS};
 use schemas::{SCHEMAS, SchemaRow};
 use server::{CLUSTER, CLUSTER_GROUPS, DATATYPES, SERVER_LOGS, SESSIONS, SETTINGS, TYPES};
 pub use server::{LogRow, NodeRow, SessionRow, SettingRow, in_words};
 use storages::STORAGES;
+use tables::{COLUMNS, TABLES};
 pub use topics::TopicGroupRow;
 use topics::{DELIVERIES, TOPIC_OFFSETS, TOPICS};
 
 mod cursors;
+mod information_schema;
 mod jobs;
 mod schemas;
 mod server;
 mod storages;
+mod tables;
 mod topics;
 
 /// What the system tables show that is not in the [`Catalog`].
@@ -236,14 +240,8 @@ impl SystemTable {
                     .collect();
                 batch_of(NAMESPACES, &rows)
             }
-            SystemTable::Tables => {
-                let rows: Vec<Arc<TableMeta>> = catalog.tables().cloned().collect();
-                batch_of(TABLES, &rows)
-            }
-            SystemTable::Columns => {
-                let rows: Vec<ColumnRow> = catalog.tables().flat_map(columns_of).collect();
-                batch_of(COLUMNS, &rows)
-            }
+            SystemTable::Tables => batch_of(TABLES, &tables::relations(catalog)),
+            SystemTable::Columns => batch_of(COLUMNS, &tables::columns(catalog)),
             SystemTable::Schemas => {
                 let rows: Vec<SchemaRow> = catalog.tables().flat_map(schemas::versions_of).collect();
                 batch_of(SCHEMAS, &rows)
@@ -284,21 +282,6 @@ fn groups(catalog: &Catalog, system: &dyn SystemData) -> Result<Vec<TopicGroupRo
 struct NamespaceRow {
     meta: NamespaceMeta,
     tables: usize,
-}
-
-struct ColumnRow {
-    table: Arc<TableMeta>,
-    position: usize,
-}
-
-impl ColumnRow {
-    fn column(&self) -> &ColumnMeta {
-        &self.table.columns[self.position]
-    }
-}
-
-fn columns_of(table: &Arc<TableMeta>) -> impl Iterator<Item = ColumnRow> {
-    (0..table.columns.len()).map(|position| ColumnRow { table: table.clone(), position })
 }
 
 /// A column of a system table whose rows come from `R`s.
@@ -392,36 +375,6 @@ const NAMESPACES: &[Column<NamespaceRow>] = &[
     time("created_at", |r| micros(r.meta.created_at)),
     null(text("options", |r| words(r.meta.options.as_deref()))),
     int("table_count", |r| i32::try_from(r.tables).unwrap_or(i32::MAX).into()),
-];
-
-const TABLES: &[Column<Arc<TableMeta>>] = &[
-    text("namespace_id", |r| r.name.namespace().as_str().into()),
-    text("table_name", |r| r.name.table().into()),
-    text("table_type", |r| r.kind.as_str().into()),
-    null(text("storage_id", |r| words(Some(r.storage.as_str())))),
-    bigint("version", |r| i64::from(r.schema_version).into()),
-    null(text("options", |r| words(Some(table_options(&r.options(), r.kind))))),
-    null(text("comment", |_| words(None::<String>))),
-    time("updated_at", |r| micros(r.updated_at)),
-    time("created_at", |r| micros(r.created_at)),
-];
-
-const COLUMNS: &[Column<ColumnRow>] = &[
-    text("namespace_id", |r| r.table.name.namespace().as_str().into()),
-    text("table_name", |r| r.table.name.table().into()),
-    bigint("version", |r| i64::from(r.table.schema_version).into()),
-    bigint("column_id", |r| i64::from(r.column().id).into()),
-    text("column_name", |r| r.column().name.as_str().into()),
-    null(text("comment", |_| words(None::<String>))),
-    text("data_type", |r| r.column().data_type.to_string().into()),
-    null(text("default_value", |r| words(r.column().default.as_ref().map(ToString::to_string)))),
-    bigint("ordinal", |r| count(r.position + 1).into()),
-    boolean("nullable", |r| r.column().nullable.into()),
-    boolean("primary_key", |r| r.table.is_key(r.position).into()),
-    null(bigint("primary_key_pos", |r| {
-        let place = r.table.primary_key.iter().position(|column| *column == r.position);
-        ScalarValue::Int64(place.map(|place| count(place + 1)))
-    })),
 ];
 
 const LIVE: &[Column<LiveRow>] = &[

@@ -1,4 +1,4 @@
-//! Small documents beside the rows: namespaces, tables, users, revoked sessions, settings, jobs, storages.
+//! Small documents beside the rows: namespaces, tables, views, users, revoked sessions, settings, jobs, storages.
 //!
 //! Owns how they are keyed and told apart. Their JSON belongs to those who write them.
 
@@ -34,6 +34,7 @@ pub enum RecordKind {
     DroppedTopic = 21,
     /// Where a durable cursor of live queries stands.
     Cursor = 22,
+    View = 30,
 }
 
 impl RecordKind {
@@ -53,6 +54,7 @@ impl RecordKind {
         RecordKind::Topic,
         RecordKind::DroppedTopic,
         RecordKind::Cursor,
+        RecordKind::View,
     ];
 }
 

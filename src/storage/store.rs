@@ -27,7 +27,7 @@ use crate::model::{HotStats, Owner, PartitionKey, PkBytes, TableId, UserId};
 use crate::partition::stream_buckets::BucketId;
 
 /// The layout that this program writes: see docs/on-disk-format.md.
-pub const FORMAT_VERSION: u32 = 5;
+pub const FORMAT_VERSION: u32 = 6;
 
 /// Under the data folder: the fjall database.
 const HOT_FOLDER: &str = "hot";

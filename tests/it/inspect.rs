@@ -96,7 +96,7 @@ fn a_sound_folder_is_shown_and_left_as_it_is() {
     let (found, sound) = findings(&data, &[]);
     assert!(sound, "{found:#}");
     assert_eq!(content(&data), before);
-    assert_eq!((&found["format"], &found["faults"]), (&json!(5), &json!([])));
+    assert_eq!((&found["format"], &found["faults"]), (&json!(6), &json!([])));
     assert_eq!(found["verified"]["segments"], 2);
     assert_eq!(found["verified"]["rows"], 1_000);
     let tables = found["tables"].as_array().unwrap();
@@ -125,7 +125,7 @@ fn people_read_it_in_a_terminal() {
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(!text.contains('\x1b') && text.lines().all(|line| line == line.trim_end()), "{text}");
     assert!(!text.contains("c.board"), "{text}");
-    for part in ["format 5, ", "  ✓ 2 segments are as they were written: 1,000 rows, ", "  ✓ no faults\n"] {
+    for part in ["format 6, ", "  ✓ 2 segments are as they were written: 1,000 rows, ", "  ✓ no faults\n"] {
         assert!(text.contains(part), "{part}: {text}");
     }
     let line = |start: &str| -> Vec<&str> {

@@ -80,6 +80,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("fjall", &["storage"]),
     // `database` hands parsed syntax trees on: see `the_database_knows_syntax_trees_only`.
     ("datafusion", &["sql", "database"]),
+    ("stacker", &["sql"]),
     ("actix", &["actors", "database", "api"]),
     ("actix_web", &["api"]),
     ("actix_ws", &["api"]),

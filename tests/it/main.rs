@@ -20,6 +20,7 @@ mod jobs;
 mod layers;
 mod live;
 mod moving;
+mod objects;
 mod observed;
 mod program;
 mod proxy;

@@ -55,6 +55,9 @@ slt! {
     alter_refused
     alter_rights
     alter_table
+    checks
+    comments
+    create_as
     create_table
     defaults
     delete
@@ -65,6 +68,7 @@ slt! {
     insert
     isolation
     jobs
+    json
     multi_statement
     namespaces
     operations
@@ -85,6 +89,7 @@ slt! {
     update_from
     upsert
     users
+    views
 }
 
 #[test]

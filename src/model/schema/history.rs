@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 use super::{AccessLevel, ColumnMeta, Durability, TableMeta, TableOptions};
-use crate::model::{DataType, Value};
+use crate::model::{CheckMeta, DataType, Value};
 
 /// Versions of one table: bounds its record, each version of which takes some hundred bytes.
 pub const VERSIONS_MAX: u32 = 1_000;
@@ -73,6 +73,7 @@ pub enum SchemaChange {
         column: ColumnMeta,
     },
     SetOptions(Box<TableOptions>),
+    SetChecks(Vec<CheckMeta>),
 }
 
 /// A table's definition as it was from `since` on.
@@ -143,6 +144,7 @@ impl TableMeta {
                 history.missing.remove(&column.id);
                 history.once_nullable.remove(&column.id);
                 shift(&mut table.primary_key, position, false);
+                table.comments.columns.remove(&column.id);
                 Undo::Insert(position, column)
             }
             SchemaChange::ChangeColumn { position, column } => {
@@ -172,6 +174,11 @@ impl TableMeta {
                     table.unnamed_storage.get_or_insert_with(|| self.storage.clone());
                     table.storage = storage;
                 }
+                Undo::Options(self.access, self.durability)
+            }
+            SchemaChange::SetChecks(checks) => {
+                table.checks = checks;
+                // No version remembers them either: rows are read the same.
                 Undo::Options(self.access, self.durability)
             }
         };

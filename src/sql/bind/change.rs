@@ -45,8 +45,10 @@ pub fn bind_update(ctx: &BindContext<'_>, update: &Update) -> Result<BoundStatem
     let from = from_of(&update.table, others);
     let returning = update.returning.as_ref().map(|items| bind_returning(&target, items, from.clone())).transpose()?;
     let changes = assigned_values(ctx, target.table, &update.assignments)?;
+    // A constraint is asked of the whole row, which has to be read for that.
     if others.is_empty()
         && changes.computed.is_empty()
+        && target.table.checks.is_empty()
         && let Some(keys) = keys_named(&target, filter, ctx.params)?
     {
         let change = BoundChange::ByKey(patch(ctx, target.table, &changes.constants, keys)?);

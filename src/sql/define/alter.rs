@@ -11,8 +11,9 @@ use super::{COLUMNS_MAX, define_column, new_name, types, with_options};
 use crate::error::{Error, Result};
 use crate::model::schema::history::VERSIONS_MAX;
 use crate::model::schema::{DELETED_COLUMN, SEQ_COLUMN};
-use crate::model::{ColumnMeta, DataType, SchemaChange, TableMeta};
+use crate::model::{CheckMeta, ColumnMeta, DataType, SchemaChange, TableMeta};
 use crate::sql::bind::{BindContext, column_named};
+use crate::sql::check::define_check;
 use crate::sql::statement::AlterOperation;
 
 /// What an ALTER TABLE comes to.
@@ -30,6 +31,8 @@ pub struct AlteredTable {
     pub what: String,
     /// The column that no live row may hold NULL in, or the table stays as it was.
     pub without_nulls: Option<String>,
+    /// The constraint that no live row may fail, or the table stays as it was.
+    pub without_failing: Option<CheckMeta>,
     /// Do queries that were compiled before see other columns now?
     pub columns_changed: bool,
     /// The TTL that the table is to have: which of its rows that is for depends on the position it stands at.
@@ -50,6 +53,8 @@ pub fn alter_table(ctx: &BindContext<'_>, table: &TableMeta, operation: &AlterOp
         AlterOperation::DropNotNull { column } => set_nullable(table, column, true)?,
         AlterOperation::SetDefault { column, default } => set_default(table, column, Some(default))?,
         AlterOperation::DropDefault { column } => set_default(table, column, None)?,
+        AlterOperation::AddConstraint(constraint) => add_check(table, constraint)?,
+        AlterOperation::DropConstraint { name, if_exists } => drop_check(table, name, *if_exists)?,
         AlterOperation::SetOptions(options) => set_options(table, options)?,
     };
     let (change, what) = match step {
@@ -71,7 +76,7 @@ pub fn alter_table(ctx: &BindContext<'_>, table: &TableMeta, operation: &AlterOp
             (tightened.then(|| before.name.to_string()), !only_default)
         }
         SchemaChange::AddColumn { .. } | SchemaChange::DropColumn { .. } => (None, true),
-        SchemaChange::SetOptions(_) => (None, false),
+        SchemaChange::SetOptions(_) | SchemaChange::SetChecks(_) => (None, false),
     };
     let ttl_seconds = match &change {
         SchemaChange::SetOptions(options) => {
@@ -79,8 +84,13 @@ pub fn alter_table(ctx: &BindContext<'_>, table: &TableMeta, operation: &AlterOp
         }
         _ => None,
     };
+    let without_failing = match &change {
+        SchemaChange::SetChecks(checks) if checks.len() > table.checks.len() => checks.last().cloned(),
+        _ => None,
+    };
     let table = table.altered(change, ctx.now_us);
-    Ok(Alteration::Altered(Box::new(AlteredTable { table, what, without_nulls, columns_changed, ttl_seconds })))
+    let altered = AlteredTable { table, what, without_nulls, without_failing, columns_changed, ttl_seconds };
+    Ok(Alteration::Altered(Box::new(altered)))
 }
 
 enum Step {
@@ -107,6 +117,10 @@ fn add(ctx: &BindContext<'_>, table: &TableMeta, definition: &ast::ColumnDef, if
             column.name
         )));
     }
+    if definition.options.iter().any(|option| matches!(option.option, ast::ColumnOption::Check(_))) {
+        let message = "ADD COLUMN … CHECK is not supported; ADD CONSTRAINT … CHECK (…) behind it";
+        return Err(Error::Unsupported(message.to_owned()));
+    }
     if table.columns.len() >= COLUMNS_MAX {
         return Err(Error::InvalidSql(format!("The table has {COLUMNS_MAX} columns; no more are allowed")));
     }
@@ -122,6 +136,7 @@ fn drop_column(table: &TableMeta, column: &str, if_exists: bool) -> Result<Step>
     }
     let position = position(table, column)?;
     refuse_key(table, position, "be dropped")?;
+    refuse_checked(table, position, "be dropped")?;
     let what = format!("column '{}' dropped", table.columns[position].name);
     Ok(Step::Change(SchemaChange::DropColumn { position }, what))
 }
@@ -129,6 +144,7 @@ fn drop_column(table: &TableMeta, column: &str, if_exists: bool) -> Result<Step>
 fn rename(table: &TableMeta, column: &str, to: &ast::Ident) -> Result<Step> {
     let position = position(table, column)?;
     refuse_key(table, position, "be renamed")?;
+    refuse_checked(table, position, "be renamed")?;
     let name = new_name(to)?;
     if let Some(there) = named(table, name.as_str()) {
         return Err(exists(table, there));
@@ -145,6 +161,10 @@ fn modify(table: &TableMeta, column: &str, ty: &ast::DataType, nullable: Option<
     let nullable = nullable.unwrap_or(before.nullable);
     if data_type != before.data_type {
         refuse_key(table, position, "get another type")?;
+        // A number compares with others as any number does; a text does not.
+        if data_type == DataType::Text {
+            refuse_checked(table, position, "become TEXT")?;
+        }
         if !before.data_type.widens_to(data_type) {
             return Err(not_wider(before, data_type));
         }
@@ -264,6 +284,38 @@ fn refuse_key(table: &TableMeta, position: usize, what: &str) -> Result<()> {
         "Column '{}' is in the PRIMARY KEY of {} and cannot {what}",
         table.columns[position].name, table.name
     )))
+}
+
+fn refuse_checked(table: &TableMeta, position: usize, what: &str) -> Result<()> {
+    let column = &table.columns[position];
+    match table.checks.iter().find(|check| check.columns.contains(&column.id)) {
+        None => Ok(()),
+        Some(check) => Err(Error::InvalidSql(format!(
+            "Column '{}' is in the CHECK constraint '{}' of {} and cannot {what}; DROP CONSTRAINT first",
+            column.name, check.name, table.name
+        ))),
+    }
+}
+
+fn add_check(table: &TableMeta, constraint: &ast::TableConstraint) -> Result<Step> {
+    let ast::TableConstraint::Check(constraint) = constraint else {
+        return Err(Error::Unsupported(format!("ALTER TABLE … ADD {constraint} is not supported yet")));
+    };
+    let check = define_check((&table.name, &table.columns), constraint, &table.checks)?;
+    let what = format!("constraint '{}' added", check.name);
+    let checks = table.checks.iter().cloned().chain([check]).collect();
+    Ok(Step::Change(SchemaChange::SetChecks(checks), what))
+}
+
+fn drop_check(table: &TableMeta, name: &str, if_exists: bool) -> Result<Step> {
+    if !table.checks.iter().any(|check| check.name == name) {
+        return match if_exists {
+            true => Ok(Step::Unchanged(format!("there is no constraint '{name}'"))),
+            false => Err(Error::NotFound(format!("Constraint '{name}' of {} does not exist", table.name))),
+        };
+    }
+    let checks = table.checks.iter().filter(|check| check.name != name).cloned().collect();
+    Ok(Step::Change(SchemaChange::SetChecks(checks), format!("constraint '{name}' dropped")))
 }
 
 fn exists(table: &TableMeta, column: &ColumnMeta) -> Error {

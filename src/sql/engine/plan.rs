@@ -9,13 +9,24 @@ use datafusion::sql::sqlparser::ast;
 use super::{QueryContext, from_datafusion, tombstones};
 use crate::error::{Error, Result};
 use crate::sql::caller_catalog::CallerCatalog;
+use crate::sql::view::NamedObjects;
 
 /// Plans `statement`, which [`prepare`](super::prepare) has prepared, as its caller sees the catalog.
 pub(crate) fn logical_plan(state: &SessionState, ctx: &QueryContext, statement: ast::Statement) -> Result<LogicalPlan> {
+    plan_naming(state, ctx, statement, &NamedObjects::default())
+}
+
+/// [`logical_plan`], telling what the statement names.
+pub(crate) fn plan_naming(
+    state: &SessionState,
+    ctx: &QueryContext,
+    statement: ast::Statement,
+    named: &NamedObjects,
+) -> Result<LogicalPlan> {
     if !matches!(statement, ast::Statement::Query(_) | ast::Statement::Explain { .. }) {
         return Err(Error::Unsupported("only SELECT and EXPLAIN can be run as a query".to_owned()));
     }
-    let catalog = CallerCatalog::new(ctx, state);
+    let catalog = CallerCatalog::new(ctx, state, named);
     let options = ParserOptions::from(&state.config_options().sql_parser);
     let planner = SqlToRel::new_with_options(&catalog, options);
     let plan = planner.sql_statement_to_plan(statement).map_err(from_datafusion)?;

@@ -62,6 +62,8 @@ fn table(id: u32, name: &str, kind: TableKind, access: AccessLevel, columns: &[(
         deleted_retention_hours: None,
         ttl: None,
         unnamed_storage: None,
+        checks: Vec::new(),
+        comments: Default::default(),
         schema_version: 1,
         created_at: NOW_US,
         updated_at: NOW_US,

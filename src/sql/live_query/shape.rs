@@ -28,6 +28,15 @@ pub(super) fn check(statement: &Statement) -> Result<()> {
     select.projection.iter().try_for_each(check_item)
 }
 
+/// Namespace and name of what is subscribed to.
+pub(super) fn relation(statement: &Statement) -> Option<(String, String)> {
+    let Statement::Query(query) = statement else { return None };
+    let SetExpr::Select(select) = &*query.body else { return None };
+    let TableFactor::Table { name, .. } = &select.from.first()?.relation else { return None };
+    let part = |at: usize| Some(name.0.get(at)?.as_ident()?.value.clone());
+    Some((part(0)?, part(1)?))
+}
+
 fn clause_of_query(query: &Query) -> Option<&'static str> {
     let clauses = [
         (query.with.is_some(), "WITH"),

@@ -28,6 +28,15 @@ impl StatementParser<'_> {
     }
 
     fn alter_operation(&mut self) -> Result<AlterOperation> {
+        if self.peek_is("ADD") && (self.peek_nth_is(1, "CONSTRAINT") || self.peek_nth_is(1, "CHECK")) {
+            return self.add_constraint();
+        }
+        if self.accept_words(&["DROP", "CONSTRAINT"]) {
+            let if_exists = self.accept_words(&["IF", "EXISTS"]);
+            let name = self.identifier("a constraint's name")?.to_ascii_lowercase();
+            self.cascade();
+            return Ok(AlterOperation::DropConstraint { name, if_exists });
+        }
         if self.accept_word("ADD") {
             self.accept_word("COLUMN");
             let if_not_exists = self.accept_words(&["IF", "NOT", "EXISTS"]);
@@ -39,10 +48,7 @@ impl StatementParser<'_> {
             self.accept_word("COLUMN");
             let if_exists = self.accept_words(&["IF", "EXISTS"]);
             let column = self.identifier("a column name")?;
-            // Nothing depends on a column but its table.
-            if !self.accept_word("CASCADE") {
-                self.accept_word("RESTRICT");
-            }
+            self.cascade();
             return Ok(AlterOperation::DropColumn { column, if_exists });
         }
         if self.accept_word("RENAME") {
@@ -66,6 +72,17 @@ impl StatementParser<'_> {
             return self.set_options();
         }
         Err(self.expected("ADD, DROP, RENAME, MODIFY, ALTER or SET"))
+    }
+
+    fn add_constraint(&mut self) -> Result<AlterOperation> {
+        self.expect_word("ADD")?;
+        match self.with(|parser| parser.parse_optional_table_constraint())? {
+            Some(constraint @ ast::TableConstraint::Check(_)) => {
+                Ok(AlterOperation::AddConstraint(Box::new(constraint)))
+            }
+            Some(other) => Err(Error::Unsupported(format!("ALTER TABLE … ADD {other} is not supported yet"))),
+            None => Err(self.expected("CHECK (…)")),
+        }
     }
 
     fn modify(&mut self, column: String) -> Result<AlterOperation> {
@@ -163,6 +180,8 @@ mod tests {
             AlterOperation::DropNotNull { column } => format!("null {column}"),
             AlterOperation::SetDefault { column, default } => format!("default {column} {default}"),
             AlterOperation::DropDefault { column } => format!("no default {column}"),
+            AlterOperation::AddConstraint(constraint) => format!("add {constraint}"),
+            AlterOperation::DropConstraint { name, if_exists } => format!("drop constraint {name} {if_exists}"),
             AlterOperation::SetOptions(options) => format!("set {options:?}"),
         };
         format!("{kind} {if_exists} {name}: {operation}")
@@ -179,6 +198,9 @@ mod tests {
             ("ALTER SHARED TABLE IF EXISTS ONLY t ADD c SERIAL", "shared true t: add c SERIAL false"),
             ("ALTER TABLE t DROP COLUMN IF EXISTS c CASCADE", " false t: drop c true"),
             ("ALTER TABLE t DROP c RESTRICT", " false t: drop c false"),
+            ("ALTER TABLE t ADD CONSTRAINT c CHECK (a > 0)", " false t: add CONSTRAINT c CHECK (a > 0)"),
+            ("ALTER TABLE t ADD CHECK (a > 0)", " false t: add CHECK (a > 0)"),
+            ("ALTER TABLE t DROP CONSTRAINT IF EXISTS C CASCADE", " false t: drop constraint c true"),
             ("ALTER TABLE t DROP index", " false t: drop index false"),
             ("ALTER TABLE t RENAME COLUMN a TO \"order\"", " false t: rename a \"order\""),
             ("ALTER TABLE t RENAME a TO b", " false t: rename a b"),

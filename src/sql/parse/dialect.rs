@@ -114,6 +114,16 @@ impl Dialect for InboxDialect {
         true
     }
 
+    /// As in PostgreSQL, JSON operators bind closer than comparisons and less close than `+`.
+    fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
+        match parser.peek_token_ref().token {
+            Token::Arrow | Token::LongArrow | Token::Question => {
+                Some(Ok(self.prec_value(Precedence::PlusMinus).saturating_sub(1)))
+            }
+            _ => None,
+        }
+    }
+
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
         let [first, second] = parser.peek_tokens_ref();
         match &first.token {

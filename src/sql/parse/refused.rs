@@ -18,10 +18,9 @@ pub(super) fn by_first_word(word: &str) -> Option<Error> {
         "BEGIN" | "START" | "COMMIT" | "ROLLBACK" | "END" | "SAVEPOINT" | "RELEASE" | "ABORT" => {
             not_yet(format!("{word} (explicit transactions)"))
         }
-        "TRUNCATE" => never("TRUNCATE", "use DELETE … WHERE, or DROP TABLE"),
         "MERGE" | "REPLACE" | "COPY" | "IMPORT" | "CLUSTER" | "ANALYZE" | "VACUUM" | "PREPARE" | "DEALLOCATE"
-        | "REFRESH" | "LISTEN" | "UNLISTEN" | "NOTIFY" | "DECLARE" | "FETCH" | "CLOSE" | "CALL" | "COMMENT"
-        | "LOAD" | "UNLOAD" | "OPTIMIZE" => not_yet(word),
+        | "REFRESH" | "LISTEN" | "UNLISTEN" | "NOTIFY" | "DECLARE" | "FETCH" | "CLOSE" | "CALL" | "LOAD" | "UNLOAD"
+        | "OPTIMIZE" => not_yet(word),
         "GRANT" | "REVOKE" | "DENY" => never(word, "give a user a role with ALTER USER … SET ROLE"),
         "RESET" | "DISCARD" | "LOCK" | "PRAGMA" | "ATTACH" | "DETACH" | "INSTALL" => {
             Error::Unsupported(format!("{word} is not supported"))
@@ -51,8 +50,9 @@ pub(super) fn other_object(verb: &str, words: &[String]) -> Option<Error> {
         "MATERIALIZED" => not_yet(format!("{verb} MATERIALIZED VIEW")),
         "UNIQUE" if words.next() == Some("INDEX") => not_yet(format!("{verb} UNIQUE INDEX")),
         "VECTOR" if words.next() == Some("INDEX") => not_yet(format!("{verb} VECTOR INDEX")),
-        object @ ("VIEW" | "INDEX" | "FUNCTION" | "TRIGGER" | "SEQUENCE" | "TYPE" | "DOMAIN" | "PROCEDURE"
-        | "EXTENSION" | "POLICY" | "MACRO") => not_yet(format!("{verb} {object}")),
+        object @ ("INDEX" | "FUNCTION" | "TRIGGER" | "SEQUENCE" | "TYPE" | "DOMAIN" | "PROCEDURE" | "EXTENSION"
+        | "POLICY" | "MACRO") => not_yet(format!("{verb} {object}")),
+        "VIEW" => never(format!("{verb} VIEW"), "use CREATE OR REPLACE VIEW"),
         object @ ("SCHEMA" | "DATABASE" | "CATALOG") => never(format!("{verb} {object}"), "use NAMESPACE"),
         object @ ("ROLE" | "GROUP") => never(format!("{verb} {object}"), "a user has one of five fixed roles"),
         _ => return None,
@@ -67,7 +67,7 @@ pub(super) fn alteration(words: &[String]) -> Option<Error> {
     // A column may be called like an object: then nothing follows its name that could be one's.
     let named = words.next().is_some();
     Some(match (verb, object) {
-        ("ADD" | "DROP", "CONSTRAINT" | "PRIMARY" | "FOREIGN" | "CHECK" | "UNIQUE") => {
+        ("ADD" | "DROP", "PRIMARY" | "FOREIGN" | "UNIQUE") if named => {
             not_yet(format!("ALTER TABLE … {verb} {object}"))
         }
         ("ADD" | "CREATE" | "DROP", "INDEX" | "VECTOR" | "PARTITION") if named => {
@@ -89,8 +89,9 @@ pub(super) fn alteration(words: &[String]) -> Option<Error> {
 /// `SHOW` followed by these words.
 pub(super) fn show(words: &[String]) -> Option<Error> {
     match words.first()?.as_str() {
-        object @ ("STATS" | "TOPICS" | "USERS" | "VIEWS" | "INDEXES" | "JOBS" | "ALL" | "FUNCTIONS" | "CREATE"
-        | "VARIABLES") => Some(not_yet(format!("SHOW {object}"))),
+        object @ ("STATS" | "TOPICS" | "USERS" | "INDEXES" | "JOBS" | "ALL" | "FUNCTIONS" | "CREATE" | "VARIABLES") => {
+            Some(not_yet(format!("SHOW {object}")))
+        }
         object @ ("DATABASES" | "SCHEMAS") => Some(never(format!("SHOW {object}"), "use SHOW NAMESPACES")),
         _ => None,
     }

@@ -17,16 +17,15 @@ impl StatementParser<'_> {
         self.expect_word("TABLE")?;
         let if_not_exists = self.accept_words(&["IF", "NOT", "EXISTS"]);
         let name = self.new_table_ref()?;
-        if self.peek_is("AS") {
-            return Err(Error::Unsupported("CREATE TABLE … AS SELECT is not supported yet".to_owned()));
-        }
         if self.peek_is("LIKE") {
             return Err(Error::Unsupported("CREATE TABLE … LIKE is not supported yet".to_owned()));
         }
-        if !self.at(&Token::LParen) {
-            return Err(self.expected("("));
+        let is_listed = self.at(&Token::LParen);
+        if !is_listed && !["AS", "WITH", "USING"].iter().any(|word| self.peek_is(word)) {
+            return Err(self.expected("(, or AS SELECT"));
         }
-        let (columns, constraints) = self.with(|parser| parser.parse_columns())?;
+        let (columns, constraints) =
+            if is_listed { self.with(|parser| parser.parse_columns())? } else { (Vec::new(), Vec::new()) };
         // `USING engine` says nothing here: there is one.
         if self.accept_word("USING") {
             self.identifier("the name of a storage format")?;
@@ -42,10 +41,29 @@ impl StatementParser<'_> {
                 }
             }
         }
-        if self.peek_is("AS") {
-            return Err(Error::Unsupported("CREATE TABLE … AS SELECT is not supported yet".to_owned()));
+        let mut query = None;
+        if self.accept_word("AS") {
+            if let Some(column) = columns.first() {
+                return Err(Error::Unsupported(format!(
+                    "'{}' before AS is not supported: the columns are those of the SELECT; only constraints may stand there",
+                    column.name
+                )));
+            }
+            let select = self.with(|parser| parser.parse_query())?;
+            refused::check_query(&select)?;
+            query = Some(select);
+        } else if !is_listed {
+            return Err(self.expected("AS"));
         }
-        Ok(Statement::CreateTable(Box::new(CreateTable { name, kind, if_not_exists, columns, constraints, options })))
+        Ok(Statement::CreateTable(Box::new(CreateTable {
+            name,
+            kind,
+            if_not_exists,
+            columns,
+            constraints,
+            options,
+            query,
+        })))
     }
 
     /// From the word behind DROP on.
@@ -54,10 +72,7 @@ impl StatementParser<'_> {
         self.expect_word("TABLE")?;
         let if_exists = self.accept_words(&["IF", "EXISTS"]);
         let name = self.table_ref()?;
-        if !self.accept_word("CASCADE") {
-            self.accept_word("RESTRICT");
-        }
-        Ok(Statement::DropTable { kind, name, if_exists })
+        Ok(Statement::DropTable { kind, name, if_exists, cascade: self.cascade() })
     }
 
     pub(super) fn show(&mut self) -> Result<Statement> {
@@ -75,12 +90,10 @@ impl StatementParser<'_> {
             return Ok(Statement::ShowExport);
         }
         if self.accept_word("TABLES") {
-            let mut namespace = None;
-            if self.accept_word("IN") || self.accept_word("FROM") {
-                self.accept_word("NAMESPACE");
-                namespace = Some(NamespaceName::parse(&self.identifier("a namespace name")?)?);
-            }
-            return Ok(Statement::ShowTables { namespace });
+            return Ok(Statement::ShowTables { namespace: self.in_namespace()? });
+        }
+        if self.accept_word("VIEWS") {
+            return Ok(Statement::ShowViews { namespace: self.in_namespace()? });
         }
         if self.accept_word("COLUMNS") {
             if !self.accept_word("IN") {
@@ -95,8 +108,16 @@ impl StatementParser<'_> {
         }
         match refused::show(&self.peek_words()) {
             Some(error) => Err(error),
-            None => Err(self.expected("NAMESPACES, TABLES, COLUMNS, STORAGES or EXPORT")),
+            None => Err(self.expected("NAMESPACES, TABLES, VIEWS, COLUMNS, STORAGES or EXPORT")),
         }
+    }
+
+    fn in_namespace(&mut self) -> Result<Option<NamespaceName>> {
+        if !self.accept_word("IN") && !self.accept_word("FROM") {
+            return Ok(None);
+        }
+        self.accept_word("NAMESPACE");
+        Ok(Some(NamespaceName::parse(&self.identifier("a namespace name")?)?))
     }
 
     /// DESCRIBE and DESC, with or without TABLE.
@@ -104,7 +125,9 @@ impl StatementParser<'_> {
         self.parser.advance_token();
         // `DESCRIBE table` describes a table of that name.
         if !matches!(self.parser.peek_nth_token_ref(1).token, Token::SemiColon | Token::EOF) {
-            self.accept_word("TABLE");
+            if !self.accept_word("TABLE") {
+                self.accept_word("VIEW");
+            }
         }
         let name = self.table_ref()?;
         self.accept_word("HISTORY");
@@ -136,7 +159,7 @@ impl StatementParser<'_> {
         }
     }
 
-    fn new_table_ref(&mut self) -> Result<TableRef> {
+    pub(super) fn new_table_ref(&mut self) -> Result<TableRef> {
         let mut last = self.parser.peek_token_ref().token.clone();
         if self.parser.peek_nth_token_ref(1).token == Token::Period {
             last = self.parser.peek_nth_token_ref(2).token.clone();

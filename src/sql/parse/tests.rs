@@ -104,7 +104,6 @@ fn tables() {
             r#"CreateTable(t, Some(Stream), id INT, [("TTL_SECONDS", "5")])"#,
         ),
         ("CREATE TABLE t (id INT) WITH (TYPE='STREAM')", "CreateTable(t, Some(Stream), id INT, [])"),
-        ("CREATE TABLE t AS SELECT 1", "Invalid SQL: CREATE TABLE … AS SELECT is not supported yet"),
         (
             "CREATE TABLE order (id INT PRIMARY KEY)",
             "Invalid table name 'order': it is a reserved word of SQL; choose another name or put it in double quotes",
@@ -113,11 +112,11 @@ fn tables() {
         ("CREATE TABLE a.b.c (id INT)", "Invalid SQL: a.b.… has too many parts; use namespace.table"),
         (
             "DROP TABLE IF EXISTS chat.msgs CASCADE",
-            r#"DropTable { kind: None, name: TableRef { namespace: Some("chat"), table: "msgs" }, if_exists: true }"#,
+            r#"DropTable { kind: None, name: TableRef { namespace: Some("chat"), table: "msgs" }, if_exists: true, cascade: true }"#,
         ),
         (
             "DROP USER TABLE msgs",
-            r#"DropTable { kind: Some(User), name: TableRef { namespace: None, table: "msgs" }, if_exists: false }"#,
+            r#"DropTable { kind: Some(User), name: TableRef { namespace: None, table: "msgs" }, if_exists: false, cascade: false }"#,
         ),
         ("SHOW TABLES", "ShowTables { namespace: None }"),
         ("SHOW TABLES IN NAMESPACE chat", r#"ShowTables { namespace: Some(NamespaceName("chat")) }"#),
@@ -286,15 +285,15 @@ fn syntax_errors_tell_their_place() {
         ("UPDATE t a = 1", "1:12: Expected: SET, found: ="),
         (
             "CREATE ELEPHANT x",
-            "1:8: Expected: NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER, STORAGE or TOPIC, found: ELEPHANT",
+            "1:8: Expected: NAMESPACE, TABLE, USER TABLE, SHARED TABLE, VIEW, USER, STORAGE or TOPIC, found: ELEPHANT",
         ),
-        ("DROP ELEPHANT x", "1:6: Expected: NAMESPACE, TABLE, USER, STORAGE, TOPIC or CURSOR, found: ELEPHANT"),
+        ("DROP ELEPHANT x", "1:6: Expected: NAMESPACE, TABLE, VIEW, USER, STORAGE, TOPIC or CURSOR, found: ELEPHANT"),
         (
             "ALTER ELEPHANT x",
             "1:7: Expected: NAMESPACE, TABLE, USER TABLE, SHARED TABLE, USER, STORAGE or TOPIC, found: ELEPHANT",
         ),
-        ("SHOW ELEPHANTS", "1:6: Expected: NAMESPACES, TABLES, COLUMNS, STORAGES or EXPORT, found: ELEPHANTS"),
-        ("CREATE TABLE t", "1:15: Expected: (, found: EOF"),
+        ("SHOW ELEPHANTS", "1:6: Expected: NAMESPACES, TABLES, VIEWS, COLUMNS, STORAGES or EXPORT, found: ELEPHANTS"),
+        ("CREATE TABLE t", "1:15: Expected: (, or AS SELECT, found: EOF"),
         ("CREATE TABLE t (id INT,, b INT)", "1:24: Expected: column name or constraint definition, found: ,"),
         ("CREATE TABLE t (id INT) WITH (a b)", "1:33: Expected: =, found: b"),
         ("KILL IT", "1:6: Expected: LIVE QUERY or JOB, found: IT"),
@@ -317,16 +316,13 @@ fn what_is_not_there_is_refused_by_name() {
         ("BEGIN", "BEGIN (explicit transactions)"),
         ("COMMIT", "COMMIT (explicit transactions)"),
         ("ALTER TABLE t RENAME TO u", "ALTER TABLE … RENAME TO"),
-        ("ALTER TABLE t ADD CONSTRAINT c UNIQUE (a)", "ALTER TABLE … ADD CONSTRAINT"),
+        ("ALTER TABLE t ADD CONSTRAINT c UNIQUE (a)", "ALTER TABLE … ADD CONSTRAINT c UNIQUE (a)"),
         ("ALTER TABLE t DROP PRIMARY KEY", "ALTER TABLE … DROP PRIMARY"),
         ("ALTER TABLE t CREATE VECTOR INDEX v USING COSINE", "ALTER TABLE … CREATE VECTOR"),
         ("ALTER TABLE t DROP INDEX v", "ALTER TABLE … DROP INDEX"),
-        ("CREATE VIEW v AS SELECT 1", "CREATE VIEW"),
-        ("CREATE OR REPLACE VIEW v AS SELECT 1", "CREATE VIEW"),
         ("CREATE MATERIALIZED VIEW v AS SELECT 1", "CREATE MATERIALIZED VIEW"),
         ("CREATE UNIQUE INDEX i ON t (a)", "CREATE UNIQUE INDEX"),
         ("CREATE INDEX i ON t (a)", "CREATE INDEX"),
-        ("DROP VIEW v", "DROP VIEW"),
         ("COPY t FROM STDIN", "COPY"),
         ("IMPORT USER DATA", "IMPORT"),
         ("SHOW STATS FOR TABLE t", "SHOW STATS"),
@@ -336,7 +332,6 @@ fn what_is_not_there_is_refused_by_name() {
         assert_eq!(outcome(sql), format!("Invalid SQL: {what} is not supported yet"), "{sql}");
     }
     let others = [
-        "TRUNCATE TABLE t",
         "GRANT SELECT ON t TO u",
         "CREATE SCHEMA s",
         "CREATE TEMPORARY TABLE t (id INT)",

@@ -42,6 +42,7 @@ scripts! {
     filters
     initial_rows
     namespace_feed
+    objects
     projection
     resume
     revoked

@@ -27,6 +27,8 @@ fn table() -> TableMeta {
         deleted_retention_hours: None,
         ttl: None,
         unnamed_storage: None,
+        checks: Vec::new(),
+        comments: Default::default(),
         schema_version: 1,
         created_at: 5,
         updated_at: 5,
