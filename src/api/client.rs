@@ -12,11 +12,13 @@ use std::any::Any;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd as _;
 
+use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{Extensions, ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
+use actix_web::rt::net::TcpStream;
 use actix_web::{Error as HttpError, HttpMessage as _, HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
@@ -63,12 +65,18 @@ fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted: &[IpRange]) -> IpAddr {
 
 /// For `HttpServer::on_connect`: counts the connection to its peer until it closes.
 pub fn count_connection(gate: &Gate, connection: &dyn Any, extensions: &mut Extensions) {
-    if let Some(stream) = connection.downcast_ref::<actix_web::rt::net::TcpStream>()
+    if let Some(stream) = tcp_of(connection)
         && let Ok(peer) = stream.peer_addr()
     {
         extensions.insert(gate.connected(peer.ip().to_canonical()));
         extensions.insert(ConnectionSocket(stream.as_raw_fd()));
     }
+}
+
+/// The TCP stream of a connection, with or without TLS around it.
+pub(crate) fn tcp_of(connection: &dyn Any) -> Option<&TcpStream> {
+    let under_tls = || connection.downcast_ref::<TlsStream<TcpStream>>().map(|tls| tls.get_ref().0);
+    connection.downcast_ref::<TcpStream>().or_else(under_tls)
 }
 
 /// The outermost middleware: notes who calls, refuses what is too much, echoes the request id.
@@ -94,10 +102,28 @@ pub async fn protect(
         Some(refused) => request.into_response(refused),
         None => next.call(request).await?.map_into_boxed_body(),
     };
+    harden(response.headers_mut(), gate.is_tls());
     if let Some(id) = id {
         response.headers_mut().insert(REQUEST_ID, id);
     }
     Ok(response)
+}
+
+/// What browsers are told of every answer: to guess no type, to show it in nobody's frame, and where the server speaks TLS,
+/// to come by TLS from now on. What a page has set for itself stays.
+fn harden(headers: &mut HeaderMap, tls: bool) {
+    let mut put = |name: HeaderName, value: &'static str| {
+        if !headers.contains_key(&name) {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+    };
+    put(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    put(header::X_FRAME_OPTIONS, "DENY");
+    put(header::REFERRER_POLICY, "no-referrer");
+    put(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'");
+    if tls {
+        put(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000");
+    }
 }
 
 /// Bodies without a length are cut off by the extractor, at the same size.

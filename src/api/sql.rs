@@ -53,6 +53,7 @@ pub(super) async fn execute(
         Err(error) => return refuse(&error, principal.role),
     };
     sql_request.base_url = base_url(&request, &config);
+    sql_request.ip = ClientIp::of(&request);
 
     // An administrator's error shows the statement; nobody else's needs the copy.
     let sql = if principal.role.is_admin() { sql_request.sql.clone() } else { String::new() };
@@ -106,5 +107,6 @@ fn base_url(request: &HttpRequest, config: &Config) -> Option<String> {
     }
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let host = host.or_else(|| request.uri().authority().map(|authority| authority.as_str()))?;
-    Some(format!("http://{host}"))
+    let scheme = if config.tls.certificate_file.is_some() { "https" } else { "http" };
+    Some(format!("{scheme}://{host}"))
 }

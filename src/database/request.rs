@@ -5,6 +5,7 @@
 //! Invariant: one [`StatementResult`] per statement of the request, in order (A2); a request that fails has none.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::pin::Pin;
 
 use arrow::array::RecordBatch;
@@ -25,6 +26,8 @@ pub struct SqlRequest {
     pub durability: Option<Durability>,
     /// Scheme and host by which the caller reached us, `http://host:port`: `SUBSCRIBE TO` answers with a `ws_url` of it.
     pub base_url: Option<String>,
+    /// From where, for the audit log.
+    pub ip: Option<IpAddr>,
 }
 
 /// One result per statement, in order.

@@ -1,4 +1,5 @@
-//! What `system.users`, `system.live`, `system.jobs`, `system.job_nodes`, `system.manifest` and `system.stats` show.
+//! What `system.users`, `system.live`, `system.jobs`, `system.job_nodes`, `system.manifest`, `system.audit_log` and `system.stats`
+//! show.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::jobs::{Job, JobState};
 use crate::live::LiveDirectory;
 use crate::live::directory::LiveSubscription;
-use crate::model::{Catalog, PartitionKey};
+use crate::model::{AuditEntry, Catalog, PartitionKey};
 use crate::sql::system_tables::{CursorRow, JobRow, LiveRow, ManifestRow, StatRow, SystemData, TopicGroupRow, UserRow};
 use crate::storage::Store;
 
@@ -98,6 +99,10 @@ impl SystemData for System {
             }
         }
         Ok(rows)
+    }
+
+    fn audit_log(&self) -> Result<Vec<AuditEntry>> {
+        super::audit::entries(&self.store)
     }
 
     fn stats(&self, catalog: &Catalog) -> Vec<StatRow> {

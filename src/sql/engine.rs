@@ -6,6 +6,7 @@
 //! A panic in a query ends that query. Whoever drops the answer stops the work.
 //! Start at [`Engine::query`].
 
+mod bounds;
 mod breathe;
 mod fault;
 mod literals;
@@ -49,6 +50,7 @@ use crate::live::query::LiveQuery;
 use crate::model::{Catalog, Param, Principal, ResultSchema, UserId};
 use crate::storage::ReadView;
 
+pub use bounds::QueryBounds;
 use breathe::BreathingJoins;
 pub(crate) use fault::from_datafusion;
 pub(crate) use literals::TypeNames;
@@ -71,6 +73,7 @@ pub struct EngineConfig {
     pub memory_limit_bytes: usize,
     /// From the call to the last batch.
     pub statement_timeout: Duration,
+    pub bounds: QueryBounds,
 }
 
 impl Default for EngineConfig {
@@ -80,6 +83,7 @@ impl Default for EngineConfig {
             rows_per_thread: 65_536,
             memory_limit_bytes: 256 << 20,
             statement_timeout: Duration::from_secs(30),
+            bounds: QueryBounds::default(),
         }
     }
 }
@@ -348,7 +352,8 @@ fn base_state(config: &EngineConfig) -> datafusion::common::Result<SessionState>
         .with_target_partitions(1)
         .with_batch_size(BATCH_ROWS)
         .with_create_default_catalog_and_schema(false)
-        .with_default_catalog_and_schema(CATALOG, "default");
+        .with_default_catalog_and_schema(CATALOG, "default")
+        .with_extension(Arc::new(config.bounds));
     let options = settings.options_mut();
     options.optimizer.max_passes = 1;
     // Of filters that come into being while a query runs, our scans use the threshold of its top rows.

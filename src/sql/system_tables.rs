@@ -10,9 +10,10 @@ use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 
 use crate::model::{
-    Catalog, ColumnMeta, NamespaceMeta, NamespaceName, Owner, Role, StorageId, StorageMeta, TableKind, TableMeta,
-    TableOptions, TopicMeta, UserId,
+    AuditEntry, Catalog, ColumnMeta, NamespaceMeta, NamespaceName, Owner, Role, StorageId, StorageMeta, TableKind,
+    TableMeta, TableOptions, TopicMeta, UserId,
 };
+use audit_log::AUDIT_LOG;
 use cursors::CURSORS;
 pub use cursors::CursorRow;
 use schemas::{SCHEMAS, SchemaRow};
@@ -20,6 +21,7 @@ use storages::STORAGES;
 pub use topics::TopicGroupRow;
 use topics::{DELIVERIES, TOPIC_OFFSETS, TOPICS};
 
+mod audit_log;
 mod cursors;
 mod schemas;
 mod storages;
@@ -34,6 +36,9 @@ pub trait SystemData: Send + Sync {
     /// # Errors
     /// `STORAGE_UNAVAILABLE`, `INTERNAL` where an entry is damaged.
     fn manifests(&self, catalog: &Catalog) -> crate::error::Result<Vec<ManifestRow>>;
+    /// # Errors
+    /// As [`SystemData::manifests`].
+    fn audit_log(&self) -> crate::error::Result<Vec<AuditEntry>>;
     fn stats(&self, catalog: &Catalog) -> Vec<StatRow>;
     /// # Errors
     /// As [`SystemData::manifests`].
@@ -146,6 +151,7 @@ pub(crate) enum SystemTable {
     Topics,
     TopicOffsets,
     Deliveries,
+    AuditLog,
 }
 
 impl SystemTable {
@@ -165,6 +171,7 @@ impl SystemTable {
         SystemTable::Topics,
         SystemTable::TopicOffsets,
         SystemTable::Deliveries,
+        SystemTable::AuditLog,
     ];
 
     pub(crate) fn named(name: &str) -> Option<SystemTable> {
@@ -188,6 +195,7 @@ impl SystemTable {
             SystemTable::Topics => "topics",
             SystemTable::TopicOffsets => "topic_offsets",
             SystemTable::Deliveries => "deliveries",
+            SystemTable::AuditLog => "audit_log",
         }
     }
 
@@ -208,6 +216,7 @@ impl SystemTable {
             SystemTable::Topics => schema_of(TOPICS),
             SystemTable::TopicOffsets => schema_of(TOPIC_OFFSETS),
             SystemTable::Deliveries => schema_of(DELIVERIES),
+            SystemTable::AuditLog => schema_of(AUDIT_LOG),
         }
     }
 
@@ -253,6 +262,10 @@ impl SystemTable {
             }
             SystemTable::TopicOffsets => batch_of(TOPIC_OFFSETS, &groups(catalog, system)?),
             SystemTable::Deliveries => batch_of(DELIVERIES, &groups(catalog, system)?),
+            SystemTable::AuditLog => {
+                let rows = system.audit_log().map_err(|error| DataFusionError::External(Box::new(error)))?;
+                batch_of(AUDIT_LOG, &rows)
+            }
         }
     }
 }

@@ -34,6 +34,8 @@ pub enum RecordKind {
     DroppedTopic = 21,
     /// Where a durable cursor of live queries stands.
     Cursor = 22,
+    /// A line of the audit log; its key begins with its time.
+    Audit = 30,
 }
 
 impl RecordKind {
@@ -53,6 +55,7 @@ impl RecordKind {
         RecordKind::Topic,
         RecordKind::DroppedTopic,
         RecordKind::Cursor,
+        RecordKind::Audit,
     ];
 }
 

@@ -63,6 +63,8 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("datafusion", &["sql", "database"]),
     ("actix", &["actors", "database", "api"]),
     ("actix_web", &["api"]),
+    ("actix_tls", &["api"]),
+    ("rustls", &[]),
     ("actix_ws", &["api"]),
     ("actix_cors", &["api"]),
     ("awc", &[]),

@@ -4,6 +4,7 @@
 
 mod alter;
 mod api;
+mod audit;
 mod backup;
 mod cold;
 mod crash;
@@ -24,10 +25,12 @@ mod program;
 mod proxy;
 mod random;
 mod retention;
+mod roles;
 mod server;
 mod slt;
 mod socket;
 mod storages;
 mod streams;
+mod tls;
 mod token;
 mod topics;

@@ -44,6 +44,7 @@ pub(crate) fn decode(body: &[u8], limits: &LimitsConfig) -> Result<SqlRequest> {
         namespace: body.namespace_id.filter(|name| !name.is_empty()),
         durability: body.durability.map(|level| durability(&level)).transpose()?,
         base_url: None,
+        ip: None,
     })
 }
 
