@@ -5,6 +5,7 @@
 //! Never knows users: rights and per-user rates are auth's.
 //! Start at [`protect`].
 
+mod body_deadline;
 mod gate;
 pub(crate) mod presence;
 
@@ -22,6 +23,7 @@ use actix_web::rt::net::TcpStream;
 use actix_web::{Error as HttpError, HttpMessage as _, HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
+use body_deadline::BodyDeadline;
 pub use gate::Gate;
 use gate::{ConnectionTicket, Verdict};
 use presence::ConnectionSocket;
@@ -85,7 +87,7 @@ pub(crate) fn tcp_of(connection: &dyn Any) -> Option<&TcpStream> {
 /// Those of the inner services.
 pub async fn protect(
     gate: web::Data<Gate>,
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, HttpError> {
     let peer = request.peer_addr().map(|peer: SocketAddr| peer.ip());
@@ -100,7 +102,14 @@ pub async fn protect(
     let id = request.headers().get(&REQUEST_ID).filter(|id| id.len() <= REQUEST_ID_MAX).cloned();
     let mut response = match refused {
         Some(refused) => request.into_response(refused),
-        None => next.call(request).await?.map_into_boxed_body(),
+        None => {
+            let deadline = BodyDeadline::hold(&mut request, gate.body_timeout());
+            let response = next.call(request).await?.map_into_boxed_body();
+            match deadline.refusal() {
+                Some(late) => response.into_response(late),
+                None => response,
+            }
+        }
     };
     harden(response.headers_mut(), gate.is_tls());
     if let Some(id) = id {

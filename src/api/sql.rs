@@ -3,7 +3,7 @@
 //! Owns the order: who asks, how often, what they send, run, answer.
 //! Never looks into the SQL. Limits of the body are in [`decode`], the answer is written in [`reply`].
 
-mod decode;
+pub(crate) mod decode;
 mod reply;
 
 use std::net::{IpAddr, Ipv4Addr};

@@ -47,6 +47,7 @@ pub const KEYS: &[Key] = &[
     key("server.keep_alive", "How long an idle connection is kept open.", DURATION),
     key("server.peer_timeout", "How long a peer may take nothing of what is sent to it, or be out of reach, before its connection is given up.", DURATION),
     key("server.client_request_timeout", "How long a client may take to send a request's head.", DURATION),
+    key("server.client_body_timeout", "How long a client may take to send a request's body; then it is answered 408.", DURATION),
     key("server.shutdown_timeout", "How long requests under way may take to finish when the server stops.", DURATION),
     key("server.request_body_limit", "Larger request bodies are refused with 413.", SIZE),
     key("server.enable_connection_protection", "Limits per client address (the three keys below). Loopback is exempt.", SWITCH),

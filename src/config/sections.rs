@@ -30,6 +30,8 @@ pub struct ServerConfig {
     #[serde(with = "duration")]
     pub client_request_timeout: Duration,
     #[serde(with = "duration")]
+    pub client_body_timeout: Duration,
+    #[serde(with = "duration")]
     pub shutdown_timeout: Duration,
     #[serde(with = "size")]
     pub request_body_limit: ByteSize,
@@ -53,6 +55,7 @@ impl Default for ServerConfig {
             keep_alive: Duration::from_secs(75),
             peer_timeout: Duration::from_secs(60),
             client_request_timeout: Duration::from_secs(5),
+            client_body_timeout: Duration::from_secs(60),
             shutdown_timeout: Duration::from_secs(30),
             request_body_limit: ByteSize::mib(10),
             enable_connection_protection: true,

@@ -83,6 +83,7 @@ fn durations(config: &Config, faults: &mut Faults) {
         ("server.keep_alive", config.server.keep_alive),
         ("server.peer_timeout", config.server.peer_timeout),
         ("server.client_request_timeout", config.server.client_request_timeout),
+        ("server.client_body_timeout", config.server.client_body_timeout),
         ("server.shutdown_timeout", config.server.shutdown_timeout),
         ("server.ban_duration", config.server.ban_duration),
         ("storage.remote_timeouts.request_timeout", config.storage.remote_timeouts.request_timeout),

@@ -54,7 +54,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// What composes may import everything: it decides nothing.
-const COMPOSERS: &[&str] = &["server", "cli", "main", "lib", "demo", "inspect", "restore"];
+const COMPOSERS: &[&str] = &["server", "cli", "main", "lib", "demo", "inspect", "restore", "fuzz"];
 
 /// Outside crate → the layers that may name it. A crate that is not here may be used by all.
 const OUTSIDE: &[(&str, &[&str])] = &[

@@ -4,6 +4,7 @@
 
 mod alter;
 mod api;
+mod attacks;
 mod audit;
 mod backup;
 mod cold;
@@ -15,6 +16,7 @@ mod everything;
 mod export;
 mod failpoints;
 mod follower;
+mod fuzz;
 mod http;
 mod inspect;
 mod jobs;

@@ -33,6 +33,7 @@ pub struct Gate {
     enabled: bool,
     body_limit: u64,
     tls: bool,
+    body_timeout: Duration,
     trusted: Vec<IpRange>,
     max_connections: u32,
     addresses: Mutex<Addresses>,
@@ -45,6 +46,7 @@ impl Gate {
         Self {
             enabled: server.enable_connection_protection,
             body_limit: server.request_body_limit.as_u64(),
+            body_timeout: server.client_body_timeout,
             tls: config.tls.certificate_file.is_some(),
             trusted: config.security.trusted_proxy_ranges.clone(),
             max_connections: server.max_connections_per_ip,
@@ -55,6 +57,10 @@ impl Gate {
 
     pub fn body_limit(&self) -> u64 {
         self.body_limit
+    }
+
+    pub(super) fn body_timeout(&self) -> Duration {
+        self.body_timeout
     }
 
     pub(super) fn is_tls(&self) -> bool {

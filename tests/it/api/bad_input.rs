@@ -342,7 +342,6 @@ fn roles() {
         "DROP USER bob",
         "SELECT * FROM system.users",
         "SELECT * FROM system.live",
-        "EXPLAIN SELECT 1",
         "SELECT * FROM system.jobs",
         "ALTER USER bob RESTORE",
         "KILL LIVE QUERY 'x'",
