@@ -42,6 +42,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::bind::IdSource;
 use super::caller_catalog::CATALOG;
+use super::functions::growing::bounded;
 use super::live_query;
 use super::partition_table::{SplitScans, TurnScans};
 use super::system_tables::SystemData;
@@ -379,7 +380,7 @@ fn base_state(config: &EngineConfig) -> datafusion::common::Result<SessionState>
         .with_runtime_env(runtime)
         .with_expr_planners(planners)
         .with_analyzer_rules(analysis)
-        .with_scalar_functions(SessionStateDefaults::default_scalar_functions())
+        .with_scalar_functions(SessionStateDefaults::default_scalar_functions().into_iter().map(bounded).collect())
         .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
         .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
         .with_window_functions(SessionStateDefaults::default_window_functions())

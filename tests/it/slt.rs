@@ -61,6 +61,7 @@ slt! {
     dropped_users
     execute_as
     functions
+    growing
     information_schema
     insert
     isolation

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::error::PayloadError;
-use actix_web::http::header;
+use actix_web::http::{StatusCode, header};
 use actix_web::rt::time::{Sleep, sleep};
 use actix_web::web::Bytes;
-use actix_web::{HttpResponse, http::StatusCode};
+use actix_web::{HttpMessage as _, HttpResponse};
 use futures_util::Stream;
 
 use crate::api::problem;

@@ -24,6 +24,12 @@ fn texts_that_blow_up_end() {
         "SELECT body ~ '((((a{1,1000}){1,1000}){1,1000}){1,1000})' FROM t.mail".to_owned(),
         format!("SELECT {}", vec!["1"; 100_000].join("+")),
         "SELECT repeat('x', 2000000000)".to_owned(),
+        "SELECT array_repeat('x', 2000000000)".to_owned(),
+        "SELECT range(0, 2000000000)".to_owned(),
+        "SELECT array_length(generate_series(1, 4000000000, 2))".to_owned(),
+        "SELECT lpad('x', 2000000000)".to_owned(),
+        "SELECT length(rpad(body, 2000000000, 'ab')) FROM t.mail".to_owned(),
+        "SELECT length(repeat(body, 1000000)) FROM t.mail".to_owned(),
         "SELECT repeat(repeat('x', 100000), 100000)".to_owned(),
         "WITH RECURSIVE x AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM x) SELECT COUNT(*) FROM x".to_owned(),
     ];
