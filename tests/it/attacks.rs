@@ -8,6 +8,7 @@ mod execute_as;
 mod floods;
 mod identifiers;
 mod smuggling;
+mod timing;
 mod websites;
 
 use crate::http::Client;

@@ -175,6 +175,10 @@ fn every_statement_as_every_role_on_every_table() {
         let mut client = world.someone(role);
         for (table, class) in TABLES {
             for (sql, action) in ON_TABLES {
+                // Not supported, whoever asks.
+                if table == "events" && sql.starts_with("UPDATE") {
+                    continue;
+                }
                 number += 1;
                 let sql = sql.replace("{t}", table).replace("{n}", &number.to_string());
                 check(&mut client, role, &sql, Needs::Table(*action, class));
@@ -188,7 +192,6 @@ fn every_statement_as_every_role_on_every_table() {
         for (sql, needs) in on_the_server() {
             check(&mut client, role, sql, needs);
             // Somebody has to be there whom the next role may act for.
-            world.admin.sql(&format!("DROP USER IF EXISTS '{}'", "a-system"));
             if sql.starts_with("CREATE USER '") {
                 let name = sql.split('\'').nth(1).unwrap();
                 let role = name.trim_start_matches("a-");
