@@ -332,6 +332,8 @@ impl Authenticator {
         let record = self.accounts.users().get(user).filter(|record| record.password_hash.is_set());
         match &record {
             Some(record) => record.check_open(self.clock.now_us())?,
+            // Everybody knows that there is a root. Before it has a password, it is not to be locked out of its set-up.
+            None if is_root(user) => {}
             None => self.strangers.check_open(user, self.clock.now_us())?,
         }
         let hash = record.as_ref().map(|record| record.password_hash.clone());
@@ -340,7 +342,7 @@ impl Authenticator {
             return self.still_open(checked);
         }
         debug!(known = record.is_some(), "wrong password");
-        if record.is_none() {
+        if record.is_none() && !is_root(user) {
             self.strangers.note_failed_login(user, self.lockout(), self.clock.now_us());
         }
         self.note_failed_login(record, ip).await?;
@@ -361,7 +363,7 @@ impl Authenticator {
 
     /// Root without a password: who tries to get in has to set up the server first, and from this machine.
     fn check_root_is_set_up(&self, user: &str, password: &Secret, ip: IpAddr) -> Result<()> {
-        if user != UserId::root().as_str() || !self.needs_setup() {
+        if !is_root(user) || !self.needs_setup() {
             return Ok(());
         }
         self.check_setup_allowed(ip)?;
@@ -417,6 +419,10 @@ impl Authenticator {
         });
         change.await
     }
+}
+
+fn is_root(user: &str) -> bool {
+    user == UserId::root().as_str()
 }
 
 fn session_of(record: &UserRecord) -> Session {

@@ -80,6 +80,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("parquet", &["storage"]),
     ("object_store", &["storage"]),
     ("xxhash_rust", &["storage"]),
+    ("regex", &["sql"]),
     ("zip", &["storage"]),
     ("clap", &[]),
     ("tracing_subscriber", &["logging", "config"]),

@@ -10,7 +10,12 @@ use datafusion::sql::sqlparser::ast::{
     Visitor,
 };
 
+use regex::RegexBuilder;
+
 use crate::error::{Error, Result};
+
+/// What a regular expression may take when it is compiled.
+const REGEX_MAX_BYTES: usize = 1 << 20;
 
 /// What an operator decides about the size of one query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +57,19 @@ impl Walk {
         let text = format!("a pattern of {} bytes; {most} are allowed (limits.max_pattern_bytes)", text.len());
         ControlFlow::Break(Error::InvalidSql(text))
     }
+
+    /// A short pattern may stand for a huge machine, as `((a{1,1000}){1,1000}){1,1000}` does.
+    fn regex(&self, pattern: &Expr) -> ControlFlow<Error> {
+        self.pattern(pattern)?;
+        let Some(text) = literal(pattern) else { return ControlFlow::Continue(()) };
+        match RegexBuilder::new(text).size_limit(REGEX_MAX_BYTES).build() {
+            Ok(_) => ControlFlow::Continue(()),
+            Err(regex::Error::CompiledTooBig(_)) => ControlFlow::Break(Error::InvalidSql(format!(
+                "the regular expression takes more than {REGEX_MAX_BYTES} bytes when it is compiled; repeat less in it"
+            ))),
+            Err(fault) => ControlFlow::Break(Error::InvalidSql(fault.to_string())),
+        }
+    }
 }
 
 impl Visitor for Walk {
@@ -69,16 +87,14 @@ impl Visitor for Walk {
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Error> {
         match expr {
-            Expr::Like { pattern, .. }
-            | Expr::ILike { pattern, .. }
-            | Expr::SimilarTo { pattern, .. }
-            | Expr::RLike { pattern, .. } => self.pattern(pattern),
-            Expr::BinaryOp { op, right, .. } if is_regex(op) => self.pattern(right),
+            Expr::Like { pattern, .. } | Expr::ILike { pattern, .. } => self.pattern(pattern),
+            Expr::SimilarTo { pattern, .. } | Expr::RLike { pattern, .. } => self.regex(pattern),
+            Expr::BinaryOp { op, right, .. } if is_regex(op) => self.regex(right),
             Expr::Function(function) if function.name.to_string().to_ascii_lowercase().starts_with("regexp_") => {
                 let FunctionArguments::List(list) = &function.args else { return ControlFlow::Continue(()) };
                 // The second one. The first is what is searched.
                 match list.args.get(1) {
-                    Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(pattern))) => self.pattern(pattern),
+                    Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(pattern))) => self.regex(pattern),
                     _ => ControlFlow::Continue(()),
                 }
             }
@@ -138,6 +154,19 @@ mod tests {
         ] {
             assert!(check(sql).is_some_and(|error| error.contains("limits.max_tables")), "{sql}");
         }
+    }
+
+    #[test]
+    fn regular_expressions_have_a_size() {
+        let check = |sql: &str| {
+            let Ours::Query(query) = parse(sql).unwrap().remove(0).statement else { panic!("{sql} is no query") };
+            QueryBounds::default().check(&Statement::Query(query)).err().map(|error| error.to_string())
+        };
+        assert_eq!(check("SELECT x ~ '^(a+)+$', x LIKE '(', regexp_like(x, '[0-9]{1,10}')"), None);
+        for sql in ["SELECT x ~ '((a{1,1000}){1,1000}){1,1000}'", "SELECT regexp_count(x, '(\\w{1,1000}){1,1000}')"] {
+            assert!(check(sql).is_some_and(|error| error.contains("repeat less")), "{sql}");
+        }
+        assert!(check("SELECT x ~ '('").is_some_and(|error| error.contains("unclosed group")));
     }
 
     #[test]

@@ -421,7 +421,7 @@ async fn system_tables_are_for_admins() {
         (
             "SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema = 'system' ORDER BY 2",
             concat!(
-                r#"["system","columns"] ["system","cursors"] ["system","deliveries"] ["system","job_nodes"] ["system","jobs"] ["system","live"] ["system","manifest"] "#,
+                r#"["system","audit_log"] ["system","columns"] ["system","cursors"] ["system","deliveries"] ["system","job_nodes"] ["system","jobs"] ["system","live"] ["system","manifest"] "#,
                 r#"["system","namespaces"] ["system","schemas"] ["system","stats"] ["system","storages"] ["system","tables"] ["system","topic_offsets"] ["system","topics"] ["system","users"]"#
             ),
         ),

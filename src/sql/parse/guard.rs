@@ -28,18 +28,23 @@ pub(super) fn check_shape(tokens: &[TokenWithSpan], limits: ParseLimits) -> Resu
     let mut chains = vec![0_usize];
     let mut squares = 0_usize;
     let mut dots = 0_usize;
+    let mut behind_dot = false;
     for TokenWithSpan { token, span } in tokens {
         match token {
             Token::Whitespace(_) => continue,
             Token::Period => {
                 dots += 1;
+                behind_dot = true;
                 if dots > DOTS_MAX {
                     return too_deep("a name has too many parts", span.start);
                 }
                 continue;
             }
             Token::Word(word) => {
-                // Behind a dot a word continues the name, whatever it is.
+                // Behind a dot a word continues the name, whatever it is; elsewhere it begins another.
+                if !std::mem::take(&mut behind_dot) {
+                    dots = 0;
+                }
                 match word.keyword {
                     Keyword::NoKeyword => {}
                     Keyword::WHEN | Keyword::THEN | Keyword::ELSE => reset(&mut chains),
@@ -70,6 +75,7 @@ pub(super) fn check_shape(tokens: &[TokenWithSpan], limits: ParseLimits) -> Resu
             _ => count(&mut chains, (1, most), span.start)?,
         }
         dots = 0;
+        behind_dot = false;
     }
     Ok(())
 }

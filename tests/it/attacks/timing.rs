@@ -19,7 +19,9 @@ fn welch_t(a: &[f64], b: &[f64]) -> f64 {
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     let spread = |values: &[f64]| {
         let mean = mean(values);
-        values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (values.len() as f64 - 1.0) / values.len() as f64
+        values.iter().map(|value| (value - mean).powi(2)).sum::<f64>()
+            / (values.len() as f64 - 1.0)
+            / values.len() as f64
     };
     (mean(a) - mean(b)) / (spread(a) + spread(b)).sqrt()
 }
