@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::error::PayloadError;
-use actix_web::http::{StatusCode, header};
+use actix_web::http::{StatusCode, Version, header};
 use actix_web::rt::time::{Sleep, sleep};
 use actix_web::web::Bytes;
 use actix_web::{HttpMessage as _, HttpResponse};
@@ -28,7 +28,9 @@ impl BodyDeadline {
     pub(super) fn hold(request: &mut ServiceRequest, limit: Duration) -> Self {
         let deadline = Self::default();
         let headers = request.headers();
-        if headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING) {
+        let told = headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING);
+        // Over HTTP/2 a body needs no word before it.
+        if told || request.version() == Version::HTTP_2 {
             let inner = request.take_payload();
             let timed = Timed { inner, limit, sleep: None, passed: deadline.clone() };
             request.set_payload(Payload::Stream { payload: Box::pin(timed) });
