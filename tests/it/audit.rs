@@ -113,7 +113,9 @@ fn nothing_in_sql_writes_it_and_only_administrators_read_it() {
     let server = Server::start(&[]);
     let mut admin = server.set_up();
     admin.sql("CREATE NAMESPACE a");
-    let before = admin.rows("SELECT COUNT(*) FROM system.audit_log");
+    // What is refused for want of a right is told, and is all that is.
+    let count = "SELECT COUNT(*) FROM system.audit_log WHERE action <> 'DENIED'";
+    let before = admin.rows(count);
     for sql in [
         "INSERT INTO system.audit_log (audit_id) VALUES ('x')",
         "UPDATE system.audit_log SET action = 'x' WHERE true",
@@ -125,7 +127,7 @@ fn nothing_in_sql_writes_it_and_only_administrators_read_it() {
     ] {
         admin.refused(sql);
     }
-    assert_eq!(admin.rows("SELECT COUNT(*) FROM system.audit_log"), before);
+    assert_eq!(admin.rows(count), before);
     for role in ["user", "service", "anonymous"] {
         let mut client = server.new_user(&mut admin, role, role);
         assert_eq!(client.refused("SELECT * FROM system.audit_log").code, "PERMISSION_DENIED");
