@@ -15,6 +15,7 @@ mod log;
 mod password;
 pub mod policy;
 mod revoked;
+mod strangers;
 mod token;
 mod users;
 
@@ -22,6 +23,7 @@ pub use accounts::AuthEvent;
 pub use administration::{NewUser, SetupRequest, UserChange};
 pub use authenticator::{ActAs, Authenticator, LoggedIn, RefreshFault, Session};
 pub use config::{Argon2Config, AuthConfig, Secret, WeakSecret, check_secret};
+pub(crate) use limits::network_of;
 pub use log::{AuthLog, AuthRecord};
 pub(crate) use password::PASSWORD_READ_LIMIT;
 pub use password::PasswordHash;

@@ -75,6 +75,8 @@ pub enum Command {
     Serve(ServeArgs),
     /// Show the settings in effect, secrets hidden, and check them.
     Config(ConfigArgs),
+    /// Print which role may do what: docs/roles.md.
+    Roles,
     /// Play a chat of many users and an agent against a server of its own, kill it on the way, and prove what came of it.
     Demo(DemoArgs),
     /// Show what the data folder of a stopped server holds, and check every file of cold rows.

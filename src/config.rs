@@ -5,13 +5,16 @@
 //! Never reads the environment or the command line itself: [`Sources`] brings them.
 //! Start at [`Config::load`].
 
+pub mod audit;
 pub mod auth;
 pub mod ip_range;
 pub mod jobs;
 pub mod keys;
 pub mod load;
+mod secret_files;
 pub mod sections;
 pub mod streams;
+pub mod tls;
 pub mod topics;
 pub mod units;
 mod validate;
@@ -19,6 +22,7 @@ pub mod websocket;
 
 use serde::{Deserialize, Serialize};
 
+pub use audit::AuditConfig;
 pub use auth::{Argon2Config, AuthConfig};
 pub use ip_range::IpRange;
 pub use jobs::{ExportsConfig, FlushConfig, JobsConfig, RetentionConfig, UserManagementConfig};
@@ -28,6 +32,7 @@ pub use sections::{
     SecurityConfig, ServerConfig, StorageConfig,
 };
 pub use streams::StreamsConfig;
+pub use tls::TlsConfig;
 pub use topics::TopicsConfig;
 pub use units::Secret;
 pub use websocket::WebSocketConfig;
@@ -37,6 +42,7 @@ pub use websocket::WebSocketConfig;
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     pub server: ServerConfig,
+    pub tls: TlsConfig,
     pub storage: StorageConfig,
     pub durability: DurabilityConfig,
     pub limits: LimitsConfig,
@@ -50,6 +56,7 @@ pub struct Config {
     pub streams: StreamsConfig,
     pub jobs: JobsConfig,
     pub exports: ExportsConfig,
+    pub audit: AuditConfig,
     pub user_management: UserManagementConfig,
     pub logging: LoggingConfig,
 }

@@ -5,6 +5,7 @@
 //! Start at [`Database::open`] and [`Database::execute`].
 
 mod alter;
+mod audit;
 mod backup;
 mod catalog;
 mod checks;
@@ -46,7 +47,7 @@ use crate::auth::AuthConfig;
 use crate::auth::Authenticator;
 use crate::auth::Policy;
 use crate::config::{
-    ExportsConfig, FlushConfig, JobsConfig, LoggingConfig, RemoteTimeouts, RetentionConfig, StreamsConfig,
+    AuditConfig, ExportsConfig, FlushConfig, JobsConfig, LoggingConfig, RemoteTimeouts, RetentionConfig, StreamsConfig,
     TopicsConfig, UserManagementConfig, WebSocketConfig,
 };
 use crate::error::{Error, Result};
@@ -56,6 +57,7 @@ use crate::metrics::Metrics;
 use crate::model::{Durability, Seq};
 use crate::sql::bind::IdSource;
 use crate::sql::engine::{Engine, EngineConfig};
+use crate::sql::parse::ParseLimits;
 use crate::sql::system_tables::{SettingRow, SystemData};
 use crate::storage::{ColdStores, ExportFolder, FjallLog, OpenError, Recovered, RemoteIo, Store};
 use crate::time::Clock;
@@ -80,6 +82,7 @@ pub struct DatabaseOptions {
     /// 0: no bound.
     pub max_result_bytes: u64,
     pub max_statements: usize,
+    pub parse_limits: ParseLimits,
     pub row_limits: RowLimits,
     pub engine: EngineConfig,
     /// Statements that take so long are logged; zero: none.
@@ -95,6 +98,7 @@ pub struct DatabaseOptions {
     pub streams: StreamsConfig,
     pub jobs: JobsConfig,
     pub exports: ExportsConfig,
+    pub audit: AuditConfig,
     pub deletion_grace_period: Duration,
     pub cursor_idle: Duration,
     pub remote_timeouts: RemoteTimeouts,
@@ -111,6 +115,7 @@ impl DatabaseOptions {
             buffered_sync_interval: Duration::from_millis(50),
             max_result_bytes: 64 << 20,
             max_statements: 1_000,
+            parse_limits: ParseLimits::default(),
             row_limits: RowLimits::default(),
             engine: EngineConfig::default(),
             slow_query_threshold: LoggingConfig::default().slow_query_threshold,
@@ -123,6 +128,7 @@ impl DatabaseOptions {
             streams: StreamsConfig::default(),
             jobs: JobsConfig::default(),
             exports: ExportsConfig::default(),
+            audit: AuditConfig::default(),
             deletion_grace_period: UserManagementConfig::default().deletion_grace_period,
             cursor_idle: WebSocketConfig::default().cursor_idle,
             remote_timeouts: RemoteTimeouts::default(),
@@ -161,6 +167,7 @@ pub struct Database {
     checks: CheckCache,
     jobs: Jobs,
     exports: ExportFolder,
+    audit: audit::AuditLog,
     topics: topics::Topics,
     log: CommitterHandle,
     committer: Mutex<Option<Committer>>,
@@ -240,6 +247,7 @@ impl Database {
             retention: options.retention.clone(),
             moving: Mutex::default(),
         };
+        let audit = audit::AuditLog::start(store.clone(), handle.clone(), clock.clone(), &options.audit);
         let topics = topics::Topics::new(signals, handle.clone(), options.topics.clone());
         let writer = handle.clone();
         let parts = JobParts {
@@ -269,7 +277,7 @@ impl Database {
             engine,
             metrics,
             ids,
-            parsed: ParseCache::new(),
+            parsed: ParseCache::new(options.parse_limits),
             checks: CheckCache::new(),
             log: handle,
             committer: Mutex::new(Some(committer)),
@@ -286,6 +294,7 @@ impl Database {
             router,
             jobs,
             exports,
+            audit,
             topics,
         });
         database.start_routes().await;
@@ -344,6 +353,7 @@ impl Database {
     pub async fn shutdown(&self) {
         self.finish_jobs().await;
         self.router.stop();
+        self.audit.settle().await;
         if let Err(error) = cursors::write(&self.live, &self.writer).await {
             tracing::warn!(%error, "the last acknowledgements are not written");
         }

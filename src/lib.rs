@@ -11,6 +11,7 @@ pub mod database;
 pub mod demo;
 pub mod error;
 pub mod failpoint;
+pub mod fuzz;
 pub mod inspect;
 pub mod jobs;
 pub mod live;

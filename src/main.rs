@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use inboxdb::auth::policy::rights;
 use inboxdb::cli::{Cli, Command, ConfigArgs};
 use inboxdb::config::keys;
 use inboxdb::demo::{self, DemoError};
@@ -27,6 +28,10 @@ fn main() -> ExitCode {
         None => serve(&cli.serve, environment),
         Some(Command::Serve(args)) => serve(&args, environment),
         Some(Command::Config(args)) => show_config(&args, environment),
+        Some(Command::Roles) => {
+            print!("{}", rights::page());
+            Ok(())
+        }
         Some(Command::Demo(args)) => demo::run(&args).map_err(Into::into),
         Some(Command::Restore(args)) => restore::run(&args).map_err(Into::into),
         Some(Command::Inspect(args)) => inspect::run(&args).map_err(Into::into),

@@ -4,6 +4,7 @@
 //! wrong value would matter.
 //! Never performs I/O, never awaits, never reads a clock: time comes in as an argument.
 
+pub mod audit;
 pub mod catalog;
 pub mod change;
 pub mod check;
@@ -23,6 +24,7 @@ pub mod topic;
 pub mod value;
 pub mod view;
 
+pub use audit::AuditEntry;
 pub use catalog::{Catalog, NamespaceMeta};
 pub use change::{
     Change, ChangeKind, CommittedChanges, HotStats, PkBytes, QuotaNote, QuotaSlice, RowBytes, RowPlace, StoredRow,

@@ -2,7 +2,7 @@
 //!
 //! Owns the order of start and stop, and the sentences that a failed start ends with. It composes; it decides nothing
 //! about data.
-//! Start: sockets → a restore that is ready → secret → database → HTTP → ready. Stop: no new connections → subscribers told → requests
+//! Start: certificate → sockets → a restore that is ready → secret → database → HTTP → ready. Stop: no new connections → subscribers told → requests
 //! finished → writes drained, running jobs ended, and the store closed. A second signal does not wait: it cancels the jobs.
 //! Start at [`run`].
 
@@ -11,6 +11,7 @@ mod idle_memory;
 mod listen;
 mod peer;
 mod secret;
+mod tls;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -35,12 +36,14 @@ use crate::config::{Config, keys};
 use crate::database::{self, Database, DatabaseOptions, RowLimits};
 use crate::live::limits::SessionLimits;
 use crate::logging::RecentLog;
-use crate::sql::engine::EngineConfig;
+use crate::sql::engine::{EngineConfig, QueryBounds};
+use crate::sql::parse::ParseLimits;
 use crate::sql::system_tables::SettingRow;
 use crate::storage::backup::SwapError;
 use crate::time::Clock;
 use crate::{api, logging};
 use announce::Announcement;
+use tls::{Certificate, TlsError};
 
 /// Exit code of a process that an impatient user interrupted: 128 + SIGINT.
 const INTERRUPTED: i32 = 130;
@@ -66,6 +69,8 @@ pub enum StartError {
     #[error("can not listen on {address}: {source}. Choose another port with --port, or another address with --host")]
     Bind { address: SocketAddr, source: io::Error },
     #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
     Restore(#[from] SwapError),
     #[error(transparent)]
     Open(#[from] database::StartError),
@@ -87,6 +92,7 @@ pub fn run(config: Config, args: &ServeArgs) -> Result<(), StartError> {
 }
 
 async fn serve(mut config: Config, args: &ServeArgs, log: RecentLog) -> Result<(), StartError> {
+    let certificate = Certificate::load(&config.tls)?;
     let addresses = listen::resolve(&config.server).await?;
     let listeners = listen::bind(&addresses, config.server.backlog)?;
     // Before anything of the data folder is read, the secret of tokens included.
@@ -97,18 +103,20 @@ async fn serve(mut config: Config, args: &ServeArgs, log: RecentLog) -> Result<(
     let mut signals = Signals::new()?;
     let database = Database::open(database_options(&config, log), Clock::system(), fatal()).await?;
     let status = Data::new(ServerStatus::ready());
-    let server = http_server(&config, listeners, &database, &status)?;
+    let server = http_server(&config, (listeners, certificate.as_ref()), &database, &status)?;
     let handle = server.handle();
     let mut running = actix_web::rt::spawn(server);
 
     let giving_back = actix_web::rt::spawn(idle_memory::give_back());
     announce(&config, args, &database, &bound)?;
 
+    let reloading = actix_web::rt::spawn(reload_at_hangup(certificate, signal(SignalKind::hangup())?));
     tokio::select! {
         () = signals.next() => info!("stopping"),
         ended = &mut running => return ended.unwrap_or_else(|panic| Err(io::Error::other(panic))).map_err(StartError::Run),
     }
     giving_back.abort();
+    reloading.abort();
     status.stop();
     // The second signal: whoever sends it wants out now. What was acknowledged is on disk; jobs are told so first.
     let cancelling = database.clone();
@@ -157,6 +165,7 @@ fn database_options(config: &Config, log: RecentLog) -> DatabaseOptions {
         streams,
         jobs,
         exports,
+        audit,
         user_management,
         logging,
         ..
@@ -169,6 +178,7 @@ fn database_options(config: &Config, log: RecentLog) -> DatabaseOptions {
         buffered_sync_interval: durability.buffered_sync_interval,
         max_result_bytes: limits.max_result_bytes.as_u64(),
         max_statements: limits.max_statements,
+        parse_limits: ParseLimits { nesting: limits.max_nesting, operators: limits.max_operators },
         row_limits: RowLimits { default: limits.default_query_limit, max: limits.max_query_limit },
         engine: EngineConfig {
             threads: count_or_cores(datafusion.threads),
@@ -177,6 +187,10 @@ fn database_options(config: &Config, log: RecentLog) -> DatabaseOptions {
             query_memory_limit_bytes: usize::try_from(datafusion.query_memory_limit.as_u64()).unwrap_or(usize::MAX),
             plan_cache_entries: datafusion.plan_cache_entries,
             statement_timeout: limits.statement_timeout,
+            bounds: QueryBounds {
+                tables: limits.max_tables,
+                pattern_bytes: usize::try_from(limits.max_pattern_bytes.as_u64()).unwrap_or(usize::MAX),
+            },
         },
         slow_query_threshold: logging.slow_query_threshold,
         settings: settings(config),
@@ -188,6 +202,7 @@ fn database_options(config: &Config, log: RecentLog) -> DatabaseOptions {
         streams: streams.clone(),
         jobs: jobs.clone(),
         exports: exports.clone(),
+        audit: audit.clone(),
         deletion_grace_period: user_management.deletion_grace_period,
         cursor_idle: config.websocket.cursor_idle,
         remote_timeouts: storage.remote_timeouts,
@@ -217,10 +232,10 @@ fn fatal() -> Fatal {
 
 fn http_server(
     config: &Config,
-    listeners: Vec<TcpListener>,
+    (listeners, certificate): (Vec<TcpListener>, Option<&Arc<Certificate>>),
     database: &Arc<Database>,
     status: &Data<ServerStatus>,
-) -> io::Result<dev::Server> {
+) -> Result<dev::Server, StartError> {
     let settings = Data::new(config.clone());
     let gate = Data::new(Gate::new(config));
     let counting = gate.clone();
@@ -266,10 +281,24 @@ fn http_server(
         })
         .disable_signals();
     for listener in listeners {
-        server =
-            if config.server.enable_http2 { server.listen_auto_h2c(listener)? } else { server.listen(listener)? };
+        server = match certificate {
+            Some(certificate) => server.listen_rustls_0_23(listener, certificate.server_config()?)?,
+            None if config.server.enable_http2 => server.listen_auto_h2c(listener)?,
+            None => server.listen(listener)?,
+        };
     }
     Ok(server.run())
+}
+
+/// SIGHUP: the certificate's files may have changed. Without TLS it says nothing, and ends nobody.
+async fn reload_at_hangup(certificate: Option<Arc<Certificate>>, mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        let Some(certificate) = &certificate else { continue };
+        match certificate.reload() {
+            Ok(()) => info!("the certificate was read again"),
+            Err(error) => tracing::error!(%error, "the certificate stays as it was"),
+        }
+    }
 }
 
 /// 0 is one for two cores: the others are for the committer, the queries and the storage engine. Fewer threads that each
@@ -289,6 +318,7 @@ fn count_or_cores(configured: usize) -> usize {
 fn announce(config: &Config, args: &ServeArgs, database: &Database, bound: &[SocketAddr]) -> Result<(), StartError> {
     let announcement = Announcement {
         addresses: bound,
+        scheme: if config.tls.certificate_file.is_some() { "https" } else { "http" },
         data_folder: &config.storage.data_path,
         config_file: args.settings.file(),
         durability: config.durability.default.as_str(),

@@ -43,6 +43,20 @@ mod upgrade;
 mod varint;
 mod views;
 
+/// The rows that a stored value holds: for whoever looks at bytes of which nothing is known.
+///
+/// # Errors
+/// `INTERNAL` where they are none.
+pub fn parse_row_value(
+    seq: crate::model::Seq,
+    value: bytes::Bytes,
+) -> crate::error::Result<Vec<crate::model::StoredRow>> {
+    match row_block::parse(seq, value)? {
+        row_block::RowValue::One(row) => Ok(vec![row]),
+        row_block::RowValue::Block(block) => block.rows(),
+    }
+}
+
 pub use cold::{Cold, ColdLookup};
 pub use cold_store::ColdStore;
 pub use cold_stores::{ColdStores, RemoteIo, StoreCheck};

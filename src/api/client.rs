@@ -5,6 +5,7 @@
 //! Never knows users: rights and per-user rates are auth's.
 //! Start at [`protect`].
 
+mod body_deadline;
 mod gate;
 pub(crate) mod presence;
 
@@ -12,14 +13,17 @@ use std::any::Any;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd as _;
 
+use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{Extensions, ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{self, HeaderMap, HeaderValue};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
+use actix_web::rt::net::TcpStream;
 use actix_web::{Error as HttpError, HttpMessage as _, HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
+use body_deadline::BodyDeadline;
 pub use gate::Gate;
 use gate::{ConnectionTicket, Verdict};
 use presence::ConnectionSocket;
@@ -59,12 +63,18 @@ fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted: &[IpRange]) -> IpAddr {
 
 /// For `HttpServer::on_connect`: counts the connection to its peer until it closes.
 pub fn count_connection(gate: &Gate, connection: &dyn Any, extensions: &mut Extensions) {
-    if let Some(stream) = connection.downcast_ref::<actix_web::rt::net::TcpStream>()
+    if let Some(stream) = tcp_of(connection)
         && let Ok(peer) = stream.peer_addr()
     {
         extensions.insert(gate.connected(peer.ip().to_canonical()));
         extensions.insert(ConnectionSocket(stream.as_raw_fd()));
     }
+}
+
+/// The TCP stream of a connection, with or without TLS around it.
+pub(crate) fn tcp_of(connection: &dyn Any) -> Option<&TcpStream> {
+    let under_tls = || connection.downcast_ref::<TlsStream<TcpStream>>().map(|tls| tls.get_ref().0);
+    connection.downcast_ref::<TcpStream>().or_else(under_tls)
 }
 
 /// Notes who calls, refuses what is too much.
@@ -73,7 +83,7 @@ pub fn count_connection(gate: &Gate, connection: &dyn Any, extensions: &mut Exte
 /// Those of the inner services.
 pub async fn protect(
     gate: web::Data<Gate>,
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, HttpError> {
     let peer = request.peer_addr().map(|peer: SocketAddr| peer.ip());
@@ -85,9 +95,35 @@ pub async fn protect(
         let ticket = request.conn_data::<ConnectionTicket>();
         client.and_then(|client| refusal(gate.admit(client, ticket)))
     });
-    match refused {
-        Some(refused) => Ok(request.into_response(refused)),
-        None => Ok(next.call(request).await?.map_into_boxed_body()),
+    let mut response = match refused {
+        Some(refused) => request.into_response(refused),
+        None => {
+            let deadline = BodyDeadline::hold(&mut request, gate.body_timeout());
+            let response = next.call(request).await?.map_into_boxed_body();
+            match deadline.refusal() {
+                Some(late) => response.into_response(late),
+                None => response,
+            }
+        }
+    };
+    harden(response.headers_mut(), gate.is_tls());
+    Ok(response)
+}
+
+/// What browsers are told of every answer: to guess no type, to show it in nobody's frame, and where the server speaks TLS,
+/// to come by TLS from now on. What a page has set for itself stays.
+fn harden(headers: &mut HeaderMap, tls: bool) {
+    let mut put = |name: HeaderName, value: &'static str| {
+        if !headers.contains_key(&name) {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+    };
+    put(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    put(header::X_FRAME_OPTIONS, "DENY");
+    put(header::REFERRER_POLICY, "no-referrer");
+    put(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'");
+    if tls {
+        put(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000");
     }
 }
 

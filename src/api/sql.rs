@@ -4,7 +4,7 @@
 //! Never looks into the SQL. Limits of the body are in [`decode`], the answer is written in [`reply`].
 
 mod arrow;
-mod decode;
+pub(crate) mod decode;
 mod reply;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -57,6 +57,7 @@ pub(super) async fn execute(
         Err(error) => return refuse(&error, principal.role),
     };
     sql_request.base_url = base_url(&request, &config);
+    sql_request.ip = ClientIp::of(&request);
     sql_request.request_id = RequestId::of(&request);
     sql_request.one_statement = arrow::is_wanted(request.headers());
     let (watch, caller) = CallerGone::watched();
@@ -139,5 +140,6 @@ fn base_url(request: &HttpRequest, config: &Config) -> Option<String> {
     }
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let host = host.or_else(|| request.uri().authority().map(|authority| authority.as_str()))?;
-    Some(format!("http://{host}"))
+    let scheme = if config.tls.certificate_file.is_some() { "https" } else { "http" };
+    Some(format!("{scheme}://{host}"))
 }

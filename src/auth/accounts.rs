@@ -111,6 +111,8 @@ impl State {
                 self.users.apply(user);
                 event
             }
+            // On disk only.
+            AuthRecord::Audit(_) => None,
             AuthRecord::RevokedSession { sid, expires_s } => {
                 self.revoked.revoke(sid, expires_s);
                 Some(AuthEvent::SessionRevoked(sid))

@@ -14,7 +14,7 @@ use super::password::{PASSWORD_READ_LIMIT, PasswordHash, check_strength};
 use super::policy::{AdminAction, Policy};
 use super::users::{AuthType, ChangedBy, UserAck, UserRecord};
 use crate::error::{Error, Result};
-use crate::model::{Principal, Role, UserId, UserStorage};
+use crate::model::{AuditEntry, Principal, Role, UserId, UserStorage};
 
 /// `CREATE USER`.
 #[derive(Debug, Clone)]
@@ -124,7 +124,8 @@ impl Authenticator {
             };
             let new = accounts.users().admit(new)?;
             let root = root.with_password(root_hash, ChangedBy::Another, now_us);
-            let records = vec![AuthRecord::User(root), AuthRecord::User(new.clone())];
+            let set_up = AuditEntry::of(&new.user_id, "SETUP", new.user_id.as_str(), now_us).from_ip(Some(ip));
+            let records = vec![AuthRecord::User(root), AuthRecord::User(new.clone()), AuthRecord::Audit(set_up)];
             Ok(Decision { records, answer: Arc::new(new) })
         });
         change.await
@@ -134,7 +135,7 @@ impl Authenticator {
     /// `PERMISSION_DENIED`, `USER_EXISTS`, `WEAK_PASSWORD`, `BUSY`; `CONFLICT` while the mailbox of a dropped user of
     /// this name is there.
     pub async fn create_user(&self, actor: &Principal, new: NewUser) -> Result<UserAck> {
-        Policy.may_grant(actor, new.role)?;
+        Policy.may_create_user(actor, new.role)?;
         if self.accounts.users().get(new.user.as_str()).is_some() {
             return Err(Error::UserExists(new.user));
         }
@@ -159,7 +160,7 @@ impl Authenticator {
         match change {
             UserChange::Password { new, current } => self.change_password(actor, user, new, current).await,
             UserChange::Role(role) => {
-                Policy.may_grant(actor, role)?;
+                Policy.may_change_user(actor, role)?;
                 if user == UserId::root() {
                     return Err(Error::PermissionDenied("root is built in and stays of role system".to_owned()));
                 }
@@ -194,7 +195,7 @@ impl Authenticator {
                 }
                 Err(error) => return Err(error),
             };
-            Policy.may_grant(&actor, record.role)?;
+            Policy.may_change_user(&actor, record.role)?;
             let records = vec![AuthRecord::User(record.dropped(now_us))];
             Ok(Decision { records, answer: UserAck::Dropped(user) })
         });
@@ -230,7 +231,7 @@ impl Authenticator {
 
     /// CURRENT is guessed at like a login: wrong ones count, and lock the account.
     async fn check_current(&self, user: &UserId, current: Secret) -> Result<()> {
-        match self.check_password(user.as_str(), current).await {
+        match self.check_password(user.as_str(), current, None).await {
             Ok(_) => Ok(()),
             Err(Error::InvalidCredentials) => {
                 Err(Error::PermissionDenied("the CURRENT password is not right".to_owned()))
@@ -248,7 +249,7 @@ impl Authenticator {
     ) -> Result<UserAck> {
         Policy.may_administer(actor, AdminAction::ManageUsers)?;
         let actor = actor.clone();
-        self.store_edit(user, move |record| Policy.may_grant(&actor, record.role), apply).await
+        self.store_edit(user, move |record| Policy.may_change_user(&actor, record.role), apply).await
     }
 
     async fn store_edit(

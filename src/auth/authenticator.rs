@@ -11,7 +11,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tokio::sync::broadcast;
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::accounts::{Accounts, AuthEvent, Decision};
 use super::config::{AuthConfig, Secret};
@@ -19,10 +19,11 @@ use super::limits::{BasicMemory, Limits};
 use super::log::{AuthLog, AuthRecord};
 use super::password::Passwords;
 use super::policy::{ExecuteAs, Policy};
+use super::strangers::Strangers;
 use super::token::{Claims, LEEWAY_S, SessionId, TokenPair, TokenType, Tokens};
 use super::users::{Lockout, UserRecord};
 use crate::error::{Error, Result};
-use crate::model::{Principal, UserId};
+use crate::model::{AuditEntry, Principal, UserId};
 use crate::time::Clock;
 
 /// An authenticated caller, for as long as [`Authenticator::recheck`] says so.
@@ -89,6 +90,7 @@ pub struct Authenticator {
     tokens: Tokens,
     limits: Limits,
     basic: BasicMemory,
+    strangers: Strangers,
 }
 
 impl Authenticator {
@@ -108,6 +110,7 @@ impl Authenticator {
             tokens: Tokens::new(&secret, config.jwt_expiry),
             limits: Limits::new(config.login_rate_per_ip, config.query_rate_per_user),
             basic: BasicMemory::new()?,
+            strangers: Strangers::new(config.lockout_duration),
             clock,
             config,
         })
@@ -161,8 +164,8 @@ impl Authenticator {
         }
         self.limits.admit_login(ip)?;
         self.check_root_is_set_up(user, &password, ip)?;
-        let record = self.check_password(user, password.clone()).await?;
-        let record = if record.failed_login_attempts > 0 { self.note_login(&record).await? } else { record };
+        let record = self.check_password(user, password.clone(), Some(ip)).await?;
+        let record = self.note_login(&record, ip).await?;
         self.basic.remember(user, &password, record.generation);
         Ok(session_of(&record))
     }
@@ -193,11 +196,8 @@ impl Authenticator {
     pub async fn login(&self, user: &str, password: Secret, ip: IpAddr) -> Result<LoggedIn> {
         self.limits.admit_login(ip)?;
         self.check_root_is_set_up(user, &password, ip)?;
-        let record = self.check_password(user, password).await?;
-        let record = self.note_login(&record).await?;
-        if record.role.is_admin() {
-            info!(target: "audit", action = "LOGIN", actor = %record.user_id, %ip);
-        }
+        let record = self.check_password(user, password, Some(ip)).await?;
+        let record = self.note_login(&record, ip).await?;
         let tokens = self.tokens.issue(&record, SessionId::random(), self.now_s())?;
         Ok(LoggedIn { user: record, tokens })
     }
@@ -243,21 +243,15 @@ impl Authenticator {
         change.await
     }
 
-    /// The principal that the inner statement of `EXECUTE AS USER` runs as.
+    /// The principal that the inner statement of `EXECUTE AS USER` runs as. Whoever runs it writes that to the audit log.
     ///
     /// # Errors
     /// `PERMISSION_DENIED`; `USER_NOT_FOUND` for those who may act for others.
     pub fn execute_as(&self, caller: &Principal, target: ActAs<'_>) -> Result<Principal> {
-        let decided = match target {
+        match target {
             ActAs::All => Policy.may_execute_as(caller, ExecuteAs::All),
             ActAs::User(user) => self.may_act_for(caller, user),
-        };
-        let (actor, role) = (&caller.user, caller.role);
-        match &decided {
-            Ok(_) => info!(target: "audit", action = "EXECUTE_AS_USER", %actor, %role, ?target),
-            Err(error) => info!(target: "audit", action = "EXECUTE_AS_USER_DENIED", %actor, %role, ?target, %error),
         }
-        decided
     }
 
     /// May `caller` act for `user`, as both are now? Asked again while a subscription in that name goes on: nothing is
@@ -327,23 +321,36 @@ impl Authenticator {
         self.clock.now_us() / 1_000_000
     }
 
-    /// The user whose password this is. Wrong ones are counted, and lock the account.
-    pub(super) async fn check_password(&self, user: &str, password: Secret) -> Result<Arc<UserRecord>> {
-        let record = self.accounts.users().get(user);
-        if let Some(record) = &record {
-            record.check_open(self.clock.now_us())?;
+    /// The user whose password this is. Wrong ones are counted, and lock the account; so do those for names that nobody
+    /// has, or that have no password: the same is computed, written and answered, whoever is asked for.
+    pub(super) async fn check_password(
+        &self,
+        user: &str,
+        password: Secret,
+        ip: Option<IpAddr>,
+    ) -> Result<Arc<UserRecord>> {
+        let record = self.accounts.users().get(user).filter(|record| record.password_hash.is_set());
+        match &record {
+            Some(record) => record.check_open(self.clock.now_us())?,
+            // Everybody knows that there is a root. Before it has a password, it is not to be locked out of its set-up.
+            None if is_root(user) => {}
+            None => self.strangers.check_open(user, self.clock.now_us())?,
         }
         let hash = record.as_ref().map(|record| record.password_hash.clone());
         let right = self.passwords.verify(password, hash).await?;
-        match record {
-            Some(checked) if right => self.still_open(&checked),
-            Some(record) => {
-                debug!(user = %record.user_id, "wrong password");
-                self.note_failed_login(&record).await?;
-                Err(Error::InvalidCredentials)
-            }
-            None => Err(Error::InvalidCredentials),
+        if let (Some(checked), true) = (&record, right) {
+            return self.still_open(checked);
         }
+        debug!(known = record.is_some(), "wrong password");
+        if record.is_none() && !is_root(user) {
+            self.strangers.note_failed_login(user, self.lockout(), self.clock.now_us());
+        }
+        self.note_failed_login(record, ip).await?;
+        Err(Error::InvalidCredentials)
+    }
+
+    fn lockout(&self) -> Lockout {
+        Lockout { attempts: self.config.lockout_attempts.get(), duration: self.config.lockout_duration }
     }
 
     /// What may have changed while the password was hashed. Of many guesses at once, those behind the one that locks
@@ -356,7 +363,7 @@ impl Authenticator {
 
     /// Root without a password: who tries to get in has to set up the server first, and from this machine.
     fn check_root_is_set_up(&self, user: &str, password: &Secret, ip: IpAddr) -> Result<()> {
-        if user != UserId::root().as_str() || !self.needs_setup() {
+        if !is_root(user) || !self.needs_setup() {
             return Ok(());
         }
         self.check_setup_allowed(ip)?;
@@ -373,7 +380,7 @@ impl Authenticator {
     }
 
     /// Resets the count of wrong passwords.
-    async fn note_login(&self, checked: &UserRecord) -> Result<Arc<UserRecord>> {
+    async fn note_login(&self, checked: &UserRecord, ip: IpAddr) -> Result<Arc<UserRecord>> {
         let (user, generation, now_us) = (checked.user_id.clone(), checked.generation, self.clock.now_us());
         let change = self.accounts.change(move |accounts| {
             let record = accounts.users().get(user.as_str()).ok_or(Error::InvalidCredentials)?;
@@ -382,29 +389,40 @@ impl Authenticator {
                 return Err(Error::InvalidCredentials);
             }
             let record = record.after_login(now_us);
-            Ok(Decision { records: vec![AuthRecord::User(record.clone())], answer: Arc::new(record) })
+            let entry = AuditEntry::of(&user, "LOGIN", user.as_str(), now_us).from_ip(Some(ip));
+            let records = vec![AuthRecord::User(record.clone()), AuthRecord::Audit(entry)];
+            Ok(Decision { records, answer: Arc::new(record) })
         });
         change.await
     }
 
-    async fn note_failed_login(&self, checked: &UserRecord) -> Result<()> {
-        if !checked.password_hash.is_set() {
-            // There is no password to guess.
-            return Ok(());
-        }
-        let (user, now_us) = (checked.user_id.clone(), self.clock.now_us());
-        let lockout = Lockout { attempts: self.config.lockout_attempts.get(), duration: self.config.lockout_duration };
+    /// `None`: of nobody, or of somebody who has no password to guess. One commit either way.
+    async fn note_failed_login(&self, checked: Option<Arc<UserRecord>>, ip: Option<IpAddr>) -> Result<()> {
+        let (now_us, lockout) = (self.clock.now_us(), self.lockout());
         let change = self.accounts.change(move |accounts| {
-            let records = match accounts.users().get(user.as_str()) {
-                Some(record) if record.check_open(now_us).is_ok() => {
-                    vec![AuthRecord::User(record.after_failed_login(lockout, now_us))]
-                }
-                _ => Vec::new(),
+            let user = checked.as_ref().map(|record| &record.user_id);
+            let entry = match user {
+                Some(user) => AuditEntry::of(user, "LOGIN_FAILED", user.as_str(), now_us),
+                None => AuditEntry::of_stranger("LOGIN_FAILED", "", now_us),
             };
+            let mut records = vec![AuthRecord::Audit(entry.from_ip(ip))];
+            let open = user.and_then(|user| accounts.users().get(user.as_str()));
+            if let Some(record) = open.filter(|record| record.check_open(now_us).is_ok()) {
+                let record = record.after_failed_login(lockout, now_us);
+                if record.locked_until.is_some() {
+                    let locked = AuditEntry::of(&record.user_id, "ACCOUNT_LOCKED", record.user_id.as_str(), now_us);
+                    records.push(AuthRecord::Audit(locked.from_ip(ip)));
+                }
+                records.push(AuthRecord::User(record));
+            }
             Ok(Decision { records, answer: () })
         });
         change.await
     }
+}
+
+fn is_root(user: &str) -> bool {
+    user == UserId::root().as_str()
 }
 
 fn session_of(record: &UserRecord) -> Session {

@@ -70,7 +70,7 @@ impl Authenticator {
         let change = self.accounts.change(move |accounts| {
             let record = accounts.users().stored(user.as_str());
             let record = record.ok_or_else(|| Error::UserNotFound(user.to_string()))?;
-            Policy.may_grant(&actor, record.role)?;
+            Policy.may_change_user(&actor, record.role)?;
             if !record.is_deleted() {
                 return Err(Error::UserExists(user));
             }

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use super::token::SessionId;
 use super::users::UserRecord;
 use crate::error::{Error, Result};
+use crate::model::AuditEntry;
 
 /// Makes records durable.
 #[async_trait]
@@ -15,7 +16,7 @@ pub trait AuthLog: Send + Sync {
     async fn commit(&self, records: Vec<AuthRecord>) -> Result<()>;
 }
 
-/// One fact, stored under a kind (`USER` or `REVOKED_SESSION` by variant) and [`AuthRecord::key`].
+/// One fact, stored under a kind (`USER`, `REVOKED_SESSION` or `AUDIT` by variant) and [`AuthRecord::key`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuthRecord {
     User(UserRecord),
@@ -24,6 +25,8 @@ pub enum AuthRecord {
         sid: SessionId,
         expires_s: i64,
     },
+    /// A log-in, good or bad.
+    Audit(AuditEntry),
     /// Removes a [`AuthRecord::RevokedSession`] whose tokens have all expired.
     ForgottenSession(SessionId),
 }
@@ -32,6 +35,7 @@ impl AuthRecord {
     pub fn key(&self) -> String {
         match self {
             AuthRecord::User(user) => user.user_id.to_string(),
+            AuthRecord::Audit(entry) => entry.id.clone(),
             AuthRecord::RevokedSession { sid, .. } | AuthRecord::ForgottenSession(sid) => sid.to_string(),
         }
     }
@@ -43,6 +47,7 @@ impl AuthRecord {
     pub fn value(&self) -> Result<Option<Vec<u8>>> {
         match self {
             AuthRecord::User(user) => serde_json::to_vec(user).map(Some).map_err(Error::internal),
+            AuthRecord::Audit(entry) => serde_json::to_vec(entry).map(Some).map_err(Error::internal),
             AuthRecord::RevokedSession { expires_s, .. } => Ok(Some(expires_s.to_string().into_bytes())),
             AuthRecord::ForgottenSession(_) => Ok(None),
         }

@@ -1,10 +1,12 @@
 //! The only home of access rules.
 //!
-//! Owns who may do what, and the words for those who may not. Stateless: a decision needs the principal, and what the
-//! statement is about, nothing else.
+//! Owns the words for those who may not; who may is in the table of [`rights`]. Stateless: a decision needs the principal,
+//! and what the statement is about, nothing else.
 //! Never looks anything up: roles of other users and facts about tables come in as arguments.
 //! Invariant: LQ-3, no statement reads or writes another owner's partition except through [`Policy::may_execute_as`].
 //! Start at [`Policy::authorize_write`].
+
+pub mod rights;
 
 use std::fmt;
 
@@ -13,6 +15,7 @@ use crate::model::{
     AccessLevel, Catalog, NamespaceName, OnConflict, Principal, Role, TableKind, TableMeta, UserId, ViewMeta,
     WriteCommand,
 };
+pub use rights::{AdminAction, TableAction, TableClass};
 
 /// Namespaces that hold no table of a user.
 const BUILT_IN_NAMESPACES: &[&str] = &["system", "sys", "information_schema", "pg_catalog"];
@@ -47,69 +50,6 @@ impl Authorized<WriteCommand> {
     }
 }
 
-/// What is done to the server rather than to rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum AdminAction {
-    ManageNamespaces,
-    ManageStorages,
-    ManageUsers,
-    ManageViews,
-    ManageTopics,
-    Backup,
-    Cluster,
-    Kill,
-    ShowManifest,
-    FlushAndCompact,
-    ConsumeTopics,
-}
-
-impl AdminAction {
-    pub const ALL: &'static [AdminAction] = &[
-        AdminAction::ManageNamespaces,
-        AdminAction::ManageStorages,
-        AdminAction::ManageUsers,
-        AdminAction::ManageViews,
-        AdminAction::ManageTopics,
-        AdminAction::Backup,
-        AdminAction::Cluster,
-        AdminAction::Kill,
-        AdminAction::ShowManifest,
-        AdminAction::FlushAndCompact,
-        AdminAction::ConsumeTopics,
-    ];
-
-    fn words(self) -> &'static str {
-        match self {
-            AdminAction::ManageNamespaces => "create, alter or drop namespaces",
-            AdminAction::ManageStorages => "create, alter, check or drop storages",
-            AdminAction::ManageUsers => "create, alter or drop users",
-            AdminAction::ManageViews => "create or drop views",
-            AdminAction::ManageTopics => "create, alter, clear or drop topics",
-            AdminAction::Backup => "back up or restore the database",
-            AdminAction::Cluster => "run cluster statements",
-            AdminAction::Kill => "stop other people's queries and jobs",
-            AdminAction::ShowManifest => "see the manifest",
-            AdminAction::FlushAndCompact => "flush or compact tables",
-            AdminAction::ConsumeTopics => "consume or acknowledge topics",
-        }
-    }
-
-    fn least(self) -> Role {
-        match self {
-            AdminAction::FlushAndCompact | AdminAction::ConsumeTopics => Role::Service,
-            AdminAction::ManageNamespaces
-            | AdminAction::ManageStorages
-            | AdminAction::ManageUsers
-            | AdminAction::ManageViews
-            | AdminAction::ManageTopics
-            | AdminAction::Backup
-            | AdminAction::Cluster
-            | AdminAction::Kill
-            | AdminAction::ShowManifest => Role::Dba,
-        }
-    }
-}
-
 /// Whose rows an `EXECUTE AS USER` statement is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExecuteAs<'a> {
@@ -138,13 +78,7 @@ impl Policy {
     /// `PERMISSION_DENIED`: the table is not writable to the role, or the rows are another user's.
     pub fn authorize_write(&self, principal: &Principal, command: WriteCommand) -> Result<Authorized<WriteCommand>> {
         let table = &*command.table;
-        let least = match table.kind {
-            TableKind::User | TableKind::Stream => Role::User,
-            TableKind::Shared => least_to_write_shared(table.access),
-        };
-        if principal.role < least {
-            return Err(table_denied(principal, "write to", table, least));
-        }
+        may_on(principal, TableAction::Write, table)?;
         if command.owner != table.owner_of(principal) {
             return Err(Error::PermissionDenied(format!(
                 "rows of {} in {} are not yours; EXECUTE AS USER reaches them for those who may",
@@ -159,13 +93,12 @@ impl Policy {
     /// # Errors
     /// `PERMISSION_DENIED`.
     pub fn may_read(&self, principal: &Principal, table: &TableMeta) -> Result<()> {
-        let least = least_to_read(table);
-        if principal.role < least { Err(table_denied(principal, "read", table, least)) } else { Ok(()) }
+        may_on(principal, TableAction::Read, table)
     }
 
     /// [`Policy::may_read`] without words: what lists of tables and completions show.
     pub fn sees(&self, principal: &Principal, table: &TableMeta) -> bool {
-        principal.role >= least_to_read(table)
+        principal.role >= least(TableAction::Read, table)
     }
 
     /// Is the view to be in lists? Where all that it reads is: its text tells of it. `catalog`: what it reads is in there.
@@ -187,24 +120,26 @@ impl Policy {
     /// # Errors
     /// `PERMISSION_DENIED`: who may read may subscribe.
     pub fn may_subscribe(&self, principal: &Principal, table: &TableMeta) -> Result<()> {
-        self.may_read(principal, table)
+        may_on(principal, TableAction::Subscribe, table)
     }
 
     /// # Errors
     /// `PERMISSION_DENIED`.
     pub fn may_read_system(&self, principal: &Principal) -> Result<()> {
-        require(principal, Role::Dba, "read system tables")
+        self.may_administer(principal, AdminAction::ReadSystemTables)
     }
 
     /// # Errors
     /// `PERMISSION_DENIED`.
     pub fn may_create_table(&self, principal: &Principal, kind: TableKind, namespace: &NamespaceName) -> Result<()> {
-        let (least, words) = match kind {
-            TableKind::User => (Role::User, "create USER tables"),
-            TableKind::Stream => (Role::User, "create STREAM tables"),
-            TableKind::Shared => (Role::Service, "create SHARED tables"),
+        let words = match kind {
+            TableKind::User => "create USER tables",
+            TableKind::Stream => "create STREAM tables",
+            TableKind::Shared => "create SHARED tables",
         };
-        require(principal, least, words)?;
+        // Its access level does not matter: whoever makes a table that they can not read has given it away.
+        let class = TableClass::of(kind, AccessLevel::Private);
+        require(principal, rights::least_on(TableAction::Create, class), words)?;
         if BUILT_IN_NAMESPACES.contains(&namespace.as_str()) {
             return Err(Error::PermissionDenied(format!(
                 "namespace '{namespace}' is the server's own; create the table in another one"
@@ -216,24 +151,21 @@ impl Policy {
     /// # Errors
     /// `PERMISSION_DENIED`.
     pub fn may_alter_table(&self, principal: &Principal, table: &TableMeta) -> Result<()> {
-        // Who could alter a DBA table could lower its access level, and so read it.
-        let least = match table.kind {
-            TableKind::User | TableKind::Stream => Role::User,
-            TableKind::Shared => least_to_write_shared(table.access),
-        };
-        if principal.role < least { Err(table_denied(principal, "alter", table, least)) } else { Ok(()) }
+        may_on(principal, TableAction::Alter, table)
     }
 
     /// # Errors
     /// `PERMISSION_DENIED`.
     pub fn may_drop_table(&self, principal: &Principal) -> Result<()> {
-        require(principal, Role::Dba, "drop tables")
+        // The same for all classes, so it is decided before the table is looked up.
+        require(principal, rights::least_on(TableAction::Drop, TableClass::Own), "drop tables")
     }
 
     /// # Errors
     /// `PERMISSION_DENIED`, saying the action and the role that it needs.
     pub fn may_administer(&self, principal: &Principal, action: AdminAction) -> Result<()> {
-        require(principal, action.least(), action.words())
+        let right = rights::of_admin(action);
+        require(principal, right.least, right.words)
     }
 
     /// May `principal` take away a file that was made of this user's rows? `EXECUTE AS USER` does not count: who may act
@@ -253,14 +185,15 @@ impl Policy {
     /// # Errors
     /// `PERMISSION_DENIED`.
     pub fn may_be_routed(&self, table: &TableMeta) -> Result<()> {
-        if least_to_read(table) <= AdminAction::ConsumeTopics.least() {
+        let consumer = rights::of_admin(AdminAction::ConsumeTopics).least;
+        if least(TableAction::Read, table) <= consumer {
             return Ok(());
         }
         Err(Error::PermissionDenied(format!(
             "{} has access level {}, and topics are consumed by role {}: its changes can not go into one",
             table.name,
             table.access.as_str(),
-            AdminAction::ConsumeTopics.least()
+            consumer
         )))
     }
 
@@ -275,7 +208,7 @@ impl Policy {
             // As whom they came: by now somebody else may have the name.
             ExecuteAs::One(target) if target.user == caller.user => (true, caller),
             ExecuteAs::One(target) => (may_act_for(caller.role, target.role), target),
-            ExecuteAs::All => (caller.role >= Role::Service, caller),
+            ExecuteAs::All => (rights::over_users(caller.role).acts_for_all, caller),
         };
         if !allowed {
             return Err(Error::PermissionDenied(format!(
@@ -294,7 +227,7 @@ impl Policy {
     /// # Errors
     /// `PERMISSION_DENIED`.
     pub fn may_execute_as_others(&self, caller: &Principal, target: &UserId) -> Result<()> {
-        if *target == caller.user || caller.role >= Role::Service {
+        if *target == caller.user || rights::over_users(caller.role).acts_for.is_some() {
             return Ok(());
         }
         Err(Error::PermissionDenied(format!(
@@ -319,45 +252,54 @@ impl Policy {
         }
     }
 
-    /// May `granter` give `role` to a user, or change one who has it? Nobody hands out more than they have.
+    /// May `granter` make a user of `role`? Nobody hands out more than they have.
     ///
     /// # Errors
     /// `PERMISSION_DENIED`.
-    pub fn may_grant(&self, granter: &Principal, role: Role) -> Result<()> {
-        self.may_administer(granter, AdminAction::ManageUsers)?;
-        if role > granter.role {
-            return Err(Error::PermissionDenied(format!(
-                "role {} can not grant role {role}, nor change a user who has it",
-                granter.role
-            )));
+    pub fn may_create_user(&self, granter: &Principal, role: Role) -> Result<()> {
+        self.may_administer(granter, AdminAction::CreateUsers)?;
+        let most = rights::over_users(granter.role).creates;
+        if most.is_some_and(|most| role <= most) {
+            return Ok(());
         }
-        Ok(())
+        let most = most.map_or("nobody", Role::as_str);
+        Err(Error::PermissionDenied(format!(
+            "role {} can not grant role {role}; it creates users up to role {most}",
+            granter.role
+        )))
+    }
+
+    /// May `granter` give `role` to a user who is there, or change one who has it?
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED`.
+    pub fn may_change_user(&self, granter: &Principal, role: Role) -> Result<()> {
+        self.may_administer(granter, AdminAction::ManageUsers)?;
+        if rights::over_users(granter.role).changes.is_some_and(|most| role <= most) {
+            return Ok(());
+        }
+        Err(Error::PermissionDenied(format!(
+            "role {} can not grant role {role}, nor change a user who has it",
+            granter.role
+        )))
     }
 }
 
-fn least_to_read(table: &TableMeta) -> Role {
-    match (table.kind, table.access) {
-        (TableKind::User | TableKind::Stream, _) => Role::User,
-        (TableKind::Shared, AccessLevel::Public) => Role::Anonymous,
-        (TableKind::Shared, AccessLevel::Private | AccessLevel::Restricted) => Role::Service,
-        (TableKind::Shared, AccessLevel::Dba) => Role::Dba,
-    }
+/// The least role that may do it with this table.
+fn least(action: TableAction, table: &TableMeta) -> Role {
+    rights::least_on(action, TableClass::of(table.kind, table.access))
 }
 
-fn least_to_write_shared(access: AccessLevel) -> Role {
-    match access {
-        AccessLevel::Public | AccessLevel::Private | AccessLevel::Restricted => Role::Service,
-        AccessLevel::Dba => Role::Dba,
+fn may_on(principal: &Principal, action: TableAction, table: &TableMeta) -> Result<()> {
+    let least = least(action, table);
+    if principal.role >= least {
+        return Ok(());
     }
+    Err(table_denied(principal, rights::of_table(action).verb, table, least))
 }
 
 fn may_act_for(caller: Role, target: Role) -> bool {
-    match caller {
-        Role::System => true,
-        Role::Dba => target <= Role::Service,
-        Role::Service => target <= Role::User,
-        Role::User | Role::Anonymous => false,
-    }
+    rights::over_users(caller).acts_for.is_some_and(|most| target <= most)
 }
 
 fn require(principal: &Principal, least: Role, words: &str) -> Result<()> {
@@ -475,12 +417,13 @@ mod tests {
 
     #[test]
     fn administration() {
-        for action in AdminAction::ALL {
+        for right in rights::ADMIN_RIGHTS {
+            let action = right.action;
             let expected = match action {
-                AdminAction::FlushAndCompact | AdminAction::ConsumeTopics => "..yyy",
+                AdminAction::FlushAndCompact | AdminAction::ConsumeTopics | AdminAction::CreateUsers => "..yyy",
                 _ => "...yy",
             };
-            check(&format!("{action:?}"), expected, |role| Policy.may_administer(&principal(role), *action).is_ok());
+            check(&format!("{action:?}"), expected, |role| Policy.may_administer(&principal(role), action).is_ok());
         }
         let denied = Policy.may_administer(&principal(Role::User), AdminAction::ManageNamespaces).unwrap_err();
         assert_eq!(
@@ -500,9 +443,18 @@ mod tests {
 
     #[test]
     fn nobody_grants_more_than_they_have() {
-        check("grant user", "...yy", |role| Policy.may_grant(&principal(role), Role::User).is_ok());
-        check("grant dba", "...yy", |role| Policy.may_grant(&principal(role), Role::Dba).is_ok());
-        check("grant system", "....y", |role| Policy.may_grant(&principal(role), Role::System).is_ok());
+        for (role, creates, changes) in [
+            (Role::Anonymous, "..yyy", "...yy"),
+            (Role::User, "..yyy", "...yy"),
+            (Role::Service, "...yy", "...yy"),
+            (Role::Dba, "...yy", "...yy"),
+            (Role::System, "....y", "....y"),
+        ] {
+            check(&format!("create {role}"), creates, |by| Policy.may_create_user(&principal(by), role).is_ok());
+            check(&format!("change {role}"), changes, |by| Policy.may_change_user(&principal(by), role).is_ok());
+        }
+        let refused = Policy.may_create_user(&principal(Role::Service), Role::Service).unwrap_err().to_string();
+        assert!(refused.ends_with("role service can not grant role service; it creates users up to role user"));
     }
 
     #[test]

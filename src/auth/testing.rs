@@ -1,6 +1,7 @@
 //! A server's authentication without a server: a log in memory, a clock that stands, hashes that cost nothing.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -19,18 +20,27 @@ pub(crate) const PASSWORD: &str = "s3cret-pass";
 
 /// Keeps what was committed, in order.
 #[derive(Default)]
-pub(crate) struct MemoryLog(Mutex<Vec<AuthRecord>>);
+pub(crate) struct MemoryLog {
+    records: Mutex<Vec<AuthRecord>>,
+    commits: AtomicUsize,
+}
 
 impl MemoryLog {
     pub(crate) fn records(&self) -> Vec<AuthRecord> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How often something was made durable.
+    pub(crate) fn commits(&self) -> usize {
+        self.commits.load(Ordering::SeqCst)
     }
 }
 
 #[async_trait]
 impl AuthLog for MemoryLog {
     async fn commit(&self, records: Vec<AuthRecord>) -> Result<()> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(records);
+        self.commits.fetch_add(1, Ordering::SeqCst);
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).extend(records);
         Ok(())
     }
 }

@@ -6,17 +6,21 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
-use super::units::{Secret, duration, optional_secret, size};
+use super::units::{Secret, duration, optional_secret, optional_text, size};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthConfig {
     #[serde(with = "optional_secret")]
     pub jwt_secret: Option<Secret>,
+    #[serde(with = "optional_text")]
+    pub jwt_secret_file: Option<String>,
     #[serde(with = "duration")]
     pub jwt_expiry: Duration,
     #[serde(with = "optional_secret")]
     pub root_password: Option<Secret>,
+    #[serde(with = "optional_text")]
+    pub root_password_file: Option<String>,
     pub cookie_secure: bool,
     pub min_password_length: usize,
     pub allow_remote_setup: bool,
@@ -33,8 +37,10 @@ impl Default for AuthConfig {
         let count = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
         Self {
             jwt_secret: None,
+            jwt_secret_file: None,
             jwt_expiry: Duration::from_secs(24 * 60 * 60),
             root_password: None,
+            root_password_file: None,
             cookie_secure: true,
             min_password_length: 8,
             allow_remote_setup: false,

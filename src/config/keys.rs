@@ -47,12 +47,16 @@ pub const KEYS: &[Key] = &[
     key("server.keep_alive", "How long an idle connection is kept open.", DURATION),
     key("server.peer_timeout", "How long a peer may take nothing of what is sent to it, or be out of reach, before its connection is given up.", DURATION),
     key("server.client_request_timeout", "How long a client may take to send a request's head.", DURATION),
+    key("server.client_body_timeout", "How long a client may take to send a request's body; then it is answered 408.", DURATION),
     key("server.shutdown_timeout", "How long requests under way may take to finish when the server stops.", DURATION),
     key("server.request_body_limit", "Larger request bodies are refused with 413.", SIZE),
     key("server.enable_connection_protection", "Limits per client address (the three keys below). Loopback is exempt.", SWITCH),
     key("server.max_requests_per_ip_per_sec", "Requests a second from one address; more are refused with 429.", COUNT),
     key("server.max_connections_per_ip", "Connections from one address; more are refused with 503.", COUNT),
     key("server.ban_duration", "How long an address that keeps breaking the limits is refused. Grows with repetition.", DURATION),
+
+    key("tls.certificate_file", "Certificate chain (PEM): with it, the server speaks TLS only. Read again at SIGHUP.", "\"\" or a path"),
+    key("tls.key_file", "The certificate's private key (PEM).", "\"\" or a path"),
 
     key("storage.data_path", "Folder of the database. One server at a time.", "a path"),
     key("storage.cache_size", "Memory for blocks of the hot store, and as much again for what is read of cold files.", SIZE),
@@ -68,14 +72,20 @@ pub const KEYS: &[Key] = &[
     key("limits.max_query_limit", "The largest LIMIT. 0: no such limit.", COUNT_OR_ZERO),
     key("limits.max_result_bytes", "A larger result ends in RESULT_TOO_LARGE.", SIZE),
     key("limits.max_sql_bytes", "Longest SQL text of a request.", SIZE),
-    key("limits.max_statements", "Most statements of a request.", COUNT),
+    key("limits.max_statements", "Most statements of a request.", "1 to 1000"),
+    key("limits.max_nesting", "How deep brackets and sub-queries may nest.", "1 to 50"),
+    key("limits.max_operators", "Operators in a row, as in a AND b AND c: each makes a statement one deeper.", "1 to 300"),
+    key("limits.max_tables", "Tables and sub-queries that one query reads.", "1 to 1000"),
+    key("limits.max_pattern_bytes", "Longest pattern of LIKE, SIMILAR TO, ~ and regexp functions.", SIZE),
     key("limits.max_parameters", "Most parameters of a request.", COUNT),
     key("limits.max_parameter_bytes", "Largest parameter.", SIZE),
     key("limits.statement_timeout", "A statement that runs longer is stopped.", DURATION),
 
     secret("auth.jwt_secret", "Signs access tokens. Empty: one is made and kept in the data folder, on loopback only.", "\"\" or at least 32 bytes"),
+    key("auth.jwt_secret_file", "A file with the secret, in place of jwt_secret.", "\"\" or a path"),
     key("auth.jwt_expiry", "Life of an access token; a refresh token lives seven times as long.", DURATION),
     secret("auth.root_password", "Given to the user root at a start where it has no password yet. Empty: set it through the set-up call.", "\"\" or a password"),
+    key("auth.root_password_file", "A file with the password, in place of root_password.", "\"\" or a path"),
     key("auth.cookie_secure", "Mark cookies Secure on https requests.", SWITCH),
     key("auth.min_password_length", "Shortest password.", "1 to 72"),
     key("auth.allow_remote_setup", "Let other machines than this one do the first-run set-up.", SWITCH),
@@ -155,6 +165,9 @@ pub const KEYS: &[Key] = &[
     key("jobs.shutdown_timeout", "How long running jobs may take to finish when the server stops; then they are cancelled, and go on at the next start if they may.", DURATION),
 
     key("exports.retention", "How long the file of EXPORT USER DATA can be fetched; then it is removed.", DURATION),
+
+    key("audit.retention", "How long system.audit_log keeps an entry.", DURATION),
+    key("audit.max_entries", "Entries that it keeps at most; the oldest go.", "1 to 10000000"),
 
     key("user_management.deletion_grace_period", "How long the mailbox of a dropped user is kept, invisible, for ALTER USER … RESTORE. 0s: erased at once. A CREATE USER of the name erases it at once, too.", DURATION),
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize as _;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, keys, validate};
+use super::{Config, keys, secret_files, validate};
 
 /// Variables of settings start with this; `__` stands between section and key.
 pub const ENV_PREFIX: &str = "INBOXDB_";
@@ -101,10 +101,11 @@ impl Config {
             }
         }
         // Each leaf fits alone, and keys do not depend on each other's form: the whole fits too.
-        let config = Config::deserialize(merged).map_err(|error| {
+        let mut config = Config::deserialize(merged).map_err(|error| {
             ConfigFaults(vec![fault("configuration", None, "all layers", error.message().to_owned())])
         })?;
-        for (key, problem) in validate::check(&config) {
+        let unread = secret_files::read(&mut config);
+        for (key, problem) in validate::check(&config).into_iter().chain(unread) {
             let given = leaves.iter().rev().find(|leaf| leaf.key == key);
             let default = keys::lookup(&defaults, key).map(ToString::to_string);
             let value = given.map_or(default, |leaf| Some(leaf.given.clone()));

@@ -30,6 +30,8 @@ pub struct ServerConfig {
     #[serde(with = "duration")]
     pub client_request_timeout: Duration,
     #[serde(with = "duration")]
+    pub client_body_timeout: Duration,
+    #[serde(with = "duration")]
     pub shutdown_timeout: Duration,
     #[serde(with = "size")]
     pub request_body_limit: ByteSize,
@@ -53,6 +55,7 @@ impl Default for ServerConfig {
             keep_alive: Duration::from_secs(75),
             peer_timeout: Duration::from_secs(60),
             client_request_timeout: Duration::from_secs(5),
+            client_body_timeout: Duration::from_secs(60),
             shutdown_timeout: Duration::from_secs(30),
             request_body_limit: ByteSize::mib(10),
             enable_connection_protection: true,
@@ -124,6 +127,11 @@ pub struct LimitsConfig {
     #[serde(with = "size")]
     pub max_sql_bytes: ByteSize,
     pub max_statements: usize,
+    pub max_nesting: usize,
+    pub max_operators: usize,
+    pub max_tables: usize,
+    #[serde(with = "size")]
+    pub max_pattern_bytes: ByteSize,
     pub max_parameters: usize,
     #[serde(with = "size")]
     pub max_parameter_bytes: ByteSize,
@@ -139,6 +147,10 @@ impl Default for LimitsConfig {
             max_result_bytes: ByteSize::mib(64),
             max_sql_bytes: ByteSize::mib(1),
             max_statements: 1_000,
+            max_nesting: 50,
+            max_operators: 300,
+            max_tables: 64,
+            max_pattern_bytes: ByteSize::kib(4),
             max_parameters: 50,
             max_parameter_bytes: ByteSize::kib(512),
             statement_timeout: Duration::from_secs(30),

@@ -45,7 +45,11 @@ fn counts(config: &Config, faults: &mut Faults) {
         ("server.max_requests_per_ip_per_sec", u64::from(server.max_requests_per_ip_per_sec), 1, any),
         ("server.max_connections_per_ip", u64::from(server.max_connections_per_ip), 1, any),
         ("storage.node_id", u64::from(storage.node_id), 0, 1_023),
-        ("limits.max_statements", limits.max_statements as u64, 1, any),
+        ("limits.max_statements", limits.max_statements as u64, 1, 1_000),
+        ("limits.max_nesting", limits.max_nesting as u64, 1, 50),
+        ("limits.max_operators", limits.max_operators as u64, 1, 300),
+        ("limits.max_tables", limits.max_tables as u64, 1, 1_000),
+        ("audit.max_entries", config.audit.max_entries as u64, 1, 10_000_000),
         ("limits.max_parameters", limits.max_parameters as u64, 1, any),
         ("auth.min_password_length", auth.min_password_length as u64, 1, 72),
         ("auth.argon2.iterations", u64::from(auth.argon2.iterations), 1, 1_000),
@@ -79,6 +83,7 @@ fn durations(config: &Config, faults: &mut Faults) {
         ("server.keep_alive", config.server.keep_alive),
         ("server.peer_timeout", config.server.peer_timeout),
         ("server.client_request_timeout", config.server.client_request_timeout),
+        ("server.client_body_timeout", config.server.client_body_timeout),
         ("server.shutdown_timeout", config.server.shutdown_timeout),
         ("server.ban_duration", config.server.ban_duration),
         ("storage.remote_timeouts.request_timeout", config.storage.remote_timeouts.request_timeout),
@@ -102,6 +107,7 @@ fn durations(config: &Config, faults: &mut Faults) {
         ("jobs.retry_backoff", config.jobs.retry_backoff),
         ("jobs.history_retention", config.jobs.history_retention),
         ("exports.retention", config.exports.retention),
+        ("audit.retention", config.audit.retention),
     ] {
         faults.when(value == Duration::ZERO, key, "expected a duration above zero");
     }
@@ -116,6 +122,7 @@ fn sizes(config: &Config, faults: &mut Faults) {
         ("topics.default_retention_bytes", config.topics.default_retention_bytes, ByteSize::kib(64)),
         ("topics.max_batch_bytes", config.topics.max_batch_bytes, ByteSize::kib(1)),
         ("limits.max_result_bytes", config.limits.max_result_bytes, ByteSize::kib(1)),
+        ("limits.max_pattern_bytes", config.limits.max_pattern_bytes, ByteSize::b(1)),
         ("limits.max_sql_bytes", config.limits.max_sql_bytes, ByteSize::b(1)),
         ("limits.max_parameter_bytes", config.limits.max_parameter_bytes, ByteSize::b(1)),
         ("auth.argon2.memory", config.auth.argon2.memory, ByteSize::kib(8 * u64::from(config.auth.argon2.parallelism))),
@@ -145,6 +152,11 @@ fn agreement(config: &Config, faults: &mut Faults) {
         websocket.outbox_bytes_total < websocket.outbox_bytes,
         "websocket.outbox_bytes_total",
         "must not be below websocket.outbox_bytes, which one socket may have",
+    );
+    faults.when(
+        config.tls.certificate_file.is_some() != config.tls.key_file.is_some(),
+        "tls.key_file",
+        "a certificate and its key are set together, or neither",
     );
     let any_origin = security.cors.allowed_origins.is_empty() || security.cors.allowed_origins.iter().any(|o| o == "*");
     faults.when(

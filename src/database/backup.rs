@@ -3,14 +3,13 @@
 use std::path::{Component, Path};
 
 use super::Database;
-use super::execute::Scope;
 use super::request::Outcome;
 use crate::error::{Error, Result};
 use crate::jobs::JobParams;
 use crate::storage::backup::{BackupIndex, BackupTarget};
 
 impl Database {
-    pub(super) async fn backup_database(&self, scope: &Scope<'_>, to: &str) -> Result<Outcome> {
+    pub(super) async fn backup_database(&self, to: &str) -> Result<Outcome> {
         let path = folder(to)?;
         let params = JobParams::Backup { path: path.clone() };
         if let Some(job) = self.jobs.unfinished(&params) {
@@ -19,11 +18,10 @@ impl Database {
         let (place, data) = (path.clone(), self.options.data.clone());
         self.engine.blocking(move || BackupTarget::check(Path::new(&place), &data).map(drop)).await?;
         let job = self.jobs.submit(params).await?;
-        tracing::info!(target: "audit", action = "BACKUP_DATABASE", actor = %scope.principal.user, path, %job);
         Ok(said(format!("Backup to '{path}' started. Job ID: {job}")))
     }
 
-    pub(super) async fn restore_database(&self, scope: &Scope<'_>, from: &str) -> Result<Outcome> {
+    pub(super) async fn restore_database(&self, from: &str) -> Result<Outcome> {
         let path = folder(from)?;
         let params = JobParams::Restore { path: path.clone() };
         if let Some(job) = self.jobs.unfinished(&params) {
@@ -34,7 +32,6 @@ impl Database {
         let place = path.clone();
         let index = self.engine.blocking(move || BackupIndex::read(Path::new(&place))).await?;
         let job = self.jobs.submit(params).await?;
-        tracing::info!(target: "audit", action = "RESTORE_DATABASE", actor = %scope.principal.user, path, %job);
         Ok(said(format!(
             "Restore from '{path}', a backup of {}, started. Job ID: {job}. Once it has completed, a restart of the server \
              is required; until then the database is what it was",

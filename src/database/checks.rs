@@ -9,6 +9,7 @@ use moka::sync::Cache;
 
 use super::Database;
 use super::execute::Scope;
+use super::request::CallerGone;
 use crate::auth::policy::Authorized;
 use crate::error::{Error, Result};
 use crate::model::{
@@ -36,7 +37,7 @@ impl Database {
     ///
     /// # Errors
     /// `CHECK_VIOLATED`; `EXECUTION` where a condition can not be computed on a row.
-    pub(super) async fn checked(&self, write: Authorized<WriteCommand>) -> Result<Authorized<WriteCommand>> {
+    pub(super) async fn with_checks(&self, write: Authorized<WriteCommand>) -> Result<Authorized<WriteCommand>> {
         let command = write.command();
         let table = &command.table;
         if table.checks.is_empty() {
@@ -81,6 +82,7 @@ impl Database {
             params: &[],
             durability: None,
             base_url: None,
+            caller: CallerGone::default(),
             now_us: self.clock.now_us(),
         };
         let mut failing = Vec::with_capacity(table.checks.len());

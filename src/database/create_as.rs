@@ -81,7 +81,7 @@ impl Database {
         let Some(Statement::Delete(delete)) = parse::parse(&sql)?.pop().map(|parsed| parsed.statement) else {
             return Err(Error::internal("the DELETE of all rows is none"));
         };
-        let ack = self.change(scope, |ctx| bind::bind_delete(ctx, &delete)).await?;
+        let (ack, _) = self.change(scope, |ctx| bind::bind_delete(ctx, &delete)).await?;
         Ok(Outcome::Done { rows: ack.rows, message: format!("Table {name} truncated: {} row(s) deleted", ack.rows) })
     }
 }

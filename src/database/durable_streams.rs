@@ -17,6 +17,7 @@ use super::Database;
 use crate::auth::ActAs;
 use crate::error::{Error, Result};
 use crate::model::{NoteWrite, Owner, PartitionKey, Principal, Seq, UserId};
+use crate::sql::statement::ExecuteTarget;
 use crate::storage::ReadView;
 use crate::streams::record::{ProducerState, StoredStream, Stream, check_key};
 use shape::StreamShape;
@@ -59,7 +60,15 @@ impl Database {
         }
         check_key(&address.key)?;
         let principal = match &address.user {
-            Some(user) => self.auth.execute_as(caller, ActAs::User(&UserId::parse(user)?))?,
+            Some(user) => {
+                let user = UserId::parse(user)?;
+                let decided = self.auth.execute_as(caller, ActAs::User(&user));
+                match &decided {
+                    Ok(_) => self.audit.note_acting_for(caller, &ExecuteTarget::One(user), None),
+                    Err(error) => self.audit.note_denied(caller, "EXECUTE AS USER", error, None),
+                }
+                decided?
+            }
             None => caller.clone(),
         };
         let catalog = self.catalog.current();

@@ -3,6 +3,7 @@
 //! Owns what a request is (its namespace, parameters, caller) and the order *parse all, check all, run each*.
 //! Never knows how a statement is bound or planned.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use super::Database;
@@ -10,7 +11,7 @@ use super::request::{CallerGone, Outcome, RowStream, SqlRequest, SqlResponse, St
 use super::slow::SlowWatch;
 use crate::auth::{ActAs, AdminAction, ExecuteAs};
 use crate::error::{Error, Result};
-use crate::model::{Durability, NamespaceName, Param, Principal, Role};
+use crate::model::{AuditEntry, Durability, NamespaceName, Param, Principal, Role};
 use crate::sql::bind;
 use crate::sql::statement::{ExecuteTarget, ParsedStatement, Statement};
 
@@ -62,15 +63,16 @@ impl Database {
             );
         }
         let namespace = request.namespace.as_deref().unwrap_or("default").to_ascii_lowercase();
+        let request_ip = request.ip;
         let mut run = Request { principal, sql: &request, namespace };
         if let [statement] = &*statements {
-            self.check(principal, &statement.statement)?;
+            self.check_audited(principal, &statement.statement, request_ip)?;
             let result = self.run(&mut run, statement).await?;
             return Ok(SqlResponse { results: vec![result] });
         }
         // Every statement is checked before any is run: a forbidden one refuses the whole batch.
         for (i, statement) in statements.iter().enumerate() {
-            self.check(principal, &statement.statement).map_err(|e| at(i, e))?;
+            self.check_audited(principal, &statement.statement, request_ip).map_err(|e| at(i, e))?;
             // All share the request's parameters.
             check_parameters(&statement.statement, request.params.len()).map_err(|e| at(i, e))?;
         }
@@ -83,13 +85,23 @@ impl Database {
         Ok(SqlResponse { results })
     }
 
+    /// [`Self::check`]; who is refused is in the audit log.
+    fn check_audited(&self, principal: &Principal, statement: &Statement, ip: Option<IpAddr>) -> Result<()> {
+        let checked = self.check(principal, statement);
+        if let Err(error) = &checked {
+            self.audit.note_denied_statement(principal, statement, error, ip);
+        }
+        checked
+    }
+
     /// What the caller's role alone decides.
     fn check(&self, principal: &Principal, statement: &Statement) -> Result<()> {
         let action = match statement {
             Statement::CreateNamespace { .. } | Statement::DropNamespace { .. } | Statement::AlterNamespace { .. } => {
                 AdminAction::ManageNamespaces
             }
-            Statement::CreateUser { .. } | Statement::DropUser { .. } => AdminAction::ManageUsers,
+            Statement::CreateUser { role, .. } => return self.policy.may_create_user(principal, *role),
+            Statement::DropUser { .. } => AdminAction::ManageUsers,
             Statement::CreateView(_) | Statement::DropView { .. } => AdminAction::ManageViews,
             Statement::KillLiveQuery { .. } | Statement::KillJob { .. } => AdminAction::Kill,
             Statement::BackupDatabase { .. } | Statement::RestoreDatabase { .. } => AdminAction::Backup,
@@ -174,22 +186,44 @@ impl Database {
             caller: request.sql.caller.clone(),
             now_us: self.clock.now_us(),
         };
-        let Statement::ExecuteAs { target, inner } = &statement.statement else {
-            let outcome = self.run_in(&scope, &statement.statement).await?;
-            return Ok(StatementResult { as_user: scope.principal.user, outcome });
+        let ip = request.sql.ip;
+        let (scope, inner) = match &statement.statement {
+            Statement::ExecuteAs { target, inner } => {
+                let (principal, all_owners) = self.target(&scope.principal, &statement.statement, target, ip)?;
+                (Scope { principal, impersonates: true, all_owners, ..scope }, &inner.statement)
+            }
+            statement => (scope, statement),
         };
-        let (principal, all_owners) = self.target(&scope.principal, target)?;
-        let scope = Scope { principal, impersonates: true, all_owners, ..scope };
-        let outcome = self.run_in(&scope, &inner.statement).await?;
+        let outcome = self.run_in(&scope, inner).await;
+        let outcome = outcome.inspect_err(|error| {
+            self.audit.note_denied(request.principal, inner.kind(), error, ip);
+        })?;
+        // Before it is answered: what was answered is in the log.
+        if let Some(entry) = self.audit.entry_of(&request.principal.user, inner) {
+            let subject = scope.impersonates.then(|| scope.principal.user.clone());
+            let entry = AuditEntry { subject: entry.subject.clone().or(subject), ..entry };
+            self.audit.write(entry.from_ip(ip)).await?;
+        }
         Ok(StatementResult { as_user: scope.principal.user, outcome })
     }
 
-    /// Whom an `EXECUTE AS USER` runs as, and whether it addresses all owners.
-    pub(super) fn target(&self, caller: &Principal, target: &ExecuteTarget) -> Result<(Principal, bool)> {
-        match target {
-            ExecuteTarget::All => Ok((self.auth.execute_as(caller, ActAs::All)?, true)),
-            ExecuteTarget::One(user) => Ok((self.auth.execute_as(caller, ActAs::User(user))?, false)),
+    /// Whom an `EXECUTE AS USER` runs as, and whether it addresses all owners. `statement` is the whole of it.
+    pub(super) fn target(
+        &self,
+        caller: &Principal,
+        statement: &Statement,
+        target: &ExecuteTarget,
+        ip: Option<IpAddr>,
+    ) -> Result<(Principal, bool)> {
+        let decided = match target {
+            ExecuteTarget::All => self.auth.execute_as(caller, ActAs::All).map(|runs_as| (runs_as, true)),
+            ExecuteTarget::One(user) => self.auth.execute_as(caller, ActAs::User(user)).map(|runs_as| (runs_as, false)),
+        };
+        match &decided {
+            Ok(_) => self.audit.note_acting_for(caller, target, ip),
+            Err(error) => self.audit.note_denied_statement(caller, statement, error, ip),
         }
+        decided
     }
 
     async fn run_in(&self, scope: &Scope<'_>, statement: &Statement) -> Result<Outcome> {
@@ -228,8 +262,8 @@ impl Database {
             Statement::ShowCursors => self.show_cursors(scope).map(Outcome::Rows),
             Statement::ExplainLive { live_id } => self.explain_live(scope, live_id).map(Outcome::Rows),
             Statement::KillJob { job_id } => self.kill_job(scope, job_id).await,
-            Statement::BackupDatabase { to } => self.backup_database(scope, to).await,
-            Statement::RestoreDatabase { from } => self.restore_database(scope, from).await,
+            Statement::BackupDatabase { to } => self.backup_database(to).await,
+            Statement::RestoreDatabase { from } => self.restore_database(from).await,
             Statement::ExportUserData => self.export_user_data(scope).await,
             Statement::ShowExport => self.show_export(scope).await.map(Outcome::Rows),
             Statement::MaintainStorage { work, scope: what } => self.maintain_storage(scope, *work, what).await,

@@ -17,7 +17,7 @@ use super::show::{optional_texts, rows, texts};
 use crate::auth::UserRecord;
 use crate::error::{Error, Result};
 use crate::jobs::{Job, JobId, JobKind, JobParams, JobState};
-use crate::model::{DataType, Principal, UserId};
+use crate::model::{AuditEntry, DataType, Principal, UserId};
 use crate::storage::ExportId;
 
 /// An export's file, to be sent.
@@ -46,7 +46,6 @@ impl Database {
             return Ok(Outcome::Done { rows: 0, message });
         }
         let job = self.jobs.submit(params).await?;
-        tracing::info!(target: "audit", action = "EXPORT_USER_DATA", %user, %job);
         let message = format!(
             "Export of the data of user '{user}' started. Job ID: {job}. SHOW EXPORT says when and where it can be fetched"
         );
@@ -107,7 +106,9 @@ impl Database {
             // No user has such a name.
             return Err(if principal.role.is_admin() { Error::ExportNotFound } else { denied(user) });
         };
-        self.policy.may_fetch_export(principal, &user)?;
+        self.policy.may_fetch_export(principal, &user).inspect_err(|error| {
+            self.audit.note_denied(principal, "FETCH EXPORT", error, None);
+        })?;
         let holder = self.auth.user(&user).map_err(|_| Error::ExportNotFound)?;
         let id: ExportId = export.parse()?;
         if id.user_since != holder.created_at {
@@ -117,7 +118,8 @@ impl Database {
         let folder = self.exports.clone();
         let found = self.engine.blocking(move || folder.open(&user, &id)).await?;
         let (file, bytes) = found.ok_or(Error::ExportNotFound)?;
-        tracing::info!(target: "audit", action = "FETCH_EXPORT", user = %principal.user, owner = %holder.user_id, %id);
+        let entry = AuditEntry::of(&principal.user, "FETCH_EXPORT", id.to_string(), self.clock.now_us());
+        self.audit.write(entry.about(holder.user_id.clone())).await?;
         Ok(ExportFile { file, bytes, name: format!("{id}.zip") })
     }
 

@@ -59,8 +59,10 @@ impl Database {
             now_us: self.clock.now_us(),
         };
         let statement = ast::Statement::Query(Box::new(query));
-        let query = self.engine.compile_live(self.query_context(&scope)?, &statement).await?;
-        self.policy.may_subscribe(&scope.principal, query.table())?;
+        let query = self.engine.compile_live(self.query_context(&scope)?, &statement).await;
+        let allowed =
+            query.and_then(|query| self.policy.may_subscribe(&scope.principal, query.table()).map(|()| query));
+        let query = allowed.inspect_err(|error| self.audit.note_denied(caller, "SUBSCRIBE", error, None))?;
         let owner = (!query.all_owners()).then(|| query.table().owner_of(&scope.principal));
         let actor = (caller.user != scope.principal.user).then(|| caller.clone());
         Ok(LiveTarget { query, owner, reader: scope.principal, actor })
@@ -81,7 +83,7 @@ impl Database {
         };
         match &statement.statement {
             Statement::ExecuteAs { target, inner } => {
-                let (principal, all_owners) = self.target(principal, target)?;
+                let (principal, all_owners) = self.target(principal, &statement.statement, target, None)?;
                 debug_assert!(all_owners == (*target == ExecuteTarget::All));
                 Ok((one(&inner.statement)?, principal, all_owners))
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use moka::sync::Cache;
 
 use crate::error::Result;
-use crate::sql::parse;
+use crate::sql::parse::{self, ParseLimits};
 use crate::sql::statement::{ParsedStatement, Statement};
 
 /// Texts longer than this are parsed each time: they are batches of literals, which do not come twice.
@@ -18,12 +18,13 @@ const CACHE_BYTES: u64 = 1 << 20;
 
 pub(super) struct ParseCache {
     cache: Cache<String, Arc<[ParsedStatement]>>,
+    limits: ParseLimits,
 }
 
 impl ParseCache {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(limits: ParseLimits) -> Self {
         let weigh = |text: &String, _: &Arc<[ParsedStatement]>| u32::try_from(text.len()).unwrap_or(u32::MAX);
-        Self { cache: Cache::builder().max_capacity(CACHE_BYTES).weigher(weigh).build() }
+        Self { cache: Cache::builder().max_capacity(CACHE_BYTES).weigher(weigh).build(), limits }
     }
 
     /// `parameterised`: the text comes again with other parameters.
@@ -32,12 +33,12 @@ impl ParseCache {
     /// `INVALID_SQL`, `EMPTY_SQL`.
     pub(super) fn parse(&self, sql: &str, parameterised: bool) -> Result<Arc<[ParsedStatement]>> {
         if sql.len() > CACHED_TEXT_MAX {
-            return Ok(parse::parse(sql)?.into());
+            return Ok(parse::parse_within(sql, self.limits)?.into());
         }
         if let Some(found) = self.cache.get(sql) {
             return Ok(found);
         }
-        let parsed: Arc<[ParsedStatement]> = parse::parse(sql)?.into();
+        let parsed: Arc<[ParsedStatement]> = parse::parse_within(sql, self.limits)?.into();
         if parsed.iter().all(|s| worth_keeping(&s.statement, parameterised)) {
             self.cache.insert(sql.to_owned(), parsed.clone());
         }

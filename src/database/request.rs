@@ -5,6 +5,7 @@
 //! Invariant: one [`StatementResult`] per statement of the request, in order (A2); a request that fails has none.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -33,6 +34,8 @@ pub struct SqlRequest {
     pub caller: CallerGone,
     /// By which the request is found in the log.
     pub request_id: Option<Arc<str>>,
+    /// From where, for the audit log.
+    pub ip: Option<IpAddr>,
 }
 
 /// One result per statement, in order.

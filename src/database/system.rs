@@ -1,5 +1,5 @@
-//! What `system.users`, `system.live`, `system.jobs`, `system.job_nodes` and `system.manifest` show; of the server itself:
-//! `observed.rs`.
+//! What `system.users`, `system.live`, `system.jobs`, `system.job_nodes`, `system.manifest` and `system.audit_log` show; of the
+//! server itself: `observed.rs`.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use crate::live::LiveDirectory;
 use crate::live::directory::LiveSubscription;
 use crate::logging::RecentLog;
 use crate::metrics::Metrics;
-use crate::model::{Catalog, PartitionKey};
+use crate::model::{AuditEntry, Catalog, PartitionKey};
 use crate::sql::engine::Engine;
 use crate::sql::system_tables::{
     CursorRow, JobRow, LiveRow, LogRow, ManifestRow, NodeRow, SessionRow, SettingRow, StatRow, SystemData,
@@ -110,6 +110,10 @@ impl SystemData for System {
             }
         }
         Ok(rows)
+    }
+
+    fn audit_log(&self) -> Result<Vec<AuditEntry>> {
+        super::audit::entries(&self.store)
     }
 
     fn stats(&self, catalog: &Catalog) -> Vec<StatRow> {

@@ -35,6 +35,7 @@ impl AuthLog for CommittedAuth {
             .map(|record| {
                 let kind = match record {
                     AuthRecord::User(_) => RecordKind::User,
+                    AuthRecord::Audit(_) => RecordKind::Audit,
                     AuthRecord::RevokedSession { .. } | AuthRecord::ForgottenSession(_) => RecordKind::RevokedSession,
                 };
                 Ok(RecordWrite { kind, key: record.key(), value: record.value()? })
@@ -147,6 +148,10 @@ impl Database {
             Err(refused @ Error::Conflict(_)) => refused,
             outcome => return outcome,
         };
+        // A service may create users, not end the time within which a dropped one can come back.
+        if self.policy.may_administer(actor, AdminAction::ManageUsers).is_err() {
+            return Err(refused);
+        }
         let before = self.auth.leaving(&new.user).ok_or(refused)?;
         self.free_name(&before).await?;
         self.auth.create_user(actor, new).await

@@ -10,7 +10,7 @@ use super::Database;
 use super::catalog::{list_views, readers_to_drop};
 use super::define::said;
 use super::execute::Scope;
-use super::request::Outcome;
+use super::request::{CallerGone, Outcome};
 use crate::auth::AdminAction;
 use crate::error::{Error, Result};
 use crate::model::{Catalog, Principal, Role, TableMeta, TableName, UserId, ViewColumn, ViewMeta};
@@ -139,6 +139,7 @@ impl Database {
                 params: &[],
                 durability: None,
                 base_url: None,
+                caller: CallerGone::default(),
                 now_us: self.clock.now_us(),
             };
             let ctx = self.query_context_in(&scope, self.store.read_view(), candidate.clone());

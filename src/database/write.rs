@@ -180,7 +180,7 @@ impl Database {
         }
         check_one_owner(scope)?;
         let authorized = self.policy.authorize_write(&scope.principal, command)?;
-        self.router.append(self.checked(authorized).await?).await
+        self.router.append(self.with_checks(authorized).await?).await
     }
 
     /// All rows of a query that was bound with a write to `table`, within `limits.max_result_bytes`.

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 /// The facts of a start.
 pub(super) struct Announcement<'a> {
     pub(super) addresses: &'a [SocketAddr],
+    pub(super) scheme: &'static str,
     pub(super) data_folder: &'a Path,
     pub(super) config_file: Option<PathBuf>,
     pub(super) durability: &'a str,
@@ -23,7 +24,7 @@ impl Announcement<'_> {
     }
 
     fn text(&self) -> String {
-        let urls: Vec<String> = self.addresses.iter().map(|address| format!("http://{address}")).collect();
+        let urls: Vec<String> = self.addresses.iter().map(|address| format!("{}://{address}", self.scheme)).collect();
         let settings = match &self.config_file {
             Some(file) => format!("{} (`inboxdb config` shows all)", file.display()),
             None => "defaults (`inboxdb config` shows all)".to_owned(),
@@ -36,7 +37,7 @@ impl Announcement<'_> {
             self.durability,
         );
         if let (true, Some(address)) = (self.needs_setup, self.addresses.first()) {
-            text += &setup_text(*address);
+            text += &setup_text(self.scheme, *address);
         }
         text += "\nStop it with Ctrl+C.\n";
         text
@@ -44,14 +45,14 @@ impl Announcement<'_> {
 }
 
 /// A command that works as it stands: nobody is sent away to think of passwords first.
-fn setup_text(address: SocketAddr) -> String {
+fn setup_text(scheme: &str, address: SocketAddr) -> String {
     let mut reachable = address;
     if address.ip().is_unspecified() {
         reachable.set_ip([127, 0, 0, 1].into());
     }
     format!(
         "\nThis database has no users yet. Make the administrator (change the passwords if you like):\n\n  \
-         curl -s http://{reachable}/v1/api/auth/setup -H 'Content-Type: application/json' \\\n    \
+         curl -s {scheme}://{reachable}/v1/api/auth/setup -H 'Content-Type: application/json' \\\n    \
          -d '{{\"user\":\"admin\",\"password\":\"{}\",\"root_password\":\"{}\"}}'\n",
         random_password(),
         random_password(),
@@ -81,6 +82,7 @@ mod tests {
     #[test]
     fn tells_where_it_is_and_what_to_do_first() {
         let announcement = Announcement {
+            scheme: "http",
             addresses: &["0.0.0.0:8080".parse().unwrap()],
             data_folder: Path::new("/var/lib/inbox"),
             config_file: None,

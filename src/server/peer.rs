@@ -8,9 +8,10 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use actix_web::rt::net::TcpStream;
 use rustix::net::sockopt;
 use tracing::debug;
+
+use crate::api::client;
 
 /// The least that the system can tell apart.
 const LEAST_PROBE: Duration = Duration::from_secs(1);
@@ -18,7 +19,7 @@ const LEAST_PROBE: Duration = Duration::from_secs(1);
 /// For `HttpServer::on_connect`: has `connection` given up once its peer has taken nothing, or has not answered a probe,
 /// for `timeout`.
 pub(super) fn give_up_after(timeout: Duration, connection: &dyn Any) {
-    if let Some(stream) = connection.downcast_ref::<TcpStream>()
+    if let Some(stream) = client::tcp_of(connection)
         && let Err(error) = set(stream, timeout)
     {
         // It has closed already.
@@ -39,6 +40,8 @@ fn set(socket: impl AsFd, timeout: Duration) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream as Client};
+
+    use actix_web::rt::net::TcpStream;
 
     use super::*;
 

@@ -7,6 +7,7 @@
 //! Start at [`Engine::query`].
 
 mod answer;
+mod bounds;
 mod breathe;
 mod caller;
 mod fault;
@@ -44,6 +45,7 @@ use tokio::time::Instant;
 
 use super::bind::IdSource;
 use super::caller_catalog::CATALOG;
+use super::functions::growing::bounded;
 use super::json_functions::{self, JsonOperators};
 use super::live_query;
 use super::partition_table::{SplitScans, TurnScans};
@@ -57,6 +59,7 @@ use crate::storage::ReadView;
 
 use answer::Answers;
 pub use answer::BatchStream;
+pub use bounds::QueryBounds;
 use breathe::BreathingJoins;
 pub use caller::{CallerGone, CallerWatch};
 pub(crate) use fault::from_datafusion;
@@ -83,6 +86,7 @@ pub struct EngineConfig {
     pub plan_cache_entries: u64,
     /// From the call to the last batch.
     pub statement_timeout: Duration,
+    pub bounds: QueryBounds,
 }
 
 impl Default for EngineConfig {
@@ -94,6 +98,7 @@ impl Default for EngineConfig {
             query_memory_limit_bytes: 128 << 20,
             plan_cache_entries: 200,
             statement_timeout: Duration::from_secs(30),
+            bounds: QueryBounds::default(),
         }
     }
 }
@@ -401,7 +406,8 @@ fn base_state(config: &EngineConfig, metrics: Arc<Metrics>) -> datafusion::commo
         .with_target_partitions(1)
         .with_batch_size(BATCH_ROWS)
         .with_create_default_catalog_and_schema(false)
-        .with_default_catalog_and_schema(CATALOG, "default");
+        .with_default_catalog_and_schema(CATALOG, "default")
+        .with_extension(Arc::new(config.bounds));
     let options = settings.options_mut();
     options.optimizer.max_passes = 1;
     // Of filters that come into being while a query runs, our scans use the threshold of its top rows.
@@ -430,7 +436,7 @@ fn base_state(config: &EngineConfig, metrics: Arc<Metrics>) -> datafusion::commo
         .with_runtime_env(runtime)
         .with_expr_planners(planners)
         .with_analyzer_rules(analysis)
-        .with_scalar_functions(scalar_functions)
+        .with_scalar_functions(scalar_functions.into_iter().map(bounded).collect())
         .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
         .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
         .with_window_functions(SessionStateDefaults::default_window_functions())

@@ -3,6 +3,8 @@
 //! Owns the mark of a parameter, CURRENT_USER, CURRENT_USER_ID, CURRENT_ROLE, NOW, CURRENT_TIMESTAMP, SNOWFLAKE_ID, UUID_V7 and ULID.
 //! Never reads a clock: the statement's time comes in. All other functions are DataFusion's.
 
+pub(crate) mod growing;
+
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 

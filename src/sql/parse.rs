@@ -32,6 +32,21 @@ mod topic;
 mod tuples;
 mod user;
 
+/// What an operator decides about the shape of a text. The defaults are the most that the parser takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParseLimits {
+    /// Brackets in brackets.
+    pub nesting: usize,
+    /// Operators in a row, between two commas.
+    pub operators: usize,
+}
+
+impl Default for ParseLimits {
+    fn default() -> Self {
+        Self { nesting: RECURSION_MAX, operators: guard::CHAIN_MAX }
+    }
+}
+
 /// Statements in one request.
 pub const STATEMENTS_MAX: usize = 1_000;
 
@@ -43,20 +58,32 @@ const RECURSION_MAX: usize = 50;
 /// # Errors
 /// `EMPTY_SQL`; `INVALID_SQL` with line and column where the text is no SQL, without where it is SQL that we refuse.
 pub fn parse(sql: &str) -> Result<Vec<ParsedStatement>> {
+    parse_within(sql, ParseLimits::default())
+}
+
+/// [`parse`], of texts that may be less deep.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_within(sql: &str, limits: ParseLimits) -> Result<Vec<ParsedStatement>> {
     match tuples::parse_literal_insert(sql) {
         Some(statements) => Ok(statements),
-        None => parse_whole(sql),
+        None => parse_text(sql, limits),
     }
 }
 
 /// [`parse`] without its short way for batches of literals.
 pub(in crate::sql) fn parse_whole(sql: &str) -> Result<Vec<ParsedStatement>> {
+    parse_text(sql, ParseLimits::default())
+}
+
+fn parse_text(sql: &str, limits: ParseLimits) -> Result<Vec<ParsedStatement>> {
     let source = Source::new(sql);
     let tokens = Tokenizer::new(&InboxDialect, sql)
         .tokenize_with_location()
         .map_err(|error| syntax(error.message, error.location))?;
     let tokens = question::name_operators(tokens);
-    guard::check_shape(&tokens)?;
+    guard::check_shape(&tokens, limits)?;
     let tokens = live::name_all_tables(tokens);
     let mut walk = StatementParser::new(tokens, source);
     let mut statements = Vec::new();

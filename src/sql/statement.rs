@@ -162,6 +162,71 @@ pub enum Statement {
     Ack(Box<AckTopic>),
 }
 
+/// One name for each kind of statement: [`Statement::kind`] and [`Statement::KINDS`] come of one list.
+macro_rules! kinds {
+    ($($pattern:pat => $name:literal,)*) => {
+        impl Statement {
+            /// Every kind, in the order of the variants.
+            pub const KINDS: &'static [&'static str] = &[$($name),*];
+
+            /// What it is called where it is told about: in the audit log, and in refusals.
+            pub fn kind(&self) -> &'static str {
+                match self { $($pattern => $name),* }
+            }
+        }
+    };
+}
+
+kinds! {
+    Statement::CreateNamespace { .. } => "CREATE NAMESPACE",
+    Statement::DropNamespace { .. } => "DROP NAMESPACE",
+    Statement::AlterNamespace { .. } => "ALTER NAMESPACE",
+    Statement::Use(_) => "USE",
+    Statement::ShowNamespaces => "SHOW NAMESPACES",
+    Statement::CreateTable(_) => "CREATE TABLE",
+    Statement::AlterTable(_) => "ALTER TABLE",
+    Statement::DropTable { .. } => "DROP TABLE",
+    Statement::Truncate { .. } => "TRUNCATE",
+    Statement::CreateView(_) => "CREATE VIEW",
+    Statement::DropView { .. } => "DROP VIEW",
+    Statement::Comment { .. } => "COMMENT",
+    Statement::ShowTables { .. } => "SHOW TABLES",
+    Statement::ShowViews { .. } => "SHOW VIEWS",
+    Statement::DescribeTable { .. } => "DESCRIBE TABLE",
+    Statement::CreateUser { .. } => "CREATE USER",
+    Statement::AlterUser { .. } => "ALTER USER",
+    Statement::DropUser { .. } => "DROP USER",
+    Statement::ExecuteAs { .. } => "EXECUTE AS USER",
+    Statement::Insert(_) => "INSERT",
+    Statement::Update(_) => "UPDATE",
+    Statement::Delete(_) => "DELETE",
+    Statement::Query(_) => "SELECT",
+    Statement::Explain(_) => "EXPLAIN",
+    Statement::SubscribeTo(_) => "SUBSCRIBE TO",
+    Statement::MaintainStorage { work: ColdWork::Flush, .. } => "STORAGE FLUSH",
+    Statement::MaintainStorage { work: ColdWork::Compact, .. } => "STORAGE COMPACT",
+    Statement::KillLiveQuery { .. } => "KILL LIVE QUERY",
+    Statement::DropCursor { .. } => "DROP CURSOR",
+    Statement::ShowCursors => "SHOW CURSORS",
+    Statement::ExplainLive { .. } => "EXPLAIN LIVE",
+    Statement::KillJob { .. } => "KILL JOB",
+    Statement::BackupDatabase { .. } => "BACKUP DATABASE",
+    Statement::RestoreDatabase { .. } => "RESTORE DATABASE",
+    Statement::ExportUserData => "EXPORT USER DATA",
+    Statement::ShowExport => "SHOW EXPORT",
+    Statement::CreateStorage(_) => "CREATE STORAGE",
+    Statement::AlterStorage(_) => "ALTER STORAGE",
+    Statement::DropStorage { .. } => "DROP STORAGE",
+    Statement::ShowStorages => "SHOW STORAGES",
+    Statement::CheckStorage { .. } => "STORAGE CHECK",
+    Statement::CreateTopic(_) => "CREATE TOPIC",
+    Statement::AlterTopic { .. } => "ALTER TOPIC",
+    Statement::ClearTopic { .. } => "CLEAR TOPIC",
+    Statement::DropTopic { .. } => "DROP TOPIC",
+    Statement::Consume(_) => "CONSUME",
+    Statement::Ack(_) => "ACK",
+}
+
 /// An INSERT as sqlparser read it, and the rows that it did not have to read.
 #[derive(Debug, Clone)]
 pub struct Insert {

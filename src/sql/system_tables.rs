@@ -10,9 +10,10 @@ use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 
 use crate::model::{
-    Catalog, NamespaceMeta, NamespaceName, Owner, Role, StorageId, StorageMeta, TableKind, TableMeta, TableOptions,
-    TopicMeta, UserId,
+    AuditEntry, Catalog, NamespaceMeta, NamespaceName, Owner, Role, StorageId, StorageMeta, TableKind, TableMeta,
+    TableOptions, TopicMeta, UserId,
 };
+use audit_log::AUDIT_LOG;
 use cursors::CURSORS;
 pub use cursors::CursorRow;
 pub(crate) use information_schema::InformationTable;
@@ -26,6 +27,7 @@ use tables::{COLUMNS, TABLES};
 pub use topics::TopicGroupRow;
 use topics::{DELIVERIES, TOPIC_OFFSETS, TOPICS};
 
+mod audit_log;
 mod cursors;
 mod information_schema;
 mod jobs;
@@ -44,6 +46,9 @@ pub trait SystemData: Send + Sync {
     /// # Errors
     /// `STORAGE_UNAVAILABLE`, `INTERNAL` where an entry is damaged.
     fn manifests(&self, catalog: &Catalog) -> crate::error::Result<Vec<ManifestRow>>;
+    /// # Errors
+    /// As [`SystemData::manifests`].
+    fn audit_log(&self) -> crate::error::Result<Vec<AuditEntry>>;
     fn stats(&self, catalog: &Catalog) -> Vec<StatRow>;
     fn settings(&self) -> Vec<SettingRow>;
     fn sessions(&self) -> Vec<SessionRow>;
@@ -146,6 +151,7 @@ pub(crate) enum SystemTable {
     Cluster,
     ClusterGroups,
     DataTypes,
+    AuditLog,
 }
 
 impl SystemTable {
@@ -171,6 +177,7 @@ impl SystemTable {
         SystemTable::Cluster,
         SystemTable::ClusterGroups,
         SystemTable::DataTypes,
+        SystemTable::AuditLog,
     ];
 
     pub(crate) fn named(name: &str) -> Option<SystemTable> {
@@ -200,6 +207,7 @@ impl SystemTable {
             SystemTable::Cluster => "cluster",
             SystemTable::ClusterGroups => "cluster_groups",
             SystemTable::DataTypes => "datatypes",
+            SystemTable::AuditLog => "audit_log",
         }
     }
 
@@ -226,6 +234,7 @@ impl SystemTable {
             SystemTable::Cluster => schema_of(CLUSTER),
             SystemTable::ClusterGroups => schema_of(CLUSTER_GROUPS),
             SystemTable::DataTypes => schema_of(DATATYPES),
+            SystemTable::AuditLog => schema_of(AUDIT_LOG),
         }
     }
 
@@ -271,6 +280,10 @@ impl SystemTable {
             SystemTable::Cluster => batch_of(CLUSTER, &[system.node()]),
             SystemTable::ClusterGroups => batch_of(CLUSTER_GROUPS, &[system.node()]),
             SystemTable::DataTypes => batch_of(DATATYPES, TYPES),
+            SystemTable::AuditLog => {
+                let rows = system.audit_log().map_err(|error| DataFusionError::External(Box::new(error)))?;
+                batch_of(AUDIT_LOG, &rows)
+            }
         }
     }
 }

@@ -35,6 +35,8 @@ pub enum RecordKind {
     /// Where a durable cursor of live queries stands.
     Cursor = 22,
     View = 30,
+    /// A line of the audit log; its key begins with its time.
+    Audit = 31,
 }
 
 impl RecordKind {
@@ -55,6 +57,7 @@ impl RecordKind {
         RecordKind::DroppedTopic,
         RecordKind::Cursor,
         RecordKind::View,
+        RecordKind::Audit,
     ];
 }
 

@@ -412,6 +412,30 @@ impl Store {
             .collect()
     }
 
+    /// Keys of a kind's first records: those below `limits.0`, and as many more as there are above `limits.1` in all. At
+    /// most `at_once`.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`, `INTERNAL`.
+    pub fn surplus_records(&self, kind: RecordKind, limits: (&str, usize), at_once: usize) -> Result<Vec<String>> {
+        let (before, most) = limits;
+        let key_of = |guard: fjall::Guard| {
+            let key = guard.key().map_err(storage_error)?;
+            String::from_utf8(key[1..].to_vec()).map_err(Error::internal)
+        };
+        let all = || self.keyspaces.records.prefix([kind as u8]);
+        let surplus = all().count().saturating_sub(most);
+        let mut found = Vec::new();
+        for (at, guard) in all().take(at_once).enumerate() {
+            let key = key_of(guard)?;
+            if at >= surplus && key.as_str() >= before {
+                break;
+            }
+            found.push(key);
+        }
+        Ok(found)
+    }
+
     /// Puts entries into a store that is being filled and that nobody else has: not durable before [`Store::sync_all`].
     pub(super) fn load(&self, keyspace: &str, entries: Vec<(Vec<u8>, Vec<u8>)>) -> Result<()> {
         let named = self.keyspaces.named();

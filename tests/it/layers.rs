@@ -73,7 +73,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// What composes may import everything: it decides nothing.
-const COMPOSERS: &[&str] = &["server", "cli", "main", "lib", "demo", "inspect", "restore"];
+const COMPOSERS: &[&str] = &["server", "cli", "main", "lib", "demo", "inspect", "restore", "fuzz"];
 
 /// Outside crate → the layers that may name it. A crate that is not here may be used by all.
 const OUTSIDE: &[(&str, &[&str])] = &[
@@ -83,6 +83,8 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("stacker", &["sql"]),
     ("actix", &["actors", "database", "api"]),
     ("actix_web", &["api"]),
+    ("actix_tls", &["api"]),
+    ("rustls", &[]),
     ("actix_ws", &["api"]),
     ("actix_cors", &["api"]),
     ("awc", &[]),
@@ -100,6 +102,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("xxhash_rust", &["storage"]),
     ("arrow_ipc", &["api"]),
     ("prometheus_client", &["metrics"]),
+    ("regex", &["sql"]),
     ("zip", &["storage"]),
     ("clap", &[]),
     ("tracing_subscriber", &["logging", "config"]),

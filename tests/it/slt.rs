@@ -64,6 +64,7 @@ slt! {
     dropped_users
     execute_as
     functions
+    growing
     information_schema
     insert
     isolation

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::auth::network_of;
 use crate::config::{Config, IpRange};
 
 /// Addresses remembered at a time: about 6 MB.
@@ -31,6 +32,8 @@ pub(super) enum Verdict {
 pub struct Gate {
     enabled: bool,
     body_limit: u64,
+    tls: bool,
+    body_timeout: Duration,
     trusted: Vec<IpRange>,
     max_connections: u32,
     addresses: Mutex<Addresses>,
@@ -43,6 +46,8 @@ impl Gate {
         Self {
             enabled: server.enable_connection_protection,
             body_limit: server.request_body_limit.as_u64(),
+            body_timeout: server.client_body_timeout,
+            tls: config.tls.certificate_file.is_some(),
             trusted: config.security.trusted_proxy_ranges.clone(),
             max_connections: server.max_connections_per_ip,
             addresses: Mutex::new(Addresses::new(server.max_requests_per_ip_per_sec, server.ban_duration)),
@@ -54,6 +59,14 @@ impl Gate {
         self.body_limit
     }
 
+    pub(super) fn body_timeout(&self) -> Duration {
+        self.body_timeout
+    }
+
+    pub(super) fn is_tls(&self) -> bool {
+        self.tls
+    }
+
     pub(super) fn trusted(&self) -> &[IpRange] {
         &self.trusted
     }
@@ -62,6 +75,7 @@ impl Gate {
         if !self.enabled || client.is_loopback() {
             return Verdict::Admitted;
         }
+        let client = network_of(client);
         // The connections of a proxy are everybody's.
         if ticket.is_some_and(|ticket| ticket.address == client) {
             let current = lock(&self.connections).get(&client).copied().unwrap_or(0);
@@ -74,6 +88,7 @@ impl Gate {
 
     /// Counts a connection until the ticket is dropped.
     pub(super) fn connected(&self, address: IpAddr) -> ConnectionTicket {
+        let address = network_of(address);
         *lock(&self.connections).entry(address).or_insert(0) += 1;
         ConnectionTicket { address, connections: self.connections.clone() }
     }
@@ -231,6 +246,17 @@ mod tests {
         assert_eq!(gate.admit(address(1), Some(&second)), Verdict::Admitted);
         drop(second);
         assert!(lock(&gate.connections).is_empty());
+    }
+
+    #[test]
+    fn an_ipv6_network_counts_as_one() {
+        let mut config = Config::default();
+        config.server.max_requests_per_ip_per_sec = 1;
+        let gate = Gate::new(&config);
+        let admit = |text: &str| gate.admit(text.parse().unwrap(), None);
+        assert_eq!(admit("2001:db8::1"), Verdict::Admitted);
+        assert_eq!(admit("2001:db8::2"), Verdict::TooFast);
+        assert_eq!(admit("2001:db8:0:1::1"), Verdict::Admitted);
     }
 
     #[test]

@@ -298,3 +298,35 @@ async fn execute_as_does_not_tell_who_exists() {
         assert_eq!(wire(bench.auth.execute_as(caller, target)), expected, "{} as {target:?}", caller.user);
     }
 }
+
+/// What can be told apart by the time it takes is work: a password's hash (see `password`), and commits.
+#[tokio::test]
+async fn a_wrong_password_costs_the_same_whoever_it_is_for() {
+    let bench = Bench::with_alice(Role::User).await;
+    bench.add("gone", Role::User).await;
+    bench.auth.drop_user(&root(), UserId::parse("gone").unwrap(), false).await.unwrap();
+    let robot = UserId::parse("robot").unwrap();
+    let robot = crate::auth::NewUser {
+        user: robot,
+        role: Role::User,
+        password: None,
+        email: None,
+        storage: Default::default(),
+    };
+    bench.auth.create_user(&root(), robot).await.unwrap();
+    let failures = |bench: &Bench| {
+        let failed =
+            |record: &&AuthRecord| matches!(record, AuthRecord::Audit(entry) if entry.action == "LOGIN_FAILED");
+        bench.log.records().iter().filter(failed).count()
+    };
+    for attempt in 1..=7 {
+        let mut told = Vec::new();
+        for user in ["alice", "robot", "gone", "nobody"] {
+            let before = (bench.log.commits(), failures(&bench));
+            let answer = wire(login(&bench, user, "wrong").await);
+            told.push((answer, bench.log.commits() - before.0, failures(&bench) - before.1));
+        }
+        let expected = if attempt <= 5 { ("INVALID_CREDENTIALS", 1, 1) } else { ("ACCOUNT_LOCKED", 0, 0) };
+        assert_eq!(told, [expected; 4], "attempt {attempt}");
+    }
+}

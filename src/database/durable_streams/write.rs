@@ -309,7 +309,7 @@ impl Database {
             self.policy.may_write_as(&command.table)?;
         }
         let authorized = self.policy.authorize_write(&scope.principal, command)?;
-        self.router.append_holding(self.checked(authorized).await?, held).await
+        self.router.append_holding(self.with_checks(authorized).await?, held).await
     }
 }
 

@@ -97,6 +97,11 @@ impl Terms {
 }
 
 impl Database {
+    fn may_consume(&self, principal: &Principal) -> Result<()> {
+        let allowed = self.policy.may_administer(principal, AdminAction::ConsumeTopics);
+        allowed.inspect_err(|error| self.audit.note_denied(principal, "CONSUME", error, None))
+    }
+
     /// Delivers messages to a member of a group; waits for some, where there are none. Dropping the answer ends the wait.
     ///
     /// # Errors
@@ -106,7 +111,7 @@ impl Database {
         let mut waiting = None;
         loop {
             // Each time: they may have lost the right, and the topic may be gone.
-            self.policy.may_administer(principal, AdminAction::ConsumeTopics)?;
+            self.may_consume(principal)?;
             self.auth.check_holder(principal)?;
             if self.is_stopping() {
                 return Err(Error::ShuttingDown);
@@ -146,7 +151,7 @@ impl Database {
         partition: u32,
         upto: u64,
     ) -> Result<u64> {
-        self.policy.may_administer(principal, AdminAction::ConsumeTopics)?;
+        self.may_consume(principal)?;
         if self.is_stopping() {
             return Err(Error::ShuttingDown);
         }

@@ -6,7 +6,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 
-use super::{QueryContext, from_datafusion, tombstones};
+use super::{QueryBounds, QueryContext, from_datafusion, tombstones};
 use crate::error::{Error, Result};
 use crate::sql::caller_catalog::CallerCatalog;
 use crate::sql::view::NamedObjects;
@@ -26,6 +26,7 @@ pub(crate) fn plan_naming(
     if !matches!(statement, ast::Statement::Query(_) | ast::Statement::Explain { .. }) {
         return Err(Error::Unsupported("only SELECT and EXPLAIN can be run as a query".to_owned()));
     }
+    state.config().get_extension::<QueryBounds>().unwrap_or_default().check(&statement)?;
     let catalog = CallerCatalog::new(ctx, state, named);
     let options = ParserOptions::from(&state.config_options().sql_parser);
     let planner = SqlToRel::new_with_options(&catalog, options);

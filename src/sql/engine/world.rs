@@ -74,6 +74,10 @@ fn table(id: u32, name: &str, kind: TableKind, access: AccessLevel, columns: &[(
 struct NoData;
 
 impl SystemData for NoData {
+    fn audit_log(&self) -> crate::error::Result<Vec<crate::model::AuditEntry>> {
+        Ok(Vec::new())
+    }
+
     fn stats(&self, _catalog: &Catalog) -> Vec<StatRow> {
         Vec::new()
     }

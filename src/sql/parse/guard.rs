@@ -7,11 +7,12 @@
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 
+use super::ParseLimits;
 use super::source::syntax;
 use crate::error::Result;
 
 /// Operators between two commas on one level of brackets: each makes the tree one deeper.
-const CHAIN_MAX: usize = 300;
+pub(super) const CHAIN_MAX: usize = 300;
 /// A set operation takes as much stack as so many operators, since it holds whole queries.
 const SET_OPERATION_WEIGHT: usize = 3;
 /// `a.b.c`: each dot doubles the attempts.
@@ -21,30 +22,36 @@ const SQUARE_MAX: usize = 8;
 
 /// # Errors
 /// `INVALID_SQL` at the place where a limit is passed.
-pub(super) fn check_shape(tokens: &[TokenWithSpan]) -> Result<()> {
+pub(super) fn check_shape(tokens: &[TokenWithSpan], limits: ParseLimits) -> Result<()> {
+    let most = limits.operators;
     // Operators so far on each open level; the last is the innermost.
     let mut chains = vec![0_usize];
     let mut squares = 0_usize;
     let mut dots = 0_usize;
+    let mut behind_dot = false;
     for TokenWithSpan { token, span } in tokens {
         match token {
             Token::Whitespace(_) => continue,
             Token::Period => {
                 dots += 1;
+                behind_dot = true;
                 if dots > DOTS_MAX {
                     return too_deep("a name has too many parts", span.start);
                 }
                 continue;
             }
             Token::Word(word) => {
-                // Behind a dot a word continues the name, whatever it is.
+                // Behind a dot a word continues the name, whatever it is; elsewhere it begins another.
+                if !std::mem::take(&mut behind_dot) {
+                    dots = 0;
+                }
                 match word.keyword {
                     Keyword::NoKeyword => {}
                     Keyword::WHEN | Keyword::THEN | Keyword::ELSE => reset(&mut chains),
                     Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::MINUS => {
-                        count(&mut chains, SET_OPERATION_WEIGHT, span.start)?;
+                        count(&mut chains, (SET_OPERATION_WEIGHT, most), span.start)?;
                     }
-                    keyword if deepens(keyword) => count(&mut chains, 1, span.start)?,
+                    keyword if deepens(keyword) => count(&mut chains, (1, most), span.start)?,
                     _ => {}
                 }
                 continue;
@@ -54,10 +61,10 @@ pub(super) fn check_shape(tokens: &[TokenWithSpan]) -> Result<()> {
                 if squares > SQUARE_MAX {
                     return too_deep("square brackets nest too deep", span.start);
                 }
-                count(&mut chains, 1, span.start)?;
-                chains.push(0);
+                count(&mut chains, (1, most), span.start)?;
+                open(&mut chains, limits, span.start)?;
             }
-            Token::LParen | Token::LBrace => chains.push(0),
+            Token::LParen | Token::LBrace => open(&mut chains, limits, span.start)?,
             Token::RBracket => {
                 squares = squares.saturating_sub(1);
                 close(&mut chains);
@@ -65,9 +72,10 @@ pub(super) fn check_shape(tokens: &[TokenWithSpan]) -> Result<()> {
             Token::RParen | Token::RBrace => close(&mut chains),
             Token::Comma | Token::SemiColon => reset(&mut chains),
             Token::Number(..) | Token::SingleQuotedString(_) | Token::Placeholder(_) => {}
-            _ => count(&mut chains, 1, span.start)?,
+            _ => count(&mut chains, (1, most), span.start)?,
         }
         dots = 0;
+        behind_dot = false;
     }
     Ok(())
 }
@@ -100,10 +108,10 @@ fn deepens(keyword: Keyword) -> bool {
     )
 }
 
-fn count(chains: &mut [usize], weight: usize, at: Location) -> Result<()> {
+fn count(chains: &mut [usize], (weight, most): (usize, usize), at: Location) -> Result<()> {
     let Some(chain) = chains.last_mut() else { return Ok(()) };
     *chain += weight;
-    if *chain > CHAIN_MAX {
+    if *chain > most {
         return too_deep("too many operators in a row; use IN (…) for many alternatives", at);
     }
     Ok(())
@@ -113,6 +121,14 @@ fn reset(chains: &mut [usize]) {
     if let Some(chain) = chains.last_mut() {
         *chain = 0;
     }
+}
+
+fn open(chains: &mut Vec<usize>, limits: ParseLimits, at: Location) -> Result<()> {
+    chains.push(0);
+    if chains.len() > limits.nesting + 1 {
+        return too_deep("brackets nest too deep", at);
+    }
+    Ok(())
 }
 
 /// A bracket too many is the parser's to report.

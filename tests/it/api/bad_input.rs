@@ -323,7 +323,7 @@ fn too_many_and_too_deep() {
         (sql(&chain), 400, "INVALID_SQL", "42601", ""),
         (sql(&nots), 400, "INVALID_SQL", "42601", ""),
         (sql(&wheres), 400, "INVALID_SQL", "42601", ""),
-        (sql(&nested_as), 400, "INVALID_SQL", "42000", ""),
+        (sql(&nested_as), 400, "INVALID_SQL", "42601", ""),
         (sql(&format!("SELECT {}", "CASE WHEN TRUE THEN ".repeat(5_000))), 400, "INVALID_SQL", "42601", ""),
         (sql(&format!("SELECT {}1", "-".repeat(20_000).replace('-', "- "))), 400, "INVALID_SQL", "42601", ""),
         (sql(&format!("SELECT {}", "[".repeat(5_000))), 400, "INVALID_SQL", "42601", ""),

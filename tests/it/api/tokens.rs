@@ -43,6 +43,16 @@ fn only_our_own_valid_access_tokens_are_taken() {
         ("alg none", unsigned(r#"{"alg":"none","typ":"JWT"}"#, &good), "INVALID_CREDENTIALS"),
         ("alg None", unsigned(r#"{"alg":"None"}"#, &with(&good, "role", json!("system"))), "INVALID_CREDENTIALS"),
         ("no alg", unsigned(r#"{"typ":"JWT"}"#, &good), "INVALID_CREDENTIALS"),
+        (
+            "RS256, with our signature",
+            access.replacen(access.split('.').next().unwrap(), &BASE64URL.encode(r#"{"alg":"RS256"}"#), 1),
+            "INVALID_CREDENTIALS",
+        ),
+        (
+            "a key of its own",
+            unsigned(r#"{"alg":"HS256","jwk":{"kty":"oct","k":""},"kid":"/dev/null"}"#, &good),
+            "INVALID_CREDENTIALS",
+        ),
         ("signature cut off", format!("{head}."), "INVALID_CREDENTIALS"),
         ("signature reversed", format!("{head}.{}", tail.chars().rev().collect::<String>()), "INVALID_CREDENTIALS"),
         ("another secret", sign(&good, Algorithm::HS256, &SECRET.replace('0', "1")), "INVALID_CREDENTIALS"),

@@ -1,0 +1,7 @@
+//! Manifests of partitions.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| inboxdb::fuzz::manifest(bytes));
