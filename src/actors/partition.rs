@@ -156,7 +156,7 @@ impl PartitionActor {
             return drop(reply.send(Ok(WriteAck { rows, last: None, written })));
         }
         self.holds.insert(ticket, holds);
-        self.cold.note(&changes);
+        self.cold.note(ticket, &changes);
         let (stats, quota) = match &command.table.ttl {
             None => (self.hot.count(&changes, self.cold.manifest().flushed_up_to), None),
             Some(ttl) => (None, self.stream.take(&changes, ttl.expired_up_to(self.store.streams().now_ms()))),
@@ -342,14 +342,17 @@ impl Handler<Settled> for PartitionActor {
 
     fn handle(&mut self, msg: Settled, ctx: &mut Context<Self>) {
         let unparked = self.core.committed(msg.ticket);
-        if let Some(committed) = &msg.committed {
-            match committed.table.is_stream() {
-                true => self.settle_stream(committed, ctx),
-                false => self.hot.began(committed.range.first),
-            }
-            self.head = committed.range.last;
-            deliver(&mut self.queries, committed, None);
+        let Some(committed) = &msg.committed else {
+            self.cold.refused(msg.ticket);
+            self.holds.remove(&msg.ticket);
+            return self.resume(unparked, ctx);
+        };
+        match committed.table.is_stream() {
+            true => self.settle_stream(committed, ctx),
+            false => self.hot.began(committed.range.first),
         }
+        self.head = committed.range.last;
+        deliver(&mut self.queries, committed, None);
         self.holds.remove(&msg.ticket);
         self.resume(unparked, ctx);
     }

@@ -22,6 +22,13 @@ mod conflict;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(u64);
 
+#[cfg(test)]
+impl Ticket {
+    pub(crate) fn of(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 /// May a write go on?
 #[derive(Debug)]
 pub enum Admission<W> {

@@ -13,7 +13,7 @@ use super::records::{RecordKind, RecordWrite};
 use super::row_block;
 use super::store::{Store, storage_error};
 use crate::error::{Error, Result};
-use crate::model::{Owner, PartitionKey, Seq, TableId};
+use crate::model::{Owner, PartitionKey, PkBytes, Seq, TableId};
 
 /// Some of a partition's keys that tell of flushed rows.
 #[derive(Debug, Clone)]
@@ -38,20 +38,50 @@ impl FlushedKeys {
     }
 }
 
+/// Where to look for them.
+#[derive(Debug, Clone)]
+pub struct FlushedRange {
+    /// Nothing is left up to here.
+    pub from: Seq,
+    pub up_to: Seq,
+    /// The least and the greatest key; `None`: any.
+    pub keys: Option<(PkBytes, PkBytes)>,
+}
+
+impl FlushedRange {
+    /// Everything up to there.
+    pub fn all(up_to: Seq) -> Self {
+        Self { from: Seq::ZERO, up_to, keys: None }
+    }
+}
+
 /// A walk over them.
 pub struct FlushedWalk {
     store: Arc<Store>,
     key: PartitionKey,
     up_to: Seq,
-    /// Of the key index: where the walk is. `None`: it is through.
+    /// Of the key index: where the walk is, and its end. `None`: it is through.
     pk: Option<Bound<Vec<u8>>>,
+    pk_end: Bound<Vec<u8>>,
     rows: Bound<Vec<u8>>,
 }
 
 impl FlushedWalk {
-    pub(super) fn new(store: Arc<Store>, key: PartitionKey, up_to: Seq) -> Self {
-        let begin = Bound::Included(keys::partition_prefix(&key));
-        Self { store, key, up_to, pk: Some(begin.clone()), rows: begin }
+    /// A walk within bounds does not pass by what earlier ones took away, of which the store keeps the marks for a while.
+    pub(super) fn new(store: Arc<Store>, key: PartitionKey, range: FlushedRange) -> Self {
+        let FlushedRange { from, up_to, keys } = range;
+        let prefix = keys::partition_prefix(&key);
+        let (pk, pk_end) = match keys {
+            Some((least, greatest)) => {
+                (Bound::Included(keys::pk(&key, &least)), Bound::Included(keys::pk(&key, &greatest)))
+            }
+            None => (Bound::Included(prefix.clone()), keys::prefix_end(&prefix)),
+        };
+        let rows = match from {
+            Seq::ZERO => Bound::Included(prefix),
+            from => Bound::Excluded(keys::gone(&key, from)),
+        };
+        Self { store, key, up_to, pk: Some(pk), pk_end, rows }
     }
 
     /// The next keys: at most `limit`, among as many that are looked at.
@@ -69,10 +99,9 @@ impl FlushedWalk {
     }
 
     fn walk_pk(&mut self, from: Bound<Vec<u8>>, limit: usize, found: &mut FlushedKeys) -> Result<()> {
-        let end = keys::prefix_end(&keys::partition_prefix(&self.key));
         let mut last = None;
         let mut seen = 0;
-        for guard in self.store.keyspaces().pk.range::<Vec<u8>, _>((from.clone(), end)).take(limit) {
+        for guard in self.store.keyspaces().pk.range::<Vec<u8>, _>((from, self.pk_end.clone())).take(limit) {
             let (key, value) = guard.into_inner().map_err(storage_error)?;
             seen += 1;
             if row_block::parse_pk_value(&value)?.0 <= self.up_to {
@@ -106,9 +135,9 @@ pub(super) fn record_name(key: &PartitionKey) -> String {
 }
 
 impl Store {
-    /// A walk over a partition's hot keys up to `up_to`, where it is flushed to.
-    pub fn flushed_walk(self: &Arc<Self>, key: PartitionKey, up_to: Seq) -> FlushedWalk {
-        FlushedWalk::new(self.clone(), key, up_to)
+    /// A walk over a partition's hot keys within `range`, which ends at most where it is flushed to.
+    pub fn flushed_walk(self: &Arc<Self>, key: PartitionKey, range: FlushedRange) -> FlushedWalk {
+        FlushedWalk::new(self.clone(), key, range)
     }
 
     /// Removes the records of all partitions of a table that goes.

@@ -70,7 +70,11 @@ fn metrics_are_for_prometheus_and_name_no_user() {
     alice.sql("INSERT INTO m.mail VALUES (1, 'a'), (2, 'b')");
     alice.sql("SELECT body FROM m.mail WHERE id = 1");
     alice.sql("SELECT count(*) FROM m.mail WHERE body <> 'x'");
-    let response = server.client().get("/metrics");
+    // A query ends a moment behind its answer.
+    let response = eventually("the query has ended", || {
+        let response = server.client().get("/metrics");
+        response.body.contains("inboxdb_queries_running 0").then_some(response)
+    });
     assert!(response.header("content-type").unwrap().starts_with("application/openmetrics-text"));
     let text = response.body;
     for line in [

@@ -15,7 +15,7 @@ use super::PartitionActor;
 use crate::actors::inbox;
 use crate::error::{Error, Result};
 use crate::model::{Change, Durability, HotStats, Seq};
-use crate::partition::HotCount;
+use crate::partition::{HotCount, Ticket};
 use crate::storage::segment::{SegmentEntry, SegmentId};
 use crate::storage::{ColdCommit, CommitEntry, ExpiredTombstones, PartitionManifest};
 
@@ -53,7 +53,8 @@ pub(super) struct ColdState {
 struct UnderWay {
     /// The partition's last position when it began.
     from: Seq,
-    replaced: Vec<Seq>,
+    /// By whom: a write may be refused after all.
+    replaced: Vec<(Ticket, Seq)>,
     /// What became hot.
     hot: HotCount,
 }
@@ -68,10 +69,18 @@ impl ColdState {
     }
 
     /// These changes are on their way.
-    pub(super) fn note(&mut self, changes: &[Change]) {
+    pub(super) fn note(&mut self, ticket: Ticket, changes: &[Change]) {
         if let Some(UnderWay { from, replaced, hot }) = &mut self.under_way {
-            replaced.extend(changes.iter().filter_map(|change| change.replaces.as_ref()).map(|old| old.seq));
+            let rows = changes.iter().filter_map(|change| change.replaces.as_ref());
+            replaced.extend(rows.map(|old| (ticket, old.seq)));
             hot.count(changes, *from);
+        }
+    }
+
+    /// They were refused: what they would have replaced stays.
+    pub(super) fn refused(&mut self, ticket: Ticket) {
+        if let Some(UnderWay { replaced, .. }) = &mut self.under_way {
+            replaced.retain(|(by, _)| *by != ticket);
         }
     }
 
@@ -101,8 +110,8 @@ impl ColdState {
 }
 
 /// Where the replaced rows are in the new segments.
-fn positions(swap: &ColdSwap, replaced: &[Seq]) -> Vec<(SegmentId, u32)> {
-    let find = |seq: &Seq| {
+fn positions(swap: &ColdSwap, replaced: &[(Ticket, Seq)]) -> Vec<(SegmentId, u32)> {
+    let find = |(_, seq): &(Ticket, Seq)| {
         swap.added.iter().find_map(|(segment, seqs)| {
             let position = u32::try_from(seqs.binary_search(seq).ok()?).ok()?;
             Some((segment.meta.id, position))
@@ -334,7 +343,28 @@ impl Drop for ColdChange {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::model::{PkBytes, RowBytes, RowPlace, StoredRow};
+
+    #[test]
+    fn what_a_refused_write_would_have_replaced_is_not_taken_for_replaced() {
+        let row = RowBytes(Bytes::from_static(b"row"));
+        let replacing = |seq: i64| {
+            let seq = Seq::new(seq).unwrap();
+            let old = StoredRow { seq, created: seq, deleted: false, row: row.clone(), place: RowPlace::Own };
+            [Change { pk: PkBytes::NONE, row: row.clone(), deletes: false, replaces: Some(old) }]
+        };
+        let under_way = UnderWay { from: Seq::ZERO, replaced: Vec::new(), hot: HotCount::default() };
+        let mut cold = ColdState { under_way: Some(under_way), ..ColdState::default() };
+        cold.note(Ticket::of(1), &replacing(10));
+        cold.note(Ticket::of(2), &replacing(20));
+        cold.note(Ticket::of(3), &replacing(30));
+        cold.refused(Ticket::of(2));
+        let noted = cold.under_way.unwrap().replaced.into_iter().map(|(_, seq)| seq.get());
+        assert_eq!(noted.collect::<Vec<_>>(), [10, 30]);
+    }
 
     #[test]
     fn who_waits_for_a_change_is_refused_when_all_is_forgotten() {

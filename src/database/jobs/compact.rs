@@ -18,7 +18,7 @@ use crate::actors::jobs::{JobControl, JobDone};
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::jobs::{Retention, SegmentSize, next_merge};
-use crate::model::{Owner, PartitionKey, TableId, TableMeta};
+use crate::model::{Owner, PartitionKey, Seq, TableId, TableMeta};
 use crate::storage::ReadView;
 use crate::storage::segment::{SegmentEntry, SegmentMeta, SegmentScan, SegmentWriter};
 
@@ -93,7 +93,7 @@ impl Bodies {
         let segments = written.drafts.len();
         failpoint::pass("compact_written");
         let swap = ColdSwap { removed: removed.clone(), ..ColdSwap::default() };
-        let drafted = Drafted { place: place.clone(), change, written, swap };
+        let drafted = Drafted { place: place.clone(), change, written, swap, from: Seq::ZERO };
         let swapped = self.swap_all(vec![drafted]).await.pop();
         tally.add(segments, swapped.ok_or_else(|| Error::internal("a merge without an outcome"))??);
         failpoint::pass("compact_committed");

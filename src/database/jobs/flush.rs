@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::jobs::is_due;
 use crate::model::{Durability, HotStats, Owner, PartitionKey, Seq, StorageId, TableId, TableName};
+use crate::storage::flushed::FlushedRange;
 use crate::storage::segment::{DraftSegment, SegmentEntry, SegmentId, SegmentSpec, SegmentTarget, SegmentWriter};
 use crate::storage::{CommitEntry, Order, ReadView};
 
@@ -54,6 +55,19 @@ pub(super) struct Drafted {
     pub change: ColdChange,
     pub written: Written,
     pub swap: ColdSwap,
+    /// Up to here it was flushed before.
+    pub from: Seq,
+}
+
+impl Drafted {
+    /// Where, and which of its hot rows the new segments hold.
+    fn flushes(&self) -> (Place, FlushedRange) {
+        let segments = || self.written.drafts.iter().map(|draft| &draft.entry().meta);
+        let least = segments().map(|meta| &meta.key_min).min().cloned();
+        let greatest = segments().map(|meta| &meta.key_max).max().cloned();
+        let range = FlushedRange { from: self.from, up_to: self.swap.flushed_up_to, keys: least.zip(greatest) };
+        (self.place.clone(), range)
+    }
 }
 
 /// Partitions of a flush that did not come to their end.
@@ -111,7 +125,7 @@ impl Bodies {
             return Ok(JobDone::Skipped("the table was dropped".to_owned()));
         };
         for (key, up_to) in self.store.flushed_partitions(id)? {
-            self.forget_hot(key, up_to, control).await?;
+            self.forget_hot(key, FlushedRange::all(up_to), control).await?;
         }
         let (store, config, now_ms) = (self.store.clone(), self.flush.clone(), self.clock.now_ms());
         let policy = table.flush;
@@ -142,13 +156,13 @@ impl Bodies {
                 }
             }
             failpoint::pass("flush_written");
-            let places: Vec<Place> = round.iter().map(|drafted| drafted.place.clone()).collect();
-            for (place, flushed) in places.iter().zip(self.swap_all(round).await) {
+            let flushes: Vec<(Place, FlushedRange)> = round.iter().map(Drafted::flushes).collect();
+            for ((place, range), flushed) in flushes.into_iter().zip(self.swap_all(round).await) {
                 failpoint::pass("flush_committed");
                 let ended = match flushed {
                     Ok(written) => {
                         tally.add(1, written);
-                        self.settle(place, control).await
+                        self.settle(&place, range, control).await
                     }
                     Err(error) => Err(error),
                 };
@@ -209,15 +223,13 @@ impl Bodies {
         }
         let written = self.write_segments(&place, (before.flushed_up_to, head), view, control).await?;
         let swap = ColdSwap { flushed_up_to: head, ..ColdSwap::default() };
-        Ok(Some(Drafted { place, change, written, swap }))
+        Ok(Some(Drafted { place, change, written, swap, from: before.flushed_up_to }))
     }
 
     /// What follows the commit.
-    async fn settle(&self, place: &Place, control: &JobControl) -> Result<()> {
+    async fn settle(&self, place: &Place, flushed: FlushedRange, control: &JobControl) -> Result<()> {
         self.write_manifest_copy(place).await;
-        let flushed = self.store.read_view().manifest(&place.key())?;
-        let up_to = flushed.map(|manifest| manifest.flushed_up_to).unwrap_or_default();
-        self.forget_hot(place.key(), up_to, control).await?;
+        self.forget_hot(place.key(), flushed, control).await?;
         self.compact_partition(&place.table, &place.owner, false, &mut Tally::default(), control).await
     }
 
@@ -232,7 +244,7 @@ impl Bodies {
         let mut outcomes: Vec<Result<()>> = drafts.collect();
         let mut by_storage: BTreeMap<StorageId, Vec<(usize, DraftSegment)>> = BTreeMap::new();
         let mut swaps = Vec::with_capacity(round.len());
-        for (index, Drafted { place, change, written, swap }) in round.into_iter().enumerate() {
+        for (index, Drafted { place, change, written, swap, .. }) in round.into_iter().enumerate() {
             if outcomes[index].is_ok() {
                 let drafts = written.drafts.into_iter().map(|draft| (index, draft));
                 by_storage.entry(place.storage.clone()).or_default().extend(drafts);
@@ -334,8 +346,8 @@ impl Bodies {
     }
 
     /// Takes the hot copies out that are in segments by now.
-    pub(super) async fn forget_hot(&self, key: PartitionKey, up_to: Seq, control: &JobControl) -> Result<()> {
-        let mut walk = self.store.flushed_walk(key, up_to);
+    async fn forget_hot(&self, key: PartitionKey, range: FlushedRange, control: &JobControl) -> Result<()> {
+        let mut walk = self.store.flushed_walk(key, range);
         let mut removed = 0;
         loop {
             control.check()?;
