@@ -298,13 +298,11 @@ fn put_all(base: &Path, mut drafts: Vec<Draft>) -> Vec<Result<()>> {
     // Without this, a power loss could take the names away again, and those of folders that are new.
     let mut folders: BTreeMap<PathBuf, io::Result<()>> = BTreeMap::new();
     let mut sync_folders = |path: &str| {
-        let above = Path::new(path).ancestors().skip(1).map(|folder| base.join(folder));
-        above
-            .map(|folder| {
-                let synced = folders.entry(folder).or_insert_with_key(|folder| File::open(folder)?.sync_all());
-                synced.as_ref().map(|()| ()).map_err(|e| unavailable(&path, e))
-            })
-            .collect::<Result<()>>()
+        let mut above = Path::new(path).ancestors().skip(1).map(|folder| base.join(folder));
+        above.try_for_each(|folder| {
+            let synced = folders.entry(folder).or_insert_with_key(|folder| File::open(folder)?.sync_all());
+            synced.as_ref().map_err(|e| unavailable(&path, e)).copied()
+        })
     };
     let outcomes = drafts.iter().zip(renamed);
     let finish = |(draft, renamed): (&Draft, io::Result<()>)| match renamed {

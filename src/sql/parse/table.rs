@@ -124,10 +124,10 @@ impl StatementParser<'_> {
     pub(super) fn describe(&mut self) -> Result<Statement> {
         self.parser.advance_token();
         // `DESCRIBE table` describes a table of that name.
-        if !matches!(self.parser.peek_nth_token_ref(1).token, Token::SemiColon | Token::EOF) {
-            if !self.accept_word("TABLE") {
-                self.accept_word("VIEW");
-            }
+        if !matches!(self.parser.peek_nth_token_ref(1).token, Token::SemiColon | Token::EOF)
+            && !self.accept_word("TABLE")
+        {
+            self.accept_word("VIEW");
         }
         let name = self.table_ref()?;
         self.accept_word("HISTORY");
