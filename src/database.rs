@@ -215,6 +215,7 @@ impl Database {
         let auth = Authenticator::new(options.auth.clone(), clock.clone(), auth_log, users)?;
         auth.boot().await?;
         let auth = Arc::new(auth);
+        actix::spawn(users::write_guesses(Arc::downgrade(&auth)));
         let engine = Arc::new(Engine::new(&options.engine, metrics.clone())?);
         let router = Arc::new(Router::new(RouterParts {
             store: store.clone(),
@@ -354,6 +355,9 @@ impl Database {
         self.finish_jobs().await;
         self.router.stop();
         self.audit.settle().await;
+        if let Err(error) = self.auth.write_failed_logins().await {
+            tracing::warn!(%error, "the last failed log-ins are not written");
+        }
         if let Err(error) = cursors::write(&self.live, &self.writer).await {
             tracing::warn!(%error, "the last acknowledgements are not written");
         }
