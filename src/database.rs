@@ -11,6 +11,7 @@ mod catalog;
 mod checks;
 mod create_as;
 mod cursors;
+mod dba;
 mod define;
 pub mod durable_streams;
 mod execute;
@@ -299,6 +300,8 @@ impl Database {
             topics,
         });
         database.start_routes().await;
+        database.make_own_tables().await?;
+        actix::spawn(dba::keep_sampling(Arc::downgrade(&database)));
         database.turn_stream_buckets().await?;
         actix::spawn(streams::keep_turning(Arc::downgrade(&database)));
         database.submit_owed_jobs().await;

@@ -42,6 +42,7 @@ impl Database {
         };
         check_kind("ALTER", alter.kind, table)?;
         self.policy.may_alter_table(&scope.principal, table)?;
+        self.policy.may_redefine(&name)?;
         let mut altered = match define::alter_table(&self.bind_context(scope, &catalog), table, &alter.operation)? {
             Alteration::Altered(altered) => *altered,
             Alteration::Unchanged(why) => {

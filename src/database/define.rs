@@ -35,6 +35,7 @@ impl Database {
 
     pub(super) async fn drop_namespace(&self, name: &NamespaceName, if_exists: bool, cascade: bool) -> Result<Outcome> {
         let name = NamespaceName::parse_new(name.as_str())?;
+        self.policy.may_drop_namespace(&name)?;
         match self.catalog.drop_namespace(&name, cascade).await? {
             Some(DroppedNamespace { tables, views, topics }) => {
                 let with = with_these(&[("table", tables.len()), ("view", views.len()), ("topic", topics.len())]);
@@ -120,6 +121,7 @@ impl Database {
         (if_exists, cascade): (bool, bool),
     ) -> Result<Outcome> {
         let name = self.table_name(scope, name)?;
+        self.policy.may_redefine(&name)?;
         let (namespace, table) = (name.namespace().as_str(), name.table());
         if let Some(found) = self.catalog.current().find(namespace, table) {
             check_kind("DROP", kind, found)?;

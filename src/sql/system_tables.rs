@@ -126,7 +126,7 @@ pub struct LiveRow {
 }
 
 /// Where a subscription is, and a job; there is one node.
-const THIS_NODE: i64 = 0;
+pub const THIS_NODE: i64 = 0;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SystemTable {
