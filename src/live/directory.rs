@@ -34,7 +34,15 @@ struct Entries {
     connections: HashMap<ConnectionId, Arc<LiveConnection>>,
     subscriptions: BTreeMap<SubscriptionKey, Arc<LiveSubscription>>,
     per_user: HashMap<UserId, usize>,
+    peaks: LivePeaks,
     shutting_down: bool,
+}
+
+/// The most there were at one time, since the start.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct LivePeaks {
+    pub connections: usize,
+    pub subscriptions: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -351,6 +359,7 @@ impl LiveDirectory {
             return Err(Error::ShuttingDown);
         }
         entries.connections.insert(connection.id, connection.clone());
+        entries.peaks.connections = entries.peaks.connections.max(entries.connections.len());
         Ok(ConnectionGuard { directory: self.clone(), connection })
     }
 
@@ -388,6 +397,7 @@ impl LiveDirectory {
         }
         *count += 1;
         entries.subscriptions.insert(key, subscription.clone());
+        entries.peaks.subscriptions = entries.peaks.subscriptions.max(entries.subscriptions.len());
         Ok(SubscriptionGuard { directory: self.clone(), subscription, clock: clock.clone() })
     }
 
@@ -411,6 +421,10 @@ impl LiveDirectory {
 
     pub fn connection_count(&self) -> usize {
         self.lock().connections.len()
+    }
+
+    pub fn peaks(&self) -> LivePeaks {
+        self.lock().peaks
     }
 
     /// KILL LIVE QUERY.
@@ -560,6 +574,7 @@ mod tests {
         assert_eq!((directory.subscription_count(), directory.connection_count()), (0, 1));
         drop(alice);
         assert_eq!(directory.connection_count(), 0);
+        assert_eq!(directory.peaks(), LivePeaks { connections: 2, subscriptions: 3 });
     }
 
     #[test]
