@@ -100,19 +100,6 @@ impl Database {
         Ok(made)
     }
 
-    /// A table that was just made, whose first rows could not be written.
-    pub(super) async fn take_away(&self, table: &Arc<TableMeta>) {
-        let is_same = self.catalog.current().find(table.name.namespace().as_str(), table.name.table()).map(|t| t.id);
-        if is_same != Some(table.id) {
-            return;
-        }
-        match self.catalog.drop_table(&table.name, true).await {
-            Ok(Some((table, _))) => self.retire(&table).await,
-            Ok(None) => {}
-            Err(error) => tracing::warn!(table = %table.name, %error, "table without its first rows not dropped"),
-        }
-    }
-
     pub(super) async fn drop_table(
         &self,
         scope: &Scope<'_>,
