@@ -12,8 +12,8 @@ use std::fmt;
 
 use crate::error::{Error, Result};
 use crate::model::{
-    AccessLevel, Catalog, NamespaceName, OnConflict, Principal, Role, TableKind, TableMeta, TableName, UserId, ViewMeta,
-    WriteCommand,
+    AccessLevel, Catalog, NamespaceName, OnConflict, Principal, Role, TableKind, TableMeta, TableName, UserId,
+    ViewMeta, WriteCommand,
 };
 pub use rights::{AdminAction, TableAction, TableClass};
 

@@ -120,14 +120,18 @@ impl Database {
     async fn sample(&self) -> Result<()> {
         let now_us = self.clock.now_us();
         let figures = self.system.stats(&self.catalog.current());
-        let mut sql = String::from("INSERT INTO dba.stats (id, node_id, metric_name, metric_value, metric_unit) VALUES ");
+        let mut sql =
+            String::from("INSERT INTO dba.stats (id, node_id, metric_name, metric_value, metric_unit) VALUES ");
         let mut separator = "";
         for (name, unit) in SAMPLED {
             let figure = figures.iter().find(|figure| figure.name == *name);
             let Some(value) = figure.and_then(|figure| figure.value.parse::<f64>().ok()) else { continue };
             let unit = unit.map_or_else(|| "NULL".to_owned(), |unit| format!("'{unit}'"));
             // Writing to a String does not fail.
-            let _ = write!(sql, "{separator}('{now_us:016x}-{THIS_NODE}-{name}', '{THIS_NODE}', '{name}', {value:?}, {unit})");
+            let _ = write!(
+                sql,
+                "{separator}('{now_us:016x}-{THIS_NODE}-{name}', '{THIS_NODE}', '{name}', {value:?}, {unit})"
+            );
             separator = ", ";
         }
         self.own_statement(sql).await.map(drop)

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use super::budget::OutboxBudget;
 use super::cursors::{CursorKey, CursorWish, Cursors};
 use super::database::LiveLogin;
-use super::history::{ClosedSubscription, End, History};
+use super::history::{ClosedSubscription, End, History, LivePeaks};
 use super::outbox::{Delivery, Outbox, SubscriptionKey};
 use crate::error::{Error, Result, SubscriptionFault};
 use crate::model::{NamespaceName, Principal, Seq, TableId, TableMeta, TableName, UserId};
@@ -36,13 +36,6 @@ struct Entries {
     per_user: HashMap<UserId, usize>,
     peaks: LivePeaks,
     shutting_down: bool,
-}
-
-/// The most there were at one time, since the start.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct LivePeaks {
-    pub connections: usize,
-    pub subscriptions: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

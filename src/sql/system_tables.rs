@@ -10,8 +10,8 @@ use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 
 use crate::model::{
-    AuditEntry, Catalog, DataType, NamespaceMeta, NamespaceName, Owner, Role, StorageId, StorageMeta, TableKind, TableMeta,
-    TableOptions, TopicMeta, UserId,
+    AuditEntry, Catalog, DataType, NamespaceMeta, NamespaceName, Owner, Role, StorageId, StorageMeta, TableKind,
+    TableMeta, TableOptions, TopicMeta, UserId,
 };
 use audit_log::AUDIT_LOG;
 use cursors::CURSORS;
