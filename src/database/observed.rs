@@ -3,6 +3,7 @@
 //!
 //! Owns the figures' names, in `system.stats` and in `/metrics`. Never counts anything itself: `Metrics` does.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use super::Database;
@@ -122,6 +123,7 @@ impl System {
         let (hits, misses, invalidations) = queries.plans();
         let uptime = self.started.elapsed().as_secs();
         let peaks = self.live.peaks();
+        let routes = || catalog.topics.values().flat_map(|topic| topic.routes.iter());
         let mib = |bytes: u64| (bytes >> 20).to_string();
         let number = |number: Option<u64>| number.unwrap_or(0).to_string();
         let cores = std::thread::available_parallelism().map_or(1, usize::from).to_string();
@@ -154,6 +156,11 @@ impl System {
             ("total_tables", catalog.tables().count().to_string()),
             ("total_topics", catalog.topics.len().to_string()),
             ("topic_cache_topic_count", catalog.topics.len().to_string()),
+            ("topic_cache_total_routes", routes().count().to_string()),
+            (
+                "topic_cache_table_route_count",
+                routes().map(|route| route.table_id).collect::<HashSet<_>>().len().to_string(),
+            ),
             ("total_storages", catalog.storages.len().to_string()),
             ("schema_registry_size", catalog.tables().count().to_string()),
             ("total_live_queries", self.live.subscription_count().to_string()),
