@@ -11,6 +11,7 @@ mod catalog;
 mod checks;
 mod create_as;
 mod cursors;
+mod dba;
 mod define;
 pub mod durable_streams;
 mod execute;
@@ -215,6 +216,7 @@ impl Database {
         let auth = Authenticator::new(options.auth.clone(), clock.clone(), auth_log, users)?;
         auth.boot().await?;
         let auth = Arc::new(auth);
+        actix::spawn(users::write_guesses(Arc::downgrade(&auth)));
         let engine = Arc::new(Engine::new(&options.engine, metrics.clone())?);
         let router = Arc::new(Router::new(RouterParts {
             store: store.clone(),
@@ -298,6 +300,8 @@ impl Database {
             topics,
         });
         database.start_routes().await;
+        database.make_own_tables().await?;
+        actix::spawn(dba::keep_sampling(Arc::downgrade(&database)));
         database.turn_stream_buckets().await?;
         actix::spawn(streams::keep_turning(Arc::downgrade(&database)));
         database.submit_owed_jobs().await;
@@ -354,6 +358,9 @@ impl Database {
         self.finish_jobs().await;
         self.router.stop();
         self.audit.settle().await;
+        if let Err(error) = self.auth.write_failed_logins().await {
+            tracing::warn!(%error, "the last failed log-ins are not written");
+        }
         if let Err(error) = cursors::write(&self.live, &self.writer).await {
             tracing::warn!(%error, "the last acknowledgements are not written");
         }

@@ -2,16 +2,19 @@
 //!
 //! Owns the order: decide, commit, apply, tell. Changes happen one after the other, so that a decision sees the
 //! result of the one before, and each runs to its end even where the caller has gone.
-//! Invariant: PT-2 for accounts, nothing is visible before it is durable.
+//! Invariant: PT-2 for accounts, nothing is visible before it is durable. One thing alone is the other way round: how often a
+//! password was guessed at counts, and locks, at once, and is written by and by. A guess at a user's password therefore costs
+//! the one commit that a guess at nobody's does.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex as Lock, PoisonError};
 
-use tokio::sync::{Mutex, broadcast};
+use tokio::sync::{Mutex, Notify, broadcast};
 
 use super::log::{AuthLog, AuthRecord};
 use super::revoked::RevokedSessions;
 use super::token::SessionId;
-use super::users::{UserDirectory, UserRecord};
+use super::users::{Lockout, UserDirectory, UserRecord};
 use crate::error::{Error, Result};
 use crate::model::UserId;
 
@@ -46,6 +49,10 @@ struct State {
     log: Arc<dyn AuthLog>,
     /// Held from decision to application.
     writer: Mutex<()>,
+    /// Users whose failed log-ins are counted and not yet written.
+    guessed: Lock<BTreeSet<UserId>>,
+    /// Woken when one of them is locked: that is not to wait.
+    locked: Arc<Notify>,
     events: broadcast::Sender<AuthEvent>,
 }
 
@@ -56,6 +63,8 @@ impl Accounts {
             revoked: RevokedSessions::default(),
             log,
             writer: Mutex::new(()),
+            guessed: Lock::default(),
+            locked: Arc::default(),
             events: broadcast::Sender::new(EVENTS_CAPACITY),
         };
         for record in stored {
@@ -100,6 +109,51 @@ impl Accounts {
             Ok(answer)
         });
         task.await.map_err(|_| Error::Aborted)?
+    }
+
+    /// Counts a wrong password, in memory. Called while a change is decided, so no other is. Did it lock the account?
+    pub(crate) fn note_failed_login(&self, user: &UserId, lockout: Lockout, now_us: i64) -> bool {
+        let open = self.users().get(user.as_str()).filter(|record| record.check_open(now_us).is_ok());
+        let Some(record) = open else { return false };
+        let record = record.after_failed_login(lockout, now_us);
+        let locked = record.locked_until.is_some();
+        self.0.apply(AuthRecord::User(record));
+        self.guessed().insert(user.clone());
+        if locked {
+            self.0.locked.notify_one();
+        }
+        locked
+    }
+
+    /// Is notified when [`Accounts::write_failed_logins`] is due.
+    pub(crate) fn locked(&self) -> Arc<Notify> {
+        self.0.locked.clone()
+    }
+
+    /// Makes durable what [`Accounts::note_failed_login`] counted.
+    ///
+    /// # Errors
+    /// Those of the log; the next call tries again.
+    pub(crate) async fn write_failed_logins(&self) -> Result<()> {
+        let guessed = std::mem::take(&mut *self.guessed());
+        if guessed.is_empty() {
+            return Ok(());
+        }
+        let users = guessed.clone();
+        let change = self.change(move |accounts| {
+            let stored = users.iter().filter_map(|user| accounts.users().stored(user.as_str()));
+            let records = stored.map(|record| AuthRecord::User(Arc::unwrap_or_clone(record))).collect();
+            Ok(Decision { records, answer: () })
+        });
+        let written = change.await;
+        if written.is_err() {
+            self.guessed().extend(guessed);
+        }
+        written
+    }
+
+    fn guessed(&self) -> std::sync::MutexGuard<'_, BTreeSet<UserId>> {
+        self.0.guessed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -182,6 +236,25 @@ mod tests {
         log.broken.store(false, Ordering::SeqCst);
         store(&accounts, alice()).await.unwrap();
         assert!(accounts.users().get("alice").is_some());
+    }
+
+    #[tokio::test]
+    async fn guesses_count_at_once_and_are_written_until_it_works() {
+        let log = Arc::new(FlakyLog::default());
+        let accounts = Accounts::new(Arc::clone(&log) as Arc<dyn AuthLog>, vec![AuthRecord::User(alice())]);
+        let (id, lockout) = (alice().user_id, Lockout { attempts: 2, duration: std::time::Duration::from_secs(60) });
+        assert!(!accounts.note_failed_login(&id, lockout, 1));
+        assert!(accounts.note_failed_login(&id, lockout, 1), "the second locks");
+        assert!(!accounts.note_failed_login(&id, lockout, 1), "a locked account counts no more");
+        assert!(!accounts.note_failed_login(&UserId::parse("nobody").unwrap(), lockout, 1));
+        assert_eq!(accounts.users().get("alice").unwrap().failed_login_attempts, 2);
+        log.broken.store(true, Ordering::SeqCst);
+        assert!(accounts.write_failed_logins().await.is_err());
+        assert_eq!(accounts.guessed().len(), 1);
+        log.broken.store(false, Ordering::SeqCst);
+        accounts.write_failed_logins().await.unwrap();
+        assert!(accounts.guessed().is_empty());
+        assert_eq!(accounts.users().get("alice").unwrap().failed_login_attempts, 2);
     }
 
     #[tokio::test]

@@ -342,10 +342,7 @@ impl Authenticator {
             return self.still_open(checked);
         }
         debug!(known = record.is_some(), "wrong password");
-        if record.is_none() && !is_root(user) {
-            self.strangers.note_failed_login(user, self.lockout(), self.clock.now_us());
-        }
-        self.note_failed_login(record, ip).await?;
+        self.note_failed_login(record, user, ip).await?;
         Err(Error::InvalidCredentials)
     }
 
@@ -396,28 +393,43 @@ impl Authenticator {
         change.await
     }
 
-    /// `None`: of nobody, or of somebody who has no password to guess. One commit either way.
-    async fn note_failed_login(&self, checked: Option<Arc<UserRecord>>, ip: Option<IpAddr>) -> Result<()> {
-        let (now_us, lockout) = (self.clock.now_us(), self.lockout());
+    /// `None`: of nobody, or of somebody who has no password to guess. One commit either way, of the same entries: who can
+    /// measure it learns nothing. Counts are memory; [`Authenticator::write_failed_logins`] writes those of users.
+    async fn note_failed_login(&self, checked: Option<Arc<UserRecord>>, name: &str, ip: Option<IpAddr>) -> Result<()> {
+        let (now_us, lockout, strangers, name) =
+            (self.clock.now_us(), self.lockout(), self.strangers.clone(), name.to_owned());
         let change = self.accounts.change(move |accounts| {
             let user = checked.as_ref().map(|record| &record.user_id);
-            let entry = match user {
-                Some(user) => AuditEntry::of(user, "LOGIN_FAILED", user.as_str(), now_us),
-                None => AuditEntry::of_stranger("LOGIN_FAILED", "", now_us),
+            let entry = |action: &str| {
+                let entry = match user {
+                    Some(user) => AuditEntry::of(user, action, user.as_str(), now_us),
+                    None => AuditEntry::of_stranger(action, "", now_us),
+                };
+                AuthRecord::Audit(entry.from_ip(ip))
             };
-            let mut records = vec![AuthRecord::Audit(entry.from_ip(ip))];
-            let open = user.and_then(|user| accounts.users().get(user.as_str()));
-            if let Some(record) = open.filter(|record| record.check_open(now_us).is_ok()) {
-                let record = record.after_failed_login(lockout, now_us);
-                if record.locked_until.is_some() {
-                    let locked = AuditEntry::of(&record.user_id, "ACCOUNT_LOCKED", record.user_id.as_str(), now_us);
-                    records.push(AuthRecord::Audit(locked.from_ip(ip)));
-                }
-                records.push(AuthRecord::User(record));
-            }
+            let locked = match user {
+                Some(user) => accounts.note_failed_login(user, lockout, now_us),
+                None => !is_root(&name) && strangers.note_failed_login(&name, lockout, now_us),
+            };
+            let mut records = vec![entry("LOGIN_FAILED")];
+            records.extend(locked.then(|| entry("ACCOUNT_LOCKED")));
             Ok(Decision { records, answer: () })
         });
         change.await
+    }
+
+    /// Is notified when an account was locked: then [`Authenticator::write_failed_logins`] is not to wait.
+    pub fn locked(&self) -> Arc<tokio::sync::Notify> {
+        self.accounts.locked()
+    }
+
+    /// Makes durable how often users were guessed at. Called by and by, and at the end: a crash in between forgets some
+    /// guesses.
+    ///
+    /// # Errors
+    /// Those of the log; the next call tries again.
+    pub async fn write_failed_logins(&self) -> Result<()> {
+        self.accounts.write_failed_logins().await
     }
 }
 

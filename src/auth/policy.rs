@@ -12,8 +12,8 @@ use std::fmt;
 
 use crate::error::{Error, Result};
 use crate::model::{
-    AccessLevel, Catalog, NamespaceName, OnConflict, Principal, Role, TableKind, TableMeta, UserId, ViewMeta,
-    WriteCommand,
+    AccessLevel, Catalog, NamespaceName, OnConflict, Principal, Role, TableKind, TableMeta, TableName, UserId,
+    ViewMeta, WriteCommand,
 };
 pub use rights::{AdminAction, TableAction, TableClass};
 
@@ -159,6 +159,33 @@ impl Policy {
     pub fn may_drop_table(&self, principal: &Principal) -> Result<()> {
         // The same for all classes, so it is decided before the table is looked up.
         require(principal, rights::least_on(TableAction::Drop, TableClass::Own), "drop tables")
+    }
+
+    /// May a table of this name be dropped, or altered? Those that the server makes for itself stay as they are, whoever
+    /// asks.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED`.
+    pub fn may_redefine(&self, table: &TableName) -> Result<()> {
+        if !table.is_built_in() {
+            return Ok(());
+        }
+        Err(Error::PermissionDenied(format!(
+            "table {table} is the server's own: its rows are written like any others, but it is neither altered nor dropped"
+        )))
+    }
+
+    /// May a namespace of this name be dropped?
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED`.
+    pub fn may_drop_namespace(&self, namespace: &NamespaceName) -> Result<()> {
+        if *namespace != NamespaceName::dba() {
+            return Ok(());
+        }
+        Err(Error::PermissionDenied(format!(
+            "namespace '{namespace}' holds tables of the server; drop what else is in it one by one"
+        )))
     }
 
     /// # Errors
@@ -325,7 +352,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::{Durability, Owner, SchemaHistory, TableId, TableName};
+    use crate::model::{Durability, Owner, SchemaHistory, TableId};
 
     const ROLES: [Role; 5] = [Role::Anonymous, Role::User, Role::Service, Role::Dba, Role::System];
 

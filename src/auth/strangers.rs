@@ -17,6 +17,8 @@ const NAMES_MAX: u64 = 10_000;
 /// How long a name that is not tried any more is remembered: longer than a lock.
 const IDLE_LOCKS: u32 = 4;
 
+/// Cheap to clone.
+#[derive(Clone)]
 pub(crate) struct Strangers {
     tried: Cache<UserId, Arc<UserRecord>>,
 }
@@ -33,15 +35,19 @@ impl Strangers {
         tried.map_or(Ok(()), |record| record.check_open(now_us))
     }
 
-    /// A password was tried, which was wrong. A name that no user can have is not worth remembering.
-    pub(crate) fn note_failed_login(&self, name: &str, lockout: Lockout, now_us: i64) {
-        let Ok(name) = UserId::parse(name) else { return };
+    /// A password was tried, which was wrong. A name that no user can have is not worth remembering. Is the name locked now?
+    pub(crate) fn note_failed_login(&self, name: &str, lockout: Lockout, now_us: i64) -> bool {
+        let Ok(name) = UserId::parse(name) else { return false };
         let tried = self.tried.get(&name);
         let record = tried
             .unwrap_or_else(|| Arc::new(UserRecord::new(name.clone(), Role::Anonymous, AuthType::Internal, now_us)));
-        if record.check_open(now_us).is_ok() {
-            self.tried.insert(name, Arc::new(record.after_failed_login(lockout, now_us)));
+        if record.check_open(now_us).is_err() {
+            return false;
         }
+        let record = record.after_failed_login(lockout, now_us);
+        let locked = record.locked_until.is_some();
+        self.tried.insert(name, Arc::new(record));
+        locked
     }
 }
 
@@ -54,14 +60,15 @@ mod tests {
     fn a_name_that_nobody_has_locks_like_any_other() {
         let lockout = Lockout { attempts: 3, duration: Duration::from_secs(60) };
         let strangers = Strangers::new(lockout.duration);
-        for _ in 0..3 {
+        for attempt in 1..=3 {
             strangers.check_open("nobody", 0).unwrap();
-            strangers.note_failed_login("nobody", lockout, 0);
+            assert_eq!(strangers.note_failed_login("nobody", lockout, 0), attempt == 3);
         }
+        assert!(!strangers.note_failed_login("nobody", lockout, 1));
         assert!(matches!(strangers.check_open("nobody", 1), Err(Error::AccountLocked { .. })));
         strangers.check_open("nobody", 60_000_000).unwrap();
         strangers.check_open("someone", 0).unwrap();
-        strangers.note_failed_login("../x", lockout, 0);
+        assert!(!strangers.note_failed_login("../x", lockout, 0));
         strangers.check_open("../x", 0).unwrap();
     }
 }

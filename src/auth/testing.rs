@@ -101,6 +101,7 @@ impl Bench {
 
     /// The same server after a restart.
     pub(crate) async fn restarted(&self) -> Self {
+        self.auth.write_failed_logins().await.unwrap();
         let log = Arc::new(MemoryLog::default());
         let stored = self.log.records();
         let auth =

@@ -1,5 +1,5 @@
 //! Settings of background jobs, of what is flushed when, of how long tombstones and exports stay, and of what becomes of
-//! dropped users.
+//! dropped users. And how often the server is sampled.
 
 use std::time::Duration;
 
@@ -102,10 +102,21 @@ pub struct RetentionConfig {
     pub default_deleted_retention_hours: u32,
     #[serde(with = "duration")]
     pub check_interval: Duration,
+    pub enable_dba_stats: bool,
+    #[serde(with = "duration")]
+    pub dba_stats_interval: Duration,
+    #[serde(with = "duration")]
+    pub dba_stats_retention: Duration,
 }
 
 impl Default for RetentionConfig {
     fn default() -> Self {
-        Self { default_deleted_retention_hours: 168, check_interval: Duration::from_secs(10 * 60) }
+        Self {
+            default_deleted_retention_hours: 168,
+            check_interval: Duration::from_secs(10 * 60),
+            enable_dba_stats: true,
+            dba_stats_interval: Duration::from_secs(60),
+            dba_stats_retention: 7 * DAY,
+        }
     }
 }

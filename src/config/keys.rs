@@ -140,6 +140,9 @@ pub const KEYS: &[Key] = &[
 
     key("retention.default_deleted_retention_hours", "How long what was deleted can be told to whoever resumes from a position before, in hours, unless the table's DELETED_RETENTION_HOURS says otherwise. 0: not at all.", "0 to 876600"),
     key("retention.check_interval", "How often is looked for deleted rows that are older.", DURATION),
+    key("retention.enable_dba_stats", "Keep figures of this server over time in the table dba.stats.", SWITCH),
+    key("retention.dba_stats_interval", "How often they are sampled.", DURATION),
+    key("retention.dba_stats_retention", "How long samples stay.", DURATION),
 
     key("topics.visibility_timeout", "How long a delivered message is hidden from its group before it is delivered again, unless its topic says otherwise.", DURATION),
     key("topics.default_retention", "How long entries of a topic stay, unless its RETENTION_SECONDS says otherwise.", DURATION),

@@ -101,6 +101,8 @@ fn durations(config: &Config, faults: &mut Faults) {
         ("flush.default_time_interval", config.flush.default_time_interval),
         ("flush.check_interval", config.flush.check_interval),
         ("retention.check_interval", config.retention.check_interval),
+        ("retention.dba_stats_interval", config.retention.dba_stats_interval),
+        ("retention.dba_stats_retention", config.retention.dba_stats_retention),
         ("topics.visibility_timeout", config.topics.visibility_timeout),
         ("topics.default_retention", config.topics.default_retention),
         ("topics.check_interval", config.topics.check_interval),

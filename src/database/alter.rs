@@ -42,6 +42,7 @@ impl Database {
         };
         check_kind("ALTER", alter.kind, table)?;
         self.policy.may_alter_table(&scope.principal, table)?;
+        self.policy.may_redefine(&name)?;
         let mut altered = match define::alter_table(&self.bind_context(scope, &catalog), table, &alter.operation)? {
             Alteration::Altered(altered) => *altered,
             Alteration::Unchanged(why) => {
@@ -65,10 +66,14 @@ impl Database {
                 return Err(Error::NullsStored { column: column.clone(), table: name });
             }
         }
-        if let Some(check) = &altered.without_failing
-            && self.any_row(scope, &catalog, table, &format!("({}) IS FALSE", check.condition)).await?
-        {
-            return Err(Error::CheckFailsStored { constraint: check.name.clone(), table: name });
+        if !altered.without_failing.is_empty() {
+            // Read as what they are about to be: a condition may be about a column that is added.
+            let after = Arc::new(with_table(&catalog, &altered.table));
+            for check in &altered.without_failing {
+                if self.any_row(scope, &after, table, &format!("({}) IS FALSE", check.condition)).await? {
+                    return Err(Error::CheckFailsStored { constraint: check.name.clone(), table: name });
+                }
+            }
         }
 
         // A task of its own: who asked may go away, but a change that is durable must become visible.
@@ -126,14 +131,13 @@ impl Database {
     /// What the table's constraints and the views above it mean has to be the same behind the alteration.
     async fn check_what_depends(&self, catalog: &Catalog, table: &TableMeta, altered: &AlteredTable) -> Result<()> {
         let after = Arc::new(altered.table.clone());
-        if !after.checks.is_empty() && (altered.columns_changed || altered.without_failing.is_some()) {
+        if !after.checks.is_empty() && (altered.columns_changed || !altered.without_failing.is_empty()) {
             self.compile_checks(&after).await?;
         }
         if !altered.columns_changed || catalog.readers_of(std::slice::from_ref(&table.name)).is_empty() {
             return Ok(());
         }
-        let mut candidate = catalog.clone();
-        candidate.insert_table(after);
+        let candidate = with_table(catalog, &after);
         self.check_readers(candidate, &table.name, || format!("alter table {}", table.name)).await
     }
 
@@ -169,4 +173,12 @@ impl Database {
         }
         Ok(false)
     }
+}
+
+/// A catalog that nobody else sees: no plan made over it is kept for the one that it was made of.
+fn with_table(catalog: &Catalog, table: &TableMeta) -> Catalog {
+    let mut candidate = catalog.clone();
+    candidate.insert_table(Arc::new(table.clone()));
+    candidate.is_trial = true;
+    candidate
 }

@@ -6,13 +6,15 @@
 mod moves;
 mod storages;
 mod topics;
+mod unfinished;
 mod views;
 
 pub(super) use moves::{OwedMove, forget_moves, owe_move, owed_moves};
 pub(super) use topics::{DroppedTopic, dropped_topics, forgotten_topic};
 pub(super) use views::{list as list_views, readers_to_drop};
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex as Lock, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, MutexGuard, OwnedMutexGuard, OwnedRwLockWriteGuard, RwLock as AsyncRwLock, RwLockReadGuard};
@@ -39,6 +41,8 @@ pub(super) struct CatalogStore {
     changing: Arc<Mutex<u32>>,
     /// Held over each ALTER TABLE, and by who must not be overtaken by one. Taken before `changing`.
     altering: Arc<AsyncRwLock<()>>,
+    /// Tables whose first rows are being written.
+    unfinished: Lock<BTreeSet<TableId>>,
 }
 
 /// An ALTER TABLE, or a change of topics, under way: while it lives, nothing else changes the catalog.
@@ -115,6 +119,7 @@ impl CatalogStore {
             cold,
             changing: Arc::new(Mutex::new(next)),
             altering: Arc::default(),
+            unfinished: Lock::default(),
         };
         for name in BOOT_NAMESPACES {
             let name = NamespaceName::built_in(name);
@@ -226,28 +231,29 @@ impl CatalogStore {
         define: impl FnOnce(TableId) -> Result<TableMeta>,
     ) -> Result<Option<Arc<TableMeta>>> {
         let mut next_id: MutexGuard<'_, u32> = self.changing.lock().await;
-        let catalog = self.current();
-        if !catalog.namespaces.contains_key(name.namespace()) {
-            return Err(Error::NamespaceNotFound(name.namespace().clone()));
-        }
-        if catalog.find(name.namespace().as_str(), name.table()).is_some() {
+        if !self.is_free(name)? {
             return Ok(None);
-        }
-        if catalog.views.contains_key(name) {
-            return Err(Error::ViewExists(name.clone()));
         }
         let id = TableId(*next_id);
         let table = Arc::new(define(id)?);
-        catalog.storage(&table.storage)?;
-        // An id is never used again, so the next one is durable together with its user.
-        let writes = vec![
-            record(RecordKind::Table, &id.to_string(), &*table)?,
-            record(RecordKind::Setting, NEXT_TABLE_ID, &(id.0 + 1))?,
-        ];
+        self.current().storage(&table.storage)?;
+        let writes = vec![record(RecordKind::Table, &id.to_string(), &*table)?, next_table(id)?];
         let made = table.clone();
         self.commit(writes, |catalog| catalog.insert_table(made)).await?;
         *next_id = id.0 + 1;
         Ok(Some(table))
+    }
+
+    /// May a table get this name? `false`: another one has it.
+    fn is_free(&self, name: &TableName) -> Result<bool> {
+        let catalog = self.current();
+        if !catalog.namespaces.contains_key(name.namespace()) {
+            return Err(Error::NamespaceNotFound(name.namespace().clone()));
+        }
+        if catalog.views.contains_key(name) {
+            return Err(Error::ViewExists(name.clone()));
+        }
+        Ok(catalog.find(name.namespace().as_str(), name.table()).is_none())
     }
 
     /// While it lives, nothing else changes the catalog.
@@ -313,15 +319,18 @@ fn removal(kind: RecordKind, name: &str) -> RecordWrite {
 
 /// The table's record moves to the dropped ones: a restart goes on removing its keys.
 fn drop_writes(table: &TableMeta) -> Result<[RecordWrite; 2]> {
-    let id = table.id.to_string();
-    Ok([
-        removal(RecordKind::Table, &id),
-        record(
-            RecordKind::DroppedTable,
-            &id,
-            &DroppedRecord::Full { name: table.name.clone(), storage: table.storage.clone() },
-        )?,
-    ])
+    Ok([removal(RecordKind::Table, &table.id.to_string()), drop_record(table)?])
+}
+
+/// The record that says that a table's keys are to be removed.
+fn drop_record(table: &TableMeta) -> Result<RecordWrite> {
+    let dropped = DroppedRecord::Full { name: table.name.clone(), storage: table.storage.clone() };
+    record(RecordKind::DroppedTable, &table.id.to_string(), &dropped)
+}
+
+/// An id is never used again, so the next one is durable together with its user.
+fn next_table(id: TableId) -> Result<RecordWrite> {
+    record(RecordKind::Setting, NEXT_TABLE_ID, &(id.0 + 1))
 }
 
 /// The record that says a dropped table's keys are gone.

@@ -35,6 +35,7 @@ impl Database {
 
     pub(super) async fn drop_namespace(&self, name: &NamespaceName, if_exists: bool, cascade: bool) -> Result<Outcome> {
         let name = NamespaceName::parse_new(name.as_str())?;
+        self.policy.may_drop_namespace(&name)?;
         match self.catalog.drop_namespace(&name, cascade).await? {
             Some(DroppedNamespace { tables, views, topics }) => {
                 let with = with_these(&[("table", tables.len()), ("view", views.len()), ("topic", topics.len())]);
@@ -99,19 +100,6 @@ impl Database {
         Ok(made)
     }
 
-    /// A table that was just made, whose first rows could not be written.
-    pub(super) async fn take_away(&self, table: &Arc<TableMeta>) {
-        let is_same = self.catalog.current().find(table.name.namespace().as_str(), table.name.table()).map(|t| t.id);
-        if is_same != Some(table.id) {
-            return;
-        }
-        match self.catalog.drop_table(&table.name, true).await {
-            Ok(Some((table, _))) => self.retire(&table).await,
-            Ok(None) => {}
-            Err(error) => tracing::warn!(table = %table.name, %error, "table without its first rows not dropped"),
-        }
-    }
-
     pub(super) async fn drop_table(
         &self,
         scope: &Scope<'_>,
@@ -120,6 +108,7 @@ impl Database {
         (if_exists, cascade): (bool, bool),
     ) -> Result<Outcome> {
         let name = self.table_name(scope, name)?;
+        self.policy.may_redefine(&name)?;
         let (namespace, table) = (name.namespace().as_str(), name.table());
         if let Some(found) = self.catalog.current().find(namespace, table) {
             check_kind("DROP", kind, found)?;

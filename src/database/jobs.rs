@@ -29,7 +29,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::Database;
-use super::catalog::{self, CatalogStore, DroppedTable, owed_moves};
+use super::catalog::{CatalogStore, DroppedTable, owed_moves};
 use super::execute::Scope;
 use super::request::Outcome;
 use crate::actors::jobs::{JobBodies, JobControl, JobDone};
@@ -288,7 +288,7 @@ impl Database {
     }
 
     pub(super) async fn submit_owed_jobs(&self) {
-        let dropped = catalog::dropped_tables(&self.store);
+        let dropped = self.catalog.tables_to_erase(&self.store).await;
         let dropped = dropped.inspect_err(|error| tracing::warn!(%error, "dropped tables can not be looked for"));
         for table in dropped.unwrap_or_default() {
             self.jobs.submit_owed(cleanup_of(&table)).await;

@@ -3,6 +3,7 @@
 //!
 //! Owns the figures' names, in `system.stats` and in `/metrics`. Never counts anything itself: `Metrics` does.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use super::Database;
@@ -69,16 +70,21 @@ impl System {
     pub(super) fn node_row(&self) -> NodeRow {
         let process = Process::look();
         let hostname = read("/proc/sys/kernel/hostname");
-        let setting =
-            |name: &str| self.settings.iter().find(|row| row.name == name).map_or("", |row| row.value.as_str());
         NodeRow {
-            api_addr: format!("{}:{}", setting("server.host"), setting("server.port")),
+            api_addr: self.address(),
             hostname: Some(hostname.trim().to_owned()).filter(|name| !name.is_empty()),
             memory_mb: machine_memory().0.and_then(|mib| i64::try_from(mib).ok()),
             memory_usage_mb: i64::try_from(process.resident >> 20).ok(),
             cpu_usage_percent: Some(process.cpu_percent(self.started)),
             uptime_seconds: i64::try_from(self.started.elapsed().as_secs()).unwrap_or(i64::MAX),
         }
+    }
+
+    /// Where this server is configured to listen.
+    fn address(&self) -> String {
+        let setting =
+            |name: &str| self.settings.iter().find(|row| row.name == name).map_or("", |row| row.value.as_str());
+        format!("{}:{}", setting("server.host"), setting("server.port"))
     }
 
     pub(super) fn session_rows(&self) -> Vec<SessionRow> {
@@ -116,6 +122,8 @@ impl System {
         let queries = &self.metrics.queries;
         let (hits, misses, invalidations) = queries.plans();
         let uptime = self.started.elapsed().as_secs();
+        let peaks = self.live.peaks();
+        let routes = || catalog.topics.values().flat_map(|topic| topic.routes.iter());
         let mib = |bytes: u64| (bytes >> 20).to_string();
         let number = |number: Option<u64>| number.unwrap_or(0).to_string();
         let cores = std::thread::available_parallelism().map_or(1, usize::from).to_string();
@@ -127,6 +135,8 @@ impl System {
             ("node_id", "0".to_owned()),
             ("cluster_mode", "single".to_owned()),
             ("cluster_id", "cluster".to_owned()),
+            ("cluster_api_addr", self.address()),
+            ("cluster_rpc_addr", self.address()),
             ("allocator_name", "mimalloc".to_owned()),
             ("memory_usage_bytes", process.resident.to_string()),
             ("memory_usage_mb", mib(process.resident)),
@@ -146,12 +156,20 @@ impl System {
             ("total_tables", catalog.tables().count().to_string()),
             ("total_topics", catalog.topics.len().to_string()),
             ("topic_cache_topic_count", catalog.topics.len().to_string()),
+            ("topic_cache_total_routes", routes().count().to_string()),
+            (
+                "topic_cache_table_route_count",
+                routes().map(|route| route.table_id).collect::<HashSet<_>>().len().to_string(),
+            ),
             ("total_storages", catalog.storages.len().to_string()),
             ("schema_registry_size", catalog.tables().count().to_string()),
             ("total_live_queries", self.live.subscription_count().to_string()),
             ("active_subscriptions", self.live.subscription_count().to_string()),
+            ("active_subscriptions_peak", peaks.subscriptions.to_string()),
             ("active_connections", self.live.connection_count().to_string()),
+            ("active_connections_peak", peaks.connections.to_string()),
             ("websocket_sessions", self.live.connection_count().to_string()),
+            ("websocket_sessions_peak", peaks.connections.to_string()),
             ("outbox_bytes", self.live.budget().used().to_string()),
             ("active_partitions", self.router.partitions().to_string()),
             ("total_jobs", jobs.len().to_string()),

@@ -2,7 +2,8 @@
 //!
 //! Owns the seam between authentication, which knows no disk, and the committer; and whose rows no feed shows.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -14,12 +15,15 @@ use super::request::Outcome;
 use crate::actors::CommitterHandle;
 use crate::auth::AdminAction;
 use crate::auth::Secret;
-use crate::auth::{AuthLog, AuthRecord};
+use crate::auth::{AuthLog, AuthRecord, Authenticator};
 use crate::auth::{NewUser, UserAck, UserChange};
 use crate::error::{Error, Result};
 use crate::model::{Owner, Principal, UserId, UserStorage};
 use crate::sql::statement::{self, Statement, UserSecret};
 use crate::storage::{CommitEntry, RecordKind, RecordWrite, Store};
+
+/// How long a failed log-in may be unwritten, unless it locks the account. It counts at once; a crash forgets it.
+const GUESSES_ROUND: Duration = Duration::from_secs(1);
 
 /// Authentication's records, through the committer.
 pub(super) struct CommittedAuth {
@@ -69,6 +73,24 @@ pub(super) fn stored(store: &Store) -> Result<Vec<AuthRecord>> {
     let users = users.iter().map(|(_, value)| AuthRecord::decode_user(value));
     let sessions = sessions.iter().map(|(key, value)| AuthRecord::decode_revoked_session(key, value));
     users.chain(sessions).collect()
+}
+
+/// Writes how often users were guessed at, by and by, for as long as there is an authenticator. Not with each guess: the time
+/// that its answer takes would tell that there is such a user.
+pub(super) async fn write_guesses(auth: Weak<Authenticator>) {
+    let Some(locked) = auth.upgrade().map(|auth| auth.locked()) else { return };
+    let mut rounds = tokio::time::interval(GUESSES_ROUND);
+    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = rounds.tick() => {}
+            () = locked.notified() => {}
+        }
+        let Some(auth) = auth.upgrade() else { return };
+        if let Err(error) = auth.write_failed_logins().await {
+            tracing::warn!(%error, "failed log-ins are not written");
+        }
+    }
 }
 
 impl Database {

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use super::budget::OutboxBudget;
 use super::cursors::{CursorKey, CursorWish, Cursors};
 use super::database::LiveLogin;
-use super::history::{ClosedSubscription, End, History};
+use super::history::{ClosedSubscription, End, History, LivePeaks};
 use super::outbox::{Delivery, Outbox, SubscriptionKey};
 use crate::error::{Error, Result, SubscriptionFault};
 use crate::model::{NamespaceName, Principal, Seq, TableId, TableMeta, TableName, UserId};
@@ -34,6 +34,7 @@ struct Entries {
     connections: HashMap<ConnectionId, Arc<LiveConnection>>,
     subscriptions: BTreeMap<SubscriptionKey, Arc<LiveSubscription>>,
     per_user: HashMap<UserId, usize>,
+    peaks: LivePeaks,
     shutting_down: bool,
 }
 
@@ -351,6 +352,7 @@ impl LiveDirectory {
             return Err(Error::ShuttingDown);
         }
         entries.connections.insert(connection.id, connection.clone());
+        entries.peaks.connections = entries.peaks.connections.max(entries.connections.len());
         Ok(ConnectionGuard { directory: self.clone(), connection })
     }
 
@@ -388,6 +390,7 @@ impl LiveDirectory {
         }
         *count += 1;
         entries.subscriptions.insert(key, subscription.clone());
+        entries.peaks.subscriptions = entries.peaks.subscriptions.max(entries.subscriptions.len());
         Ok(SubscriptionGuard { directory: self.clone(), subscription, clock: clock.clone() })
     }
 
@@ -411,6 +414,10 @@ impl LiveDirectory {
 
     pub fn connection_count(&self) -> usize {
         self.lock().connections.len()
+    }
+
+    pub fn peaks(&self) -> LivePeaks {
+        self.lock().peaks
     }
 
     /// KILL LIVE QUERY.
@@ -560,6 +567,7 @@ mod tests {
         assert_eq!((directory.subscription_count(), directory.connection_count()), (0, 1));
         drop(alice);
         assert_eq!(directory.connection_count(), 0);
+        assert_eq!(directory.peaks(), LivePeaks { connections: 2, subscriptions: 3 });
     }
 
     #[test]

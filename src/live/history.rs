@@ -69,6 +69,13 @@ impl History {
     }
 }
 
+/// The most there were at one time, since the start.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct LivePeaks {
+    pub connections: usize,
+    pub subscriptions: usize,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 pub struct Catalog {
     /// Raised by each DDL statement: what was bound against another version must be bound again.
     pub version: u64,
+    /// It is what may come of a change that is being checked: nothing made of it may be kept.
+    pub is_trial: bool,
     pub namespaces: BTreeMap<NamespaceName, NamespaceMeta>,
     /// `local` is always there.
     pub storages: BTreeMap<StorageId, Arc<StorageMeta>>,

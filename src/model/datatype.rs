@@ -1,10 +1,15 @@
 //! The column types of `CREATE TABLE`, and the Arrow type each is computed with.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType as ArrowType, Field, TimeUnit};
 use serde::{Deserialize, Serialize};
+
+/// In a field's metadata: what kind of text it is.
+const KIND: &str = "inboxdb.kind";
+const JSON: &str = "json";
 
 /// A column's type. Its serde form is the `data_type` of the wire (`"BigInt"`, `{"Embedding":384}`, …).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -90,6 +95,24 @@ impl DataType {
         }
     }
 
+    /// A column of an answer. What Arrow has no type for stands beside it, so that [`DataType::of_field`] finds it again.
+    pub fn field(self, name: &str, nullable: bool) -> Field {
+        let field = Field::new(name, self.arrow(), nullable);
+        if self != DataType::Json {
+            return field;
+        }
+        field.with_metadata(HashMap::from([(KIND.to_owned(), JSON.to_owned())]))
+    }
+
+    /// The type that a computed column is shown as.
+    pub fn of_field(field: &Field) -> DataType {
+        let is_json = field.metadata().get(KIND).is_some_and(|kind| kind == JSON);
+        match Self::of_arrow(field.data_type()) {
+            DataType::Text if is_json => DataType::Json,
+            data_type => data_type,
+        }
+    }
+
     /// May such a column be a primary key: it has an order and equality is exact.
     pub fn can_be_key(self) -> bool {
         !matches!(self, DataType::Json | DataType::File | DataType::Embedding(_))
@@ -131,5 +154,20 @@ impl fmt::Display for DataType {
             DataType::File => f.write_str("FILE"),
             DataType::Embedding(n) => write!(f, "EMBEDDING({n})"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_keeps_its_type() {
+        for data_type in [DataType::Json, DataType::Text, DataType::BigInt, DataType::Timestamp] {
+            assert_eq!(DataType::of_field(&data_type.field("a", true)), data_type);
+        }
+        // A name says nothing of what was computed of it.
+        let computed = DataType::Json.field("a", true).with_data_type(ArrowType::Int32);
+        assert_eq!(DataType::of_field(&computed), DataType::Int);
     }
 }

@@ -42,6 +42,11 @@ const RESERVED_COLUMNS: &[&str] = &[
     "_hash",
 ];
 
+/// Where the server keeps tables of its own; anyone who may has others there, too.
+const DBA_NAMESPACE: &str = "dba";
+
+const BUILT_IN_TABLES: &[&str] = &["notifications", "stats"];
+
 const LOCAL_STORAGE: &str = "local";
 
 const NAMESPACE_MAX: usize = 32;
@@ -139,6 +144,11 @@ impl NamespaceName {
     /// For names built into the program.
     pub fn built_in(text: &'static str) -> Self {
         Self(text.into())
+    }
+
+    /// The namespace of the tables that the server makes for itself.
+    pub fn dba() -> Self {
+        Self(DBA_NAMESPACE.into())
     }
 
     fn stored(text: &str) -> Result<Self, Error> {
@@ -239,6 +249,11 @@ impl TableName {
 
     pub fn table(&self) -> &str {
         &self.table
+    }
+
+    /// One of those that the server makes for itself.
+    pub fn is_built_in(&self) -> bool {
+        self.namespace.as_str() == DBA_NAMESPACE && BUILT_IN_TABLES.contains(&self.table())
     }
 }
 

@@ -112,7 +112,7 @@ impl ResultSchema {
     pub fn of_arrow(schema: &Schema) -> Self {
         let columns = schema.fields().iter().map(|field| ResultColumn {
             name: field.name().clone(),
-            data_type: DataType::of_arrow(field.data_type()),
+            data_type: DataType::of_field(field),
             flags: ColumnFlags::NONE,
         });
         Self(columns.collect())

@@ -193,7 +193,7 @@ fn define_checks(create: &CreateTable, name: &TableName, columns: &[ColumnMeta])
 }
 
 /// `CONSTRAINT name` before a column's CHECK stands beside it in the tree.
-fn check_of(option: &ast::ColumnOptionDef) -> Option<ast::CheckConstraint> {
+pub(in crate::sql) fn check_of(option: &ast::ColumnOptionDef) -> Option<ast::CheckConstraint> {
     let ast::ColumnOption::Check(check) = &option.option else { return None };
     let name = check.name.clone().or_else(|| option.name.clone());
     Some(ast::CheckConstraint { name, ..check.clone() })

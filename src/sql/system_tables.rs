@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, new_empty_array};
-use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 
 use crate::model::{
-    AuditEntry, Catalog, NamespaceMeta, NamespaceName, Owner, Role, StorageId, StorageMeta, TableKind, TableMeta,
-    TableOptions, TopicMeta, UserId,
+    AuditEntry, Catalog, DataType, NamespaceMeta, NamespaceName, Owner, Role, StorageId, StorageMeta, TableKind,
+    TableMeta, TableOptions, TopicMeta, UserId,
 };
 use audit_log::AUDIT_LOG;
 use cursors::CURSORS;
@@ -23,7 +23,7 @@ use schemas::{SCHEMAS, SchemaRow};
 use server::{CLUSTER, CLUSTER_GROUPS, DATATYPES, SERVER_LOGS, SESSIONS, SETTINGS, TYPES};
 pub use server::{LogRow, NodeRow, SessionRow, SettingRow, in_words};
 use storages::STORAGES;
-use tables::{COLUMNS, TABLES};
+use tables::{COLUMNS, DESCRIBE, TABLES};
 pub use topics::TopicGroupRow;
 use topics::{DELIVERIES, TOPIC_OFFSETS, TOPICS};
 
@@ -126,7 +126,7 @@ pub struct LiveRow {
 }
 
 /// Where a subscription is, and a job; there is one node.
-const THIS_NODE: i64 = 0;
+pub const THIS_NODE: i64 = 0;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SystemTable {
@@ -134,6 +134,7 @@ pub(crate) enum SystemTable {
     Namespaces,
     Tables,
     Columns,
+    Describe,
     Schemas,
     Storages,
     Live,
@@ -160,6 +161,7 @@ impl SystemTable {
         SystemTable::Namespaces,
         SystemTable::Tables,
         SystemTable::Columns,
+        SystemTable::Describe,
         SystemTable::Schemas,
         SystemTable::Storages,
         SystemTable::Live,
@@ -190,6 +192,7 @@ impl SystemTable {
             SystemTable::Namespaces => "namespaces",
             SystemTable::Tables => "tables",
             SystemTable::Columns => "columns",
+            SystemTable::Describe => "describe",
             SystemTable::Schemas => "schemas",
             SystemTable::Storages => "storages",
             SystemTable::Live => "live",
@@ -217,6 +220,7 @@ impl SystemTable {
             SystemTable::Namespaces => schema_of(NAMESPACES),
             SystemTable::Tables => schema_of(TABLES),
             SystemTable::Columns => schema_of(COLUMNS),
+            SystemTable::Describe => schema_of(DESCRIBE),
             SystemTable::Schemas => schema_of(SCHEMAS),
             SystemTable::Storages => schema_of(STORAGES),
             SystemTable::Live => schema_of(LIVE),
@@ -251,6 +255,7 @@ impl SystemTable {
             }
             SystemTable::Tables => batch_of(TABLES, &tables::relations(catalog)),
             SystemTable::Columns => batch_of(COLUMNS, &tables::columns(catalog)),
+            SystemTable::Describe => batch_of(DESCRIBE, &tables::columns(catalog)),
             SystemTable::Schemas => {
                 let rows: Vec<SchemaRow> = catalog.tables().flat_map(schemas::versions_of).collect();
                 batch_of(SCHEMAS, &rows)
@@ -301,13 +306,13 @@ struct NamespaceRow {
 struct Column<R: 'static> {
     name: &'static str,
     nullable: bool,
-    cell: fn(&R) -> ScalarValue,
     /// Of `cell`'s values.
-    data_type: fn() -> ArrowType,
+    data_type: DataType,
+    cell: fn(&R) -> ScalarValue,
 }
 
 fn schema_of<R>(columns: &[Column<R>]) -> SchemaRef {
-    let fields = columns.iter().map(|column| Field::new(column.name, (column.data_type)(), column.nullable));
+    let fields = columns.iter().map(|column| column.data_type.field(column.name, column.nullable));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
@@ -315,7 +320,7 @@ fn batch_of<R>(columns: &[Column<R>], rows: &[R]) -> Result<RecordBatch> {
     let mut arrays: Vec<ArrayRef> = Vec::with_capacity(columns.len());
     for column in columns {
         arrays.push(if rows.is_empty() {
-            new_empty_array(&(column.data_type)())
+            new_empty_array(&column.data_type.arrow())
         } else {
             ScalarValue::iter_to_array(rows.iter().map(column.cell))?
         });
@@ -323,28 +328,41 @@ fn batch_of<R>(columns: &[Column<R>], rows: &[R]) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(schema_of(columns), arrays)?)
 }
 
+const fn column<R>(name: &'static str, data_type: DataType, cell: fn(&R) -> ScalarValue) -> Column<R> {
+    Column { name, nullable: false, data_type, cell }
+}
+
 const fn text<R>(name: &'static str, cell: fn(&R) -> ScalarValue) -> Column<R> {
-    Column { name, nullable: false, cell, data_type: || ArrowType::Utf8 }
+    column(name, DataType::Text, cell)
+}
+
+/// The cells are the text of a document.
+const fn json<R>(name: &'static str, cell: fn(&R) -> ScalarValue) -> Column<R> {
+    column(name, DataType::Json, cell)
 }
 
 const fn smallint<R>(name: &'static str, cell: fn(&R) -> ScalarValue) -> Column<R> {
-    Column { name, nullable: false, cell, data_type: || ArrowType::Int16 }
+    column(name, DataType::SmallInt, cell)
 }
 
 const fn int<R>(name: &'static str, cell: fn(&R) -> ScalarValue) -> Column<R> {
-    Column { name, nullable: false, cell, data_type: || ArrowType::Int32 }
+    column(name, DataType::Int, cell)
 }
 
 const fn bigint<R>(name: &'static str, cell: fn(&R) -> ScalarValue) -> Column<R> {
-    Column { name, nullable: false, cell, data_type: || ArrowType::Int64 }
+    column(name, DataType::BigInt, cell)
+}
+
+const fn float<R>(name: &'static str, cell: fn(&R) -> ScalarValue) -> Column<R> {
+    column(name, DataType::Float, cell)
 }
 
 const fn boolean<R>(name: &'static str, cell: fn(&R) -> ScalarValue) -> Column<R> {
-    Column { name, nullable: false, cell, data_type: || ArrowType::Boolean }
+    column(name, DataType::Boolean, cell)
 }
 
 const fn time<R>(name: &'static str, cell: fn(&R) -> ScalarValue) -> Column<R> {
-    Column { name, nullable: false, cell, data_type: || ArrowType::Timestamp(TimeUnit::Microsecond, None) }
+    column(name, DataType::Timestamp, cell)
 }
 
 const fn null<R>(column: Column<R>) -> Column<R> {
@@ -370,7 +388,7 @@ const USERS: &[Column<UserRow>] = &[
     text("role", |r| r.role.as_str().into()),
     null(text("email", |r| words(r.email.as_deref()))),
     text("auth_type", |r| r.auth_type.into()),
-    null(text("auth_data", |_| words(None::<String>))),
+    null(json("auth_data", |_| words(None::<String>))),
     text("storage_mode", |r| r.storage_mode.into()),
     null(text("storage_id", |r| words(r.storage_id.as_ref().map(StorageId::as_str)))),
     int("failed_login_attempts", |r| r.failed_login_attempts.into()),
@@ -386,7 +404,7 @@ const NAMESPACES: &[Column<NamespaceRow>] = &[
     text("namespace_id", |r| r.meta.name.as_str().into()),
     text("name", |r| r.meta.name.as_str().into()),
     time("created_at", |r| micros(r.meta.created_at)),
-    null(text("options", |r| words(r.meta.options.as_deref()))),
+    null(json("options", |r| words(r.meta.options.as_deref()))),
     int("table_count", |r| i32::try_from(r.tables).unwrap_or(i32::MAX).into()),
 ];
 
@@ -398,7 +416,7 @@ const LIVE: &[Column<LiveRow>] = &[
     text("table_name", |r| r.table.as_str().into()),
     text("user_id", |r| r.user_id.as_str().into()),
     text("query", |r| r.query.as_str().into()),
-    null(text("options", |r| words(r.options.as_deref()))),
+    null(json("options", |r| words(r.options.as_deref()))),
     text("status", |_| "active".into()),
     time("created_at", |r| micros(r.created_at)),
     time("last_update", |r| micros(r.last_update)),
@@ -418,7 +436,7 @@ const MANIFEST: &[Column<ManifestRow>] = &[
     null(time("last_accessed", |_| micros(None))),
     boolean("in_memory", |_| true.into()),
     text("sync_state", |_| "in_sync".into()),
-    text("manifest_json", |r| r.manifest_json.as_str().into()),
+    json("manifest_json", |r| r.manifest_json.as_str().into()),
 ];
 
 const STATS: &[Column<StatRow>] =
@@ -445,3 +463,6 @@ fn table_options(table: &TableOptions, kind: TableKind) -> String {
     }
     serde_json::Value::Object(options).to_string()
 }
+
+#[cfg(test)]
+mod tests;

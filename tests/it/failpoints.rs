@@ -232,6 +232,34 @@ fn what_a_dropped_table_leaves_goes_wherever_its_removal_dies() {
 }
 
 #[test]
+fn a_table_made_of_a_query_has_all_rows_or_is_not_there_wherever_it_dies() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let mut model = with_cold_rows(&data);
+    let make = "CREATE TABLE c.made (PRIMARY KEY (id)) AS SELECT id, v FROM c.t";
+    for point in ["create_as_begun", "create_as_filled"] {
+        let server = Server::start_to_die(&data, BY_HAND, point, 1);
+        server.log_in("admin").try_sql_or_gone(make);
+        assert_killed(server, point);
+        let server = Server::start_over(&data, BY_HAND);
+        let mut admin = server.log_in("admin");
+        assert_eq!(admin.refused("SELECT * FROM c.made").code, "TABLE_NOT_FOUND", "{point}");
+        let cleaned = "SELECT COUNT(*) > 0 FROM system.jobs WHERE job_type = 'cleanup' AND status = 'completed'";
+        eventually("what was written goes", || (admin.rows(cleaned) == json!([[true]])).then_some(()));
+        admin.sql(make);
+        let rows = |admin: &mut Client, table: &str| admin.rows(&format!("SELECT id, v FROM c.{table} ORDER BY id"));
+        assert_eq!(rows(&mut admin, "made"), rows(&mut admin, "t"), "{point}");
+        server.kill();
+        let server = Server::start_over(&data, BY_HAND);
+        let mut admin = server.log_in("admin");
+        assert_eq!(rows(&mut admin, "made"), rows(&mut admin, "t"), "{point}");
+        admin.sql("DROP TABLE c.made");
+        server.kill();
+        assert_goes_on(&data, &mut model, point);
+    }
+}
+
+#[test]
 fn what_a_dropped_user_leaves_goes_wherever_its_removal_dies() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");

@@ -9,6 +9,7 @@ mod audit;
 mod backup;
 mod cold;
 mod crash;
+mod dba;
 mod demo;
 mod durable_streams;
 mod event_stream;

@@ -7,7 +7,7 @@
 use datafusion::sql::sqlparser::ast;
 
 use super::default::{column_default, fits};
-use super::{COLUMNS_MAX, define_column, new_name, types, with_options};
+use super::{COLUMNS_MAX, check_of, define_column, new_name, types, with_options};
 use crate::error::{Error, Result};
 use crate::model::schema::history::VERSIONS_MAX;
 use crate::model::schema::{DELETED_COLUMN, SEQ_COLUMN};
@@ -31,8 +31,8 @@ pub struct AlteredTable {
     pub what: String,
     /// The column that no live row may hold NULL in, or the table stays as it was.
     pub without_nulls: Option<String>,
-    /// The constraint that no live row may fail, or the table stays as it was.
-    pub without_failing: Option<CheckMeta>,
+    /// Constraints that no live row may fail, or the table stays as it was. They are about its new columns.
+    pub without_failing: Vec<CheckMeta>,
     /// Do queries that were compiled before see other columns now?
     pub columns_changed: bool,
     /// The TTL that the table is to have: which of its rows that is for depends on the position it stands at.
@@ -84,11 +84,16 @@ pub fn alter_table(ctx: &BindContext<'_>, table: &TableMeta, operation: &AlterOp
         }
         _ => None,
     };
-    let without_failing = match &change {
-        SchemaChange::SetChecks(checks) if checks.len() > table.checks.len() => checks.last().cloned(),
-        _ => None,
-    };
-    let table = table.altered(change, ctx.now_us);
+    let checks_before = table.checks.len();
+    let mut table = table.altered(change, ctx.now_us);
+    if let AlterOperation::AddColumn { definition, .. } = operation {
+        // Behind the change: they name the column by the id that it got.
+        for constraint in definition.options.iter().filter_map(check_of) {
+            let check = define_check((&table.name, &table.columns), &constraint, &table.checks)?;
+            table.checks.push(check);
+        }
+    }
+    let without_failing = table.checks.get(checks_before..).unwrap_or_default().to_vec();
     let altered = AlteredTable { table, what, without_nulls, without_failing, columns_changed, ttl_seconds };
     Ok(Alteration::Altered(Box::new(altered)))
 }
@@ -116,10 +121,6 @@ fn add(ctx: &BindContext<'_>, table: &TableMeta, definition: &ast::ColumnDef, if
             "Column '{}' is NOT NULL and has no DEFAULT: rows that are stored would hold NULL",
             column.name
         )));
-    }
-    if definition.options.iter().any(|option| matches!(option.option, ast::ColumnOption::Check(_))) {
-        let message = "ADD COLUMN … CHECK is not supported; ADD CONSTRAINT … CHECK (…) behind it";
-        return Err(Error::Unsupported(message.to_owned()));
     }
     if table.columns.len() >= COLUMNS_MAX {
         return Err(Error::InvalidSql(format!("The table has {COLUMNS_MAX} columns; no more are allowed")));

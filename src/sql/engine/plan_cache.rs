@@ -3,7 +3,7 @@
 //! Owns what may be kept, and for whom: the same statement with the same parameters, of the same caller with the same
 //! rights, over the same version of the catalog. Any DDL makes a new version, and drops all that is kept.
 //! Never keeps a view of the store: a plan is kept with its tables detached, and attached to the view of each statement.
-//! Not kept: EXPLAIN; long texts, which do not come twice; what reads anything but tables of the catalog; what calls a
+//! Not kept: what is planned on trial, over a catalog that may come of a change; EXPLAIN; long texts, which do not come twice; what reads anything but tables of the catalog; what calls a
 //! function whose value the moment decides (`NOW()`, `UUID_V7()`).
 
 use std::sync::Arc;
@@ -93,7 +93,7 @@ impl PlanCache {
     }
 
     fn key(&self, ctx: &QueryContext, statement: &ast::Statement) -> Option<Arc<PlanKey>> {
-        if self.entries == 0 || !matches!(statement, ast::Statement::Query(_)) {
+        if self.entries == 0 || ctx.catalog.is_trial || !matches!(statement, ast::Statement::Query(_)) {
             return None;
         }
         let version = ctx.catalog.version;

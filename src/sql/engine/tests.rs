@@ -421,7 +421,7 @@ async fn system_tables_are_for_admins() {
         (
             "SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema = 'system' ORDER BY 2",
             concat!(
-                r#"["system","audit_log"] ["system","cluster"] ["system","cluster_groups"] ["system","columns"] ["system","cursors"] ["system","datatypes"] ["system","deliveries"] ["system","job_nodes"] ["system","jobs"] ["system","live"] ["system","manifest"] "#,
+                r#"["system","audit_log"] ["system","cluster"] ["system","cluster_groups"] ["system","columns"] ["system","cursors"] ["system","datatypes"] ["system","deliveries"] ["system","describe"] ["system","job_nodes"] ["system","jobs"] ["system","live"] ["system","manifest"] "#,
                 r#"["system","namespaces"] ["system","schemas"] ["system","server_logs"] ["system","sessions"] ["system","settings"] ["system","stats"] ["system","storages"] ["system","tables"] ["system","topic_offsets"] ["system","topics"] ["system","users"]"#
             ),
         ),

@@ -152,7 +152,7 @@ impl<'c> Seen<'c> {
                 for (position, field) in table.schema().fields().iter().enumerate() {
                     let of = (SYSTEM.to_owned(), table.name().to_owned());
                     let nullable = field.is_nullable();
-                    let row = ColumnRow::computed(of, field.name(), position, DataType::of_arrow(field.data_type()));
+                    let row = ColumnRow::computed(of, field.name(), position, DataType::of_field(field));
                     rows.push(ColumnRow { nullable, ..row });
                 }
             }

@@ -2,7 +2,7 @@
 
 use datafusion::common::ScalarValue;
 
-use super::{Column, THIS_NODE, bigint, int, micros, null, smallint, text, time, words};
+use super::{Column, THIS_NODE, bigint, int, json, micros, null, smallint, text, time, words};
 
 /// A row of `system.jobs`, and of `system.job_nodes`. Times are in microseconds since the Unix epoch.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ pub(super) const JOBS: &[Column<JobRow>] = &[
     text("job_type", |r| r.job_type.into()),
     text("status", |r| r.status.into()),
     null(text("leader_status", |_| words(None::<String>))),
-    null(text("parameters", |r| words(r.parameters.as_deref()))),
+    null(json("parameters", |r| words(r.parameters.as_deref()))),
     null(text("message", |r| words(r.message.as_deref()))),
     null(text("exception_trace", |r| words(r.exception_trace.as_deref()))),
     null(text("idempotency_key", |r| words(Some(r.idempotency_key.as_str())))),

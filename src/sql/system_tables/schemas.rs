@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::common::ScalarValue;
 
-use super::{Column, boolean, int, micros, null, table_options, text, time, words};
+use super::{Column, boolean, int, json, micros, null, table_options, text, time, words};
 use crate::model::{SchemaVersion, TableKind, TableMeta, TableOptions};
 
 pub(super) struct SchemaRow {
@@ -51,10 +51,10 @@ pub(super) const SCHEMAS: &[Column<SchemaRow>] = &[
     text("table_type", |r| r.table.kind.as_str().into()),
     time("created_at", |r| micros(r.table.created_at)),
     int("schema_version", |r| i32::try_from(r.version.version).unwrap_or(i32::MAX).into()),
-    text("columns", |r| r.columns().into()),
-    null(text("table_comment", |_| words(None::<String>))),
+    json("columns", |r| r.columns().into()),
+    null(text("table_comment", |r| words(r.table.comments.table.as_deref()))),
     time("updated_at", |r| micros(r.version.since)),
-    null(text("options", |r| words(Some(table_options(&r.options(), r.table.kind))))),
+    null(json("options", |r| words(Some(table_options(&r.options(), r.table.kind))))),
     null(text("access_level", |r| {
         let shared = r.table.kind == TableKind::Shared;
         words(shared.then(|| r.version.access.as_str()))

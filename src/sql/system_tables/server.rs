@@ -4,7 +4,7 @@
 
 use datafusion::common::ScalarValue;
 
-use super::{Column, THIS_NODE, bigint, boolean, int, micros, null, smallint, text, time, words};
+use super::{Column, THIS_NODE, bigint, boolean, float, int, json, micros, null, smallint, text, time, words};
 use crate::model::DataType;
 
 /// A row of `system.settings`: a key of the configuration in effect. Secrets come as `***`.
@@ -92,7 +92,8 @@ pub(super) const CLUSTER: &[Column<NodeRow>] = &[
     bigint("node_id", |_| THIS_NODE.into()),
     text("role", |_| "leader".into()),
     text("status", |_| "active".into()),
-    text("rpc_addr", |_| "".into()),
+    // Nothing listens beside it.
+    text("rpc_addr", |r| r.api_addr.as_str().into()),
     text("api_addr", |r| r.api_addr.as_str().into()),
     boolean("is_self", |_| true.into()),
     boolean("is_leader", |_| true.into()),
@@ -122,7 +123,7 @@ pub(super) const CLUSTER_GROUPS: &[Column<NodeRow>] = &[
     bigint("node_id", |_| THIS_NODE.into()),
     text("group_type", |_| "all".into()),
     null(bigint("current_term", |_| ScalarValue::Int64(None))),
-    null(text("vote", |_| words(None::<String>))),
+    null(json("vote", |_| words(None::<String>))),
     null(bigint("last_log_index", |_| ScalarValue::Int64(None))),
     null(bigint("last_applied", |_| ScalarValue::Int64(None))),
     null(bigint("snapshot", |_| ScalarValue::Int64(None))),
@@ -132,10 +133,6 @@ pub(super) const CLUSTER_GROUPS: &[Column<NodeRow>] = &[
     null(bigint("current_leader", |_| THIS_NODE.into())),
     null(bigint("millis_since_quorum_ack", |_| ScalarValue::Int64(None))),
 ];
-
-const fn float<R>(name: &'static str, cell: fn(&R) -> ScalarValue) -> Column<R> {
-    Column { name, nullable: false, cell, data_type: || arrow::datatypes::DataType::Float32 }
-}
 
 /// `2d 3h 4m`: the two or three largest units.
 pub fn in_words(seconds: i64) -> String {

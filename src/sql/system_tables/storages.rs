@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Column, micros, null, text, time, words};
+use super::{Column, json, micros, null, text, time, words};
 use crate::model::StorageMeta;
 
 pub(super) const STORAGES: &[Column<Arc<StorageMeta>>] = &[
@@ -11,8 +11,8 @@ pub(super) const STORAGES: &[Column<Arc<StorageMeta>>] = &[
     null(text("description", |r| words(r.description.as_deref()))),
     text("storage_type", |r| r.kind.as_str().into()),
     text("base_directory", |r| r.base.as_str().into()),
-    null(text("credentials", |r| words(r.credentials.masked()))),
-    null(text("config_json", |r| words(r.config_json()))),
+    null(json("credentials", |r| words(r.credentials.masked()))),
+    null(json("config_json", |r| words(r.config_json()))),
     text("shared_tables_template", |r| r.shared_template.as_str().into()),
     text("user_tables_template", |r| r.user_template.as_str().into()),
     time("created_at", |r| micros(r.created_at)),

@@ -1,10 +1,10 @@
-//! `system.tables` and `system.columns`: tables and views, and what they show.
+//! `system.tables`, `system.columns` and `system.describe`: tables and views, and what they show.
 
 use std::sync::Arc;
 
 use datafusion::common::ScalarValue;
 
-use super::{Column, bigint, boolean, count, micros, null, table_options, text, time, words};
+use super::{Column, bigint, boolean, count, int, micros, null, table_options, text, time, words};
 use crate::model::{Catalog, ColumnMeta, TableMeta, TableName, ViewColumn, ViewMeta};
 
 /// A table or a view.
@@ -167,4 +167,19 @@ pub(super) const COLUMNS: &[Column<ColumnRow>] = &[
     boolean("nullable", |r| r.nullable().into()),
     boolean("primary_key", |r| r.place_in_key().is_some().into()),
     null(bigint("primary_key_pos", |r| ScalarValue::Int64(r.place_in_key().map(|place| count(place + 1))))),
+];
+
+/// What DESCRIBE TABLE shows, of all tables and views at once.
+pub(super) const DESCRIBE: &[Column<ColumnRow>] = &[
+    text("column_name", |r| r.name().into()),
+    int("ordinal_position", |r| i32::try_from(r.position + 1).unwrap_or(i32::MAX).into()),
+    bigint("column_id", |r| r.id().into()),
+    text("data_type", |r| r.data_type().into()),
+    boolean("is_nullable", |r| r.nullable().into()),
+    boolean("is_primary_key", |r| r.place_in_key().is_some().into()),
+    null(text("column_default", |r| words(r.default()))),
+    null(text("column_comment", |r| words(r.comment()))),
+    int("schema_version", |r| i32::try_from(r.of.version()).unwrap_or(i32::MAX).into()),
+    text("namespace_id", |r| r.of.name().namespace().as_str().into()),
+    text("table_name", |r| r.of.name().table().into()),
 ];

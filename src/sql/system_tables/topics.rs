@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::common::ScalarValue;
 
-use super::{Column, bigint, int, micros, null, text, time, words};
+use super::{Column, bigint, int, json, micros, null, text, time, words};
 use crate::model::{GroupKey, GroupState, TopicHead, TopicMeta, TopicRoute};
 
 /// A group in one partition of a topic.
@@ -46,7 +46,7 @@ pub(super) const TOPICS: &[Column<Arc<TopicMeta>>] = &[
     int("partitions", |r| i32::try_from(r.partitions).unwrap_or(i32::MAX).into()),
     null(bigint("retention_seconds", |r| maybe(r.retention_seconds))),
     null(bigint("retention_max_bytes", |r| maybe(r.retention_max_bytes))),
-    text("routes", |r| routes(r).into()),
+    json("routes", |r| routes(r).into()),
     time("created_at", |r| micros(r.created_at)),
     time("updated_at", |r| micros(r.updated_at)),
     null(bigint("visibility_timeout_seconds", |r| maybe(r.visibility_timeout_seconds))),

@@ -144,6 +144,12 @@ fn a_feed_over_tables_is_whole_across_cuts_restarts_flushes_and_ddl() {
                 admin.sql("CREATE USER TABLE f.d (id BIGINT PRIMARY KEY, v INT, w TEXT DEFAULT 'x')");
                 tables.push("d");
             }
+            // Its rows are there before the table is: they are told when it joins.
+            3 => {
+                let rows = "SELECT CAST(value AS BIGINT) AS id, CAST(7 AS INT) AS v FROM generate_series(1, 3)";
+                admin.sql(&format!("CREATE USER TABLE f.e (PRIMARY KEY (id)) AS {rows}"));
+                tables.push("e");
+            }
             4 => drop(admin.sql("ALTER TABLE f.a ADD COLUMN w TEXT")),
             5 => {
                 admin.sql("DROP TABLE f.b");
