@@ -1,0 +1,193 @@
+//! docs/sql.md: its examples are run, and each kind of statement has its place on it.
+//!
+//! A block of `sql` is a request, the block behind it its answer: a line for each result as the files of `slt` have it where a
+//! request has several, with the columns' names above rows; an error as `ERROR CODE SQLSTATE: message`. A first line `-- NAME` says
+//! whose request it is, else it is the administrator's; `-- params […]` behind it gives its parameters. `…` in an answer stands for
+//! what is another each time, within a line. Requests run in the page's order, against one server; what only reads is asked until
+//! it answers so, since jobs take their time.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::Path;
+
+use inboxdb::sql::parse::parse;
+use inboxdb::sql::statement::Statement;
+use serde_json::{Value, json};
+
+use crate::server::eventually;
+use crate::slt::{Remote, SqlResult};
+
+/// Where backups of the page's examples lie.
+const BACKUPS: &str = "/backups";
+
+struct Example {
+    /// Of the request's fence, from 1.
+    line: usize,
+    /// The heading of the statement that it is of.
+    heading: String,
+    user: String,
+    body: Value,
+    answer: Vec<String>,
+}
+
+impl Example {
+    fn sql(&self) -> &str {
+        self.body["sql"].as_str().unwrap()
+    }
+
+    /// Does asking again change nothing?
+    fn only_reads(&self) -> bool {
+        let kinds = parse(self.sql()).unwrap_or_default();
+        !kinds.is_empty() && kinds.iter().all(|parsed| matches!(parsed.statement.kind(), "SELECT" | "SHOW EXPORT"))
+    }
+}
+
+fn folder() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/docs"))
+}
+
+fn page() -> String {
+    std::fs::read_to_string(folder().join("sql.md")).unwrap()
+}
+
+fn examples(page: &str) -> Vec<Example> {
+    let lines: Vec<&str> = page.lines().collect();
+    let (mut heading, mut at, mut found) = ("", 0, Vec::new());
+    while at < lines.len() {
+        if lines[at].starts_with("## ") {
+            heading = "";
+        }
+        heading = lines[at].strip_prefix("### ").unwrap_or(heading);
+        if lines[at] != "```sql" {
+            at += 1;
+            continue;
+        }
+        let request = block(&lines, at);
+        let mut behind = request.end + 1;
+        while lines.get(behind) == Some(&"") {
+            behind += 1;
+        }
+        assert_eq!(lines.get(behind), Some(&"```"), "docs/sql.md:{}: an example needs its answer", at + 1);
+        let answer = block(&lines, behind);
+        found.push(example(at + 1, heading, &lines[request], &lines[answer.clone()]));
+        at = answer.end + 1;
+    }
+    found
+}
+
+/// The lines between the fence at `open` and the one that closes it.
+fn block(lines: &[&str], open: usize) -> Range<usize> {
+    let length = lines[open + 1..].iter().position(|line| *line == "```");
+    open + 1..open + 1 + length.unwrap_or_else(|| panic!("docs/sql.md:{}: the block has no end", open + 1))
+}
+
+fn example(line: usize, heading: &str, request: &[&str], answer: &[&str]) -> Example {
+    let mut comments = request.iter().map_while(|line| line.strip_prefix("-- "));
+    let first = comments.next().unwrap_or("admin");
+    let (user, params) = match first.strip_prefix("params ") {
+        Some(params) => ("admin", Some(params)),
+        None => (first, comments.next().and_then(|second| second.strip_prefix("params "))),
+    };
+    let params: Value = params.map_or_else(|| json!([]), |params| serde_json::from_str(params).unwrap());
+    Example {
+        line,
+        heading: heading.to_owned(),
+        user: user.to_owned(),
+        body: json!({ "sql": request.join("\n"), "params": params }),
+        answer: answer.iter().map(|line| (*line).to_owned()).collect(),
+    }
+}
+
+/// `…` stands for any text.
+fn answers(expected: &str, line: &str) -> bool {
+    let pieces: Vec<&str> = expected.split('…').collect();
+    let [first, middle @ .., last] = pieces.as_slice() else { return expected == line };
+    let Some(mut rest) = line.strip_prefix(first) else { return false };
+    for piece in middle {
+        let Some(at) = rest.find(piece) else { return false };
+        rest = &rest[at + piece.len()..];
+    }
+    rest.ends_with(last)
+}
+
+#[test]
+fn every_example_is_answered_as_it_says() {
+    let page = page();
+    let backups = tempfile::tempdir().unwrap();
+    let backups = backups.path().to_str().unwrap();
+    let server = Remote::start();
+    for example in examples(&page) {
+        let mut body = example.body.clone();
+        body["sql"] = example.sql().replace(BACKUPS, backups).into();
+        let ask = || {
+            let text = match server.request(&example.user, &body) {
+                Ok(results) => results.into_iter().flat_map(SqlResult::titled_lines).collect::<Vec<_>>().join("\n"),
+                Err(failure) => format!("ERROR {failure}"),
+            };
+            text.replace(backups, BACKUPS)
+        };
+        let is_answer = |text: &str| {
+            let lines: Vec<&str> = text.lines().collect();
+            lines.len() == example.answer.len() && example.answer.iter().zip(lines).all(|(e, line)| answers(e, line))
+        };
+        let mut text = ask();
+        if !is_answer(&text) && example.only_reads() {
+            let told = format!("docs/sql.md:{}: it was first answered\n{text}", example.line);
+            text = eventually(&told, || Some(ask()).filter(|text| is_answer(text)));
+        }
+        assert!(is_answer(&text), "docs/sql.md:{}: {}\nis answered\n{text}", example.line, example.sql());
+    }
+}
+
+#[test]
+fn every_kind_of_statement_has_its_place_and_an_example() {
+    let page = page();
+    let headings: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+    let kinds: BTreeSet<&str> = Statement::KINDS.iter().copied().collect();
+    assert_eq!(headings.iter().copied().collect::<BTreeSet<_>>(), kinds, "headings of docs/sql.md, and statements");
+    assert_eq!(headings.len(), kinds.len(), "a statement has one place");
+    let examples = examples(&page);
+    for kind in kinds {
+        let mut statements =
+            examples.iter().filter(|e| e.heading == kind).flat_map(|e| parse(e.sql()).unwrap_or_default());
+        assert!(statements.any(|parsed| parsed.statement.kind() == kind), "{kind} has no example of its own");
+        let link = format!("](#{})", kind.to_lowercase().replace(' ', "-"));
+        assert!(page.contains(&link), "{kind} is not among the contents: {link}");
+    }
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let page = page();
+    let heads: BTreeSet<String> =
+        page.lines().filter_map(|line| line.trim_start_matches('#').strip_prefix(' ')).map(anchor).collect();
+    for link in page.split("](").skip(1).map(|rest| rest.split(')').next().unwrap_or_default()) {
+        let there = match link.split_once('#') {
+            Some(("", head)) => heads.contains(head),
+            Some((file, _)) => folder().join(file).exists(),
+            None => folder().join(link).exists(),
+        };
+        assert!(there, "docs/sql.md links to {link}");
+    }
+}
+
+/// As the page's readers make it of a heading.
+fn anchor(heading: &str) -> String {
+    let kept = heading
+        .to_lowercase()
+        .chars()
+        .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
+        .collect::<String>();
+    kept.replace(' ', "-")
+}
+
+#[test]
+fn an_ellipsis_stands_for_any_text() {
+    for (expected, line) in [("a", "a"), ("a…", "abc"), ("…c", "abc"), ("a…c", "ac"), ("a…b…c", "axbyc"), ("…", "")]
+    {
+        assert!(answers(expected, line), "{expected} {line}");
+    }
+    for (expected, line) in [("a", "ab"), ("a…", "ba"), ("a…b…c", "axcyb"), ("…c", "cb")] {
+        assert!(!answers(expected, line), "{expected} {line}");
+    }
+}
