@@ -390,6 +390,10 @@ impl Remote {
         Self { clients: Mutex::new(clients), server }
     }
 
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
     /// The results of a request. A user who was made since logs in first, with the [`PASSWORD`].
     ///
     /// # Errors

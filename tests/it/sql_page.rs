@@ -4,7 +4,7 @@
 //! request has several, with the columns' names above rows; an error as `ERROR CODE SQLSTATE: message`. A first line `-- NAME` says
 //! whose request it is, else it is the administrator's; `-- params […]` behind it gives its parameters. `…` in an answer stands for
 //! what is another each time, within a line. Requests run in the page's order, against one server; what only reads is asked until
-//! it answers so, since jobs take their time.
+//! it answers so, since jobs take their time. Where the page comes to EXPLAIN LIVE, alice has a subscription open.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -16,9 +16,19 @@ use serde_json::{Value, json};
 
 use crate::server::eventually;
 use crate::slt::{Remote, SqlResult};
+use crate::socket::Socket;
 
 /// Where backups of the page's examples lie.
 const BACKUPS: &str = "/backups";
+
+/// Statements whose answer others may still change, and that change nothing themselves.
+const READS: &[&str] = &["SELECT", "SHOW EXPORT", "SHOW CURSORS", "EXPLAIN LIVE"];
+
+/// What the page calls the live query that is open.
+const LIVE_ID: &str = "alice-4711-inbox";
+
+/// The page's text, and what it stands for in this run.
+type Names = Vec<(&'static str, String)>;
 
 struct Example {
     /// Of the request's fence, from 1.
@@ -38,7 +48,13 @@ impl Example {
     /// Does asking again change nothing?
     fn only_reads(&self) -> bool {
         let kinds = parse(self.sql()).unwrap_or_default();
-        !kinds.is_empty() && kinds.iter().all(|parsed| matches!(parsed.statement.kind(), "SELECT" | "SHOW EXPORT"))
+        !kinds.is_empty() && kinds.iter().all(|parsed| READS.contains(&parsed.statement.kind()))
+    }
+
+    fn is_answer(&self, text: &str) -> bool {
+        let lines: Vec<&str> = text.lines().collect();
+        lines.len() == self.answer.len()
+            && self.answer.iter().zip(lines).all(|(expected, line)| answers(expected, line))
     }
 }
 
@@ -114,29 +130,45 @@ fn answers(expected: &str, line: &str) -> bool {
 fn every_example_is_answered_as_it_says() {
     let page = page();
     let backups = tempfile::tempdir().unwrap();
-    let backups = backups.path().to_str().unwrap();
     let server = Remote::start();
+    let mut names: Names = vec![(BACKUPS, backups.path().to_str().unwrap().to_owned())];
+    let mut live = None;
     for example in examples(&page) {
-        let mut body = example.body.clone();
-        body["sql"] = example.sql().replace(BACKUPS, backups).into();
-        let ask = || {
-            let text = match server.request(&example.user, &body) {
-                Ok(results) => results.into_iter().flat_map(SqlResult::titled_lines).collect::<Vec<_>>().join("\n"),
-                Err(failure) => format!("ERROR {failure}"),
-            };
-            text.replace(backups, BACKUPS)
-        };
-        let is_answer = |text: &str| {
-            let lines: Vec<&str> = text.lines().collect();
-            lines.len() == example.answer.len() && example.answer.iter().zip(lines).all(|(e, line)| answers(e, line))
-        };
-        let mut text = ask();
-        if !is_answer(&text) && example.only_reads() {
-            let told = format!("docs/sql.md:{}: it was first answered\n{text}", example.line);
-            text = eventually(&told, || Some(ask()).filter(|text| is_answer(text)));
+        if example.heading == "EXPLAIN LIVE" && live.is_none() {
+            let (socket, id) = open_inbox(&server);
+            names.push((LIVE_ID, id));
+            live = Some(socket);
         }
-        assert!(is_answer(&text), "docs/sql.md:{}: {}\nis answered\n{text}", example.line, example.sql());
+        let mut text = ask(&server, &example, &names);
+        if !example.is_answer(&text) && example.only_reads() {
+            let told = format!("docs/sql.md:{}: it was first answered\n{text}", example.line);
+            let answer = || Some(ask(&server, &example, &names)).filter(|text| example.is_answer(text));
+            text = eventually(&told, answer);
+        }
+        assert!(example.is_answer(&text), "docs/sql.md:{}: {}\nis answered\n{text}", example.line, example.sql());
     }
+}
+
+/// Alice's subscription of the page, and its id.
+fn open_inbox(server: &Remote) -> (Socket, String) {
+    let alice = server.server().log_in("alice");
+    let mut socket = Socket::open_as(server.server().address, alice.token(), "?compress=false");
+    socket.subscribe("inbox", "SELECT id, body FROM shop.notes", json!({ "group": "phone", "last_rows": 1 }));
+    assert_eq!(socket.json()["type"], "subscription_ack");
+    assert_eq!(socket.json()["type"], "initial_data_batch");
+    let id = server.server().log_in("admin").rows("SELECT live_id FROM system.live")[0][0].take();
+    (socket, id.as_str().unwrap().to_owned())
+}
+
+/// What an example is answered now, in the page's words.
+fn ask(server: &Remote, example: &Example, names: &Names) -> String {
+    let mut body = example.body.clone();
+    body["sql"] = names.iter().fold(example.sql().to_owned(), |sql, (ours, real)| sql.replace(ours, real)).into();
+    let text = match server.request(&example.user, &body) {
+        Ok(results) => results.into_iter().flat_map(SqlResult::titled_lines).collect::<Vec<_>>().join("\n"),
+        Err(failure) => format!("ERROR {failure}"),
+    };
+    names.iter().fold(text, |text, (ours, real)| text.replace(real, ours))
 }
 
 #[test]
