@@ -155,7 +155,8 @@ fn open_inbox(server: &Remote) -> (Socket, String) {
     let mut socket = Socket::open_as(server.server().address, alice.token(), "?compress=false");
     socket.subscribe("inbox", "SELECT id, body FROM shop.notes", json!({ "group": "phone", "last_rows": 1 }));
     assert_eq!(socket.json()["type"], "subscription_ack");
-    assert_eq!(socket.json()["type"], "initial_data_batch");
+    let rows = socket.json()["rows"].take();
+    socket.send(&json!({ "type": "ack", "subscription_id": "inbox", "upto": rows[0]["_seq"] }));
     let id = server.server().log_in("admin").rows("SELECT live_id FROM system.live")[0][0].take();
     (socket, id.as_str().unwrap().to_owned())
 }
@@ -193,7 +194,8 @@ fn links_lead_somewhere() {
     let page = page();
     let heads: BTreeSet<String> =
         page.lines().filter_map(|line| line.trim_start_matches('#').strip_prefix(' ')).map(anchor).collect();
-    for link in page.split("](").skip(1).map(|rest| rest.split(')').next().unwrap_or_default()) {
+    let links = page.split("](").skip(1).map(|rest| rest.split(')').next().unwrap_or_default());
+    for link in links.filter(|link| !link.starts_with("https://")) {
         let there = match link.split_once('#') {
             Some(("", head)) => heads.contains(head),
             Some((file, _)) => folder().join(file).exists(),
