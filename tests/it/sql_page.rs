@@ -149,15 +149,15 @@ fn every_example_is_answered_as_it_says() {
     }
 }
 
-/// Alice's subscription of the page, and its id.
+/// Alice's subscription of the page, and its id; beside it one with a group.
 fn open_inbox(server: &Remote) -> (Socket, String) {
     let alice = server.server().log_in("alice");
     let mut socket = Socket::open_as(server.server().address, alice.token(), "?compress=false");
-    socket.subscribe("inbox", "SELECT id, body FROM shop.notes", json!({ "group": "phone", "last_rows": 1 }));
+    socket.follow("inbox", "SELECT id, body FROM shop.notes");
+    socket.subscribe("phone", "SELECT id, body FROM shop.notes", json!({ "group": "phone", "last_rows": 0 }));
     assert_eq!(socket.json()["type"], "subscription_ack");
-    let rows = socket.json()["rows"].take();
-    socket.send(&json!({ "type": "ack", "subscription_id": "inbox", "upto": rows[0]["_seq"] }));
-    let id = server.server().log_in("admin").rows("SELECT live_id FROM system.live")[0][0].take();
+    let ids = "SELECT live_id FROM system.live WHERE subscription_id = 'inbox'";
+    let id = server.server().log_in("admin").rows(ids)[0][0].take();
     (socket, id.as_str().unwrap().to_owned())
 }
 
