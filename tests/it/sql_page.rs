@@ -25,7 +25,7 @@ const BACKUPS: &str = "/backups";
 const READS: &[&str] = &["SELECT", "SHOW EXPORT", "SHOW CURSORS", "EXPLAIN LIVE"];
 
 /// What the page calls the live query that is open.
-const LIVE_ID: &str = "alice-4711-inbox";
+const LIVE_ID: &str = "c17-2";
 
 /// The page's text, and what it stands for in this run.
 type Names = Vec<(&'static str, String)>;
