@@ -34,6 +34,7 @@ mod roles;
 mod server;
 mod slt;
 mod socket;
+mod sql_page;
 mod storages;
 mod streams;
 mod tls;

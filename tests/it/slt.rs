@@ -177,9 +177,9 @@ trait Backend: Send + Sync + 'static {
     fn run(&self, user: &str, sql: &str) -> Result<Vec<SqlResult>, SqlFailure>;
 }
 
-enum SqlResult {
+pub enum SqlResult {
     Done { rows: u64, message: String },
-    Rows { types: Vec<DefaultColumnType>, rows: Vec<Vec<String>> },
+    Rows { names: Vec<String>, types: Vec<DefaultColumnType>, rows: Vec<Vec<String>> },
 }
 
 struct Session<B> {
@@ -199,7 +199,7 @@ impl<B: Backend> AsyncDB for Session<B> {
             return Ok(DBOutput::Rows { types: vec![DefaultColumnType::Text], rows });
         }
         Ok(match results.pop().expect("a result for each statement") {
-            SqlResult::Rows { types, rows } => DBOutput::Rows { types, rows },
+            SqlResult::Rows { types, rows, .. } => DBOutput::Rows { types, rows },
             SqlResult::Done { message, .. } if sql.starts_with("-- message") => {
                 DBOutput::Rows { types: vec![DefaultColumnType::Text], rows: vec![vec![message]] }
             }
@@ -226,6 +226,15 @@ impl SqlResult {
         }
     }
 
+    /// [`SqlResult::lines`], with the columns' names above rows.
+    pub fn titled_lines(self) -> Vec<String> {
+        let title = match &self {
+            SqlResult::Done { .. } => None,
+            SqlResult::Rows { names, .. } => Some(names.join("|")),
+        };
+        title.into_iter().chain(self.lines()).collect()
+    }
+
     /// A result as the wire has it.
     fn of_json(result: &Value) -> Self {
         let count = result["row_count"].as_u64().expect("row_count is always there");
@@ -234,10 +243,11 @@ impl SqlResult {
             return SqlResult::Done { rows: count, message };
         };
         assert_eq!(count, rows.len() as u64, "row_count counts the rows");
-        let types =
-            result["schema"].as_array().map_or_else(Vec::new, |columns| columns.iter().map(column_type).collect());
+        let columns = result["schema"].as_array().map_or(&[][..], Vec::as_slice);
+        let names = columns.iter().map(|column| column["name"].as_str().unwrap().to_owned()).collect();
+        let types = columns.iter().map(column_type).collect();
         let rows = rows.iter().map(|row| row.as_array().unwrap().iter().map(cell_text).collect()).collect();
-        SqlResult::Rows { types, rows }
+        SqlResult::Rows { names, types, rows }
     }
 }
 
@@ -361,13 +371,13 @@ impl Drop for LocalDatabase {
 }
 
 /// The real program.
-struct Remote {
+pub struct Remote {
     clients: Mutex<HashMap<String, Client>>,
-    _server: Server,
+    server: Server,
 }
 
 impl Remote {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let server = Server::start(&[]);
         let admin = server.set_up();
         let mut root = server.log_in("root");
@@ -377,7 +387,21 @@ impl Remote {
             clients.insert((*user).to_owned(), server.log_in(user));
         }
         clients.insert("root".to_owned(), root);
-        Self { clients: Mutex::new(clients), _server: server }
+        Self { clients: Mutex::new(clients), server }
+    }
+
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// The results of a request. A user who was made since logs in first, with the [`PASSWORD`].
+    ///
+    /// # Errors
+    /// What the server answered instead.
+    pub fn request(&self, user: &str, body: &Value) -> Result<Vec<SqlResult>, SqlFailure> {
+        let mut clients = self.clients.lock().unwrap();
+        let client = clients.entry(user.to_owned()).or_insert_with(|| self.server.log_in(user));
+        Ok(client.try_sql(body)?.iter().map(SqlResult::of_json).collect())
     }
 }
 
@@ -387,10 +411,7 @@ impl Backend for Remote {
     }
 
     fn run(&self, user: &str, sql: &str) -> Result<Vec<SqlResult>, SqlFailure> {
-        let mut clients = self.clients.lock().unwrap();
-        let client = clients.get_mut(user).unwrap_or_else(|| panic!("no user {user}"));
-        let results = client.try_sql(&json!({ "sql": sql }))?;
-        Ok(results.iter().map(SqlResult::of_json).collect())
+        self.request(user, &json!({ "sql": sql }))
     }
 }
 
