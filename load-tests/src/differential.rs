@@ -99,7 +99,7 @@ impl Run {
             }
             return Ok(());
         }
-        let smallest = self.smallest(query.clone(), difference).await?;
+        let smallest = self.smallest(query.clone(), &Sort::of(difference, &postgres, &inboxdb)).await?;
         let small = smallest.sql(Wording::Plain);
         let postgres = self.sides.ask_postgres(&small).await?;
         let inboxdb = self.sides.ask_inboxdb(&small).await?;
@@ -134,7 +134,7 @@ impl Run {
     }
 
     /// Drops clause after clause while the same sort of difference is left.
-    async fn smallest(&mut self, mut query: Query, difference: Difference) -> Result<Query> {
+    async fn smallest(&mut self, mut query: Query, sort: &Sort) -> Result<Query> {
         let mut questions = 0;
         'smaller: loop {
             for candidate in query.smaller() {
@@ -145,13 +145,29 @@ impl Run {
                 let sql = candidate.sql(Wording::Plain);
                 let postgres = self.sides.ask_postgres(&sql).await?;
                 let inboxdb = self.sides.ask_inboxdb(&sql).await?;
-                if Outcome::difference(&postgres, &inboxdb, &candidate.order) == Some(difference) {
+                let difference = Outcome::difference(&postgres, &inboxdb, &candidate.order);
+                if difference.is_some_and(|difference| Sort::of(difference, &postgres, &inboxdb) == *sort) {
                     query = candidate;
                     continue 'smaller;
                 }
             }
             return Ok(query);
         }
+    }
+}
+
+/// What a smaller query has to show, too: it would else be another fault that is found.
+#[derive(Debug, PartialEq, Eq)]
+struct Sort {
+    difference: Difference,
+    postgres: Option<String>,
+    inboxdb: Option<String>,
+}
+
+impl Sort {
+    fn of(difference: Difference, postgres: &Outcome, inboxdb: &Outcome) -> Self {
+        let state = |outcome: &Outcome| outcome.sqlstate().map(str::to_owned);
+        Self { difference, postgres: state(postgres), inboxdb: state(inboxdb) }
     }
 }
 

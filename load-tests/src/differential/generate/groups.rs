@@ -50,6 +50,14 @@ impl Generator<'_> {
     }
 
     fn aggregate(&mut self, ty: Ty, scope: &Scope) -> Expr {
+        // An aggregate of columns from around would be one of the query around.
+        let around = std::mem::take(&mut self.outer);
+        let aggregate = self.inner_aggregate(ty, scope);
+        self.outer = around;
+        aggregate
+    }
+
+    fn inner_aggregate(&mut self, ty: Ty, scope: &Scope) -> Expr {
         // (template, type of its argument)
         let of_type: &[(&str, Ty)] = match ty {
             Ty::Int => &[
@@ -94,6 +102,7 @@ impl Generator<'_> {
             None => (self.pick(&["min({}){F}", "max({}){F}"]), ty),
         };
         let argument = if self.chance(60) { self.leaf(of, scope) } else { self.value(of, 1, scope, 0) };
+        let argument = typed(argument);
         let template = template.replace("{0}", &argument.text());
         let mut parts = Vec::new();
         if template.contains("{}") {
@@ -135,7 +144,7 @@ impl Generator<'_> {
             " ROWS BETWEEN 3 PRECEDING AND 2 PRECEDING",
         ]);
         let framed = if keyed { format!("{total}{frame}") } else { peers.clone() };
-        let argument = |generator: &mut Self, of: Ty| generator.leaf(of, scope);
+        let argument = |generator: &mut Self, of: Ty| typed(generator.leaf(of, scope));
         let ranked = match (ty, self.random.below(6)) {
             (Ty::Big, 0) => Some(format!("rank() OVER ({peers})")),
             (Ty::Big, 1) => Some(format!("dense_rank() OVER ({peers})")),
@@ -180,4 +189,9 @@ impl Generator<'_> {
         let parts = template.contains("{}").then_some(argument);
         Expr::of(ty, &template, parts)
     }
+}
+
+/// A bare text has no type yet, which some functions want to know.
+fn typed(argument: Expr) -> Expr {
+    if argument.text().starts_with('\'') { Expr::of(argument.ty, "CAST({} AS TEXT)", [argument]) } else { argument }
 }
