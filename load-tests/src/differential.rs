@@ -30,7 +30,7 @@ use crate::zipf::Random;
 const QUERIES_A_ROUND: u64 = 100;
 const TABLES: usize = 3;
 /// Questions that one difference may cost: most shrink to a line within a hundred.
-const SHRINK_QUESTIONS: usize = 400;
+const SHRINK_QUESTIONS: usize = 300;
 
 /// Whether all answers were equal, or their difference is documented.
 pub(crate) async fn run(options: &Options) -> Result<bool> {
@@ -97,6 +97,13 @@ impl Run {
             for rule in rules {
                 self.counts.of_rule(rule);
             }
+            return Ok(());
+        }
+        // Nothing hides behind a refusal: it is the whole answer, and its message says which it is.
+        let refused = matches!(inboxdb, Outcome::Refused { .. });
+        let case = Case { sql: &sql, difference, postgres: &postgres, inboxdb: &inboxdb };
+        if let Some(rule) = rules::rule_of(&case).filter(|_| refused) {
+            self.counts.of_rule(rule);
             return Ok(());
         }
         let smallest = self.smallest(query.clone(), &Sort::of(difference, &postgres, &inboxdb)).await?;

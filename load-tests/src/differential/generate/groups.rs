@@ -83,7 +83,6 @@ impl Generator<'_> {
                 ("stddev({}){F}", Ty::Double),
                 ("var_pop({}){F}", Ty::Double),
                 ("var_samp({}){F}", Ty::Double),
-                ("variance({}){F}", Ty::Double),
                 ("corr({0}, {0} + 1){F}", Ty::Double),
                 ("percentile_cont(0.5) WITHIN GROUP (ORDER BY {}){F}", Ty::Double),
             ],
@@ -93,7 +92,7 @@ impl Generator<'_> {
                 ("string_agg({0}, '' ORDER BY {0} DESC){F}", Ty::Text),
                 ("string_agg(DISTINCT {0}, '|' ORDER BY {0}){F}", Ty::Text),
             ],
-            Ty::Bool => &[("bool_and({}){F}", Ty::Bool), ("bool_or({}){F}", Ty::Bool), ("every({}){F}", Ty::Bool)],
+            Ty::Bool => &[("bool_and({}){F}", Ty::Bool), ("bool_or({}){F}", Ty::Bool)],
             Ty::Date | Ty::Timestamp => &[],
         };
         let choice = self.random.below(of_type.len() + if ty == Ty::Bool { 0 } else { 2 });
