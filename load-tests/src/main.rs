@@ -1,6 +1,7 @@
 //! `inboxdb-load`: measures InboxDB beside the servers a user would pick instead. README.md has a section for each row.
 //!
-//! Owns the choice of the row and the exit code: 0 done, 1 not to be run, failed, or a row that lost something.
+//! Owns the choice of the row and the exit code: 0 done, 1 not to be run, failed, a row that lost something, or an answer that
+//! differs from PostgreSQL's and is on no list.
 //! One thread for all clients, the same for every server. An interrupt stops every server that was started.
 
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 mod bench;
 mod conditions;
 mod crowd;
+mod differential;
 mod drive;
 mod duckdb;
 mod floors;

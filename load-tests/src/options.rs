@@ -57,6 +57,8 @@ pub(crate) enum Row {
     B14,
     /// Inserts and reads while rows become cold all the time, and while none do
     FlushLoad,
+    /// Generated queries, whose answers are held against PostgreSQL's
+    Differential,
     /// B1, B2, B2b, B3, point-select and memory, one after the other
     All,
 }
@@ -124,6 +126,15 @@ pub(crate) struct Options {
     /// B9 (10,000 first, then so many) and B13: how many users
     #[arg(long, global = true, default_value_t = 100_000)]
     pub(crate) tenants: usize,
+    /// Differential: how many queries
+    #[arg(long, global = true, default_value_t = 2_000)]
+    pub(crate) queries: u64,
+    /// Differential: what tables and queries are drawn from; the same gives the same
+    #[arg(long, global = true, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Differential: begin with the query of this number, to see one again
+    #[arg(long, global = true, default_value_t = 0)]
+    pub(crate) first: u64,
     /// B11: what pip installs DuckDB from: a requirement, or the path of a wheel
     #[arg(long, global = true, default_value = "duckdb", value_name = "REQUIREMENT")]
     pub(crate) duckdb: String,
@@ -151,6 +162,13 @@ impl Options {
     /// Of `kinds`, those that were not left out on the command line.
     pub(crate) fn of_these(&self, kinds: &[PeerKind]) -> Vec<PeerKind> {
         kinds.iter().copied().filter(|kind| self.peers.contains(kind)).collect()
+    }
+
+    /// The temporary folder of a server's data.
+    pub(crate) fn scratch_folder(&self) -> std::io::Result<tempfile::TempDir> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("inboxdb-load-");
+        self.scratch.as_ref().map_or_else(|| builder.tempdir(), |folder| builder.tempdir_in(folder))
     }
 
     pub(crate) fn programs(&self) -> Programs {

@@ -4,6 +4,7 @@
 
 use anyhow::Result;
 
+use crate::differential;
 use crate::options::{Options, Row};
 use crate::peers::PeerKind;
 
@@ -51,6 +52,7 @@ pub(crate) async fn run(row: Row, options: &Options) -> Result<bool> {
         Row::B13 => tenants::run(options).await,
         Row::B14 => upsert::run(options).await,
         Row::FlushLoad => flush_load::run(options).await,
+        Row::Differential => differential::run(options).await,
         // Those above but for the large ones, which have sizes of their own.
         Row::All => {
             let mut clean = true;

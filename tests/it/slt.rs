@@ -55,6 +55,7 @@ slt! {
     alter_refused
     alter_rights
     alter_table
+    arithmetic
     checks
     comments
     create_as

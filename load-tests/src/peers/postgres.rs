@@ -107,12 +107,12 @@ impl Postgres {
     }
 
     pub(crate) async fn session(&self) -> Result<Client> {
-        let (client, connection) = self.config.connect(NoTls).await.context("connect to PostgreSQL")?;
-        tokio::spawn(async move {
-            // An error reaches the client through the request that it fails.
-            let _ = connection.await;
-        });
-        Ok(client)
+        open(&self.config).await
+    }
+
+    /// In another database than the loads'.
+    pub(crate) async fn session_in(&self, database: &str) -> Result<Client> {
+        open(self.config.clone().dbname(database)).await
     }
 
     pub(crate) async fn connect(&self, level: Durability) -> Result<PostgresConnection> {
@@ -150,6 +150,15 @@ impl Postgres {
         client.batch_execute(&format!("LISTEN {}", user_name(owner))).await.context("listen")?;
         Ok(PostgresSubscription { bodies, _client: client })
     }
+}
+
+async fn open(config: &Config) -> Result<Client> {
+    let (client, connection) = config.connect(NoTls).await.context("connect to PostgreSQL")?;
+    tokio::spawn(async move {
+        // An error reaches the client through the request that it fails.
+        let _ = connection.await;
+    });
+    Ok(client)
 }
 
 fn spawn(program: &Path, folder: &Path, port: u16) -> Result<Process> {

@@ -174,6 +174,11 @@ impl Session {
         Ok(answer)
     }
 
+    /// Sends a request, and gives back whatever is answered.
+    pub(crate) async fn ask(&mut self, request: &str) -> Result<Answer> {
+        self.http.post(SQL_PATH, request.as_bytes()).await
+    }
+
     /// One row by its key; its body is held against `expected`.
     pub(crate) async fn select_row(&mut self, table: &str, id: i64, expected: &str) -> Result<(), Failure> {
         self.request.clear();
