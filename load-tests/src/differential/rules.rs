@@ -47,11 +47,20 @@ const RULES: &[Rule] = &[
     Rule { id: "engine-faults", applies: |case| case.inboxdb_refuses("XX000", "") },
     Rule { id: "grouping-twice", applies: |case| case.inboxdb_refuses("42000", "duplicate qualified field name") },
     Rule { id: "date-range", applies: |case| case.inboxdb_refuses("22000", "Cannot cast to Interval") },
+    Rule {
+        id: "minus-of-bits",
+        applies: |case| case.difference == Difference::Rows && case.has("(- (") && (case.has(" & ") || case.has(" | ")),
+    },
     Rule { id: "having-alone", applies: |case| case.inboxdb_refuses("42000", "HAVING clause references") },
     Rule { id: "xor-operator", applies: |case| case.has(" # ") && case.inboxdb_refuses("42601", "") },
     Rule {
         id: "empty-scalar-query",
-        applies: |case| case.has("(SELECT ") && case.inboxdb_refuses("22000", "declared as non-nullable"),
+        applies: |case| {
+            case.has("(SELECT ") && case.inboxdb_refuses("22000", "declared as non-nullable")
+                || case.difference == Difference::Rows
+                    && case.has("(SELECT ")
+                    && case.has(" WHERE CAST(NULL AS BOOLEAN))")
+        },
     },
     Rule {
         id: "decimals-of-two-scales",
@@ -96,6 +105,9 @@ const RULES: &[Rule] = &[
         id: "rows-not-needed",
         applies: |case| {
             case.only_inboxdb_answers() && case.postgres.sqlstate().is_some_and(|state| state.starts_with("22"))
+                || case.inboxdb_refuses("22000", "Can't cast value")
+                || case.inboxdb_refuses("22000", "ivision by zero")
+                || case.inboxdb_refuses("22000", "ivide by zero")
         },
     },
 ];
