@@ -51,6 +51,10 @@ const RULES: &[Rule] = &[
         id: "minus-of-bits",
         applies: |case| case.difference == Difference::Rows && case.has("(- (") && (case.has(" & ") || case.has(" | ")),
     },
+    Rule {
+        id: "order-behind-boolean",
+        applies: |case| case.difference == Difference::Rows && case.has("OVER (") && case.has(" AS BOOLEAN)"),
+    },
     Rule { id: "having-alone", applies: |case| case.inboxdb_refuses("42000", "HAVING clause references") },
     Rule { id: "xor-operator", applies: |case| case.has(" # ") && case.inboxdb_refuses("42601", "") },
     Rule {
