@@ -10,7 +10,6 @@ mod answer;
 mod bounds;
 mod breathe;
 mod caller;
-mod exact;
 mod fault;
 mod literals;
 mod memory;
@@ -47,7 +46,6 @@ use tokio::time::Instant;
 use super::bind::IdSource;
 use super::caller_catalog::CATALOG;
 use super::functions::growing::bounded;
-use super::functions::postgres;
 use super::json_functions::{self, JsonOperators};
 use super::live_query;
 use super::partition_table::{SplitScans, TurnScans};
@@ -64,7 +62,6 @@ pub use answer::BatchStream;
 pub use bounds::QueryBounds;
 use breathe::BreathingJoins;
 pub use caller::{CallerGone, CallerWatch};
-use exact::ExactIntegers;
 pub(crate) use fault::from_datafusion;
 pub(crate) use literals::TypeNames;
 use literals::TypedLiterals;
@@ -432,19 +429,16 @@ fn base_state(config: &EngineConfig, metrics: Arc<Metrics>) -> datafusion::commo
     planners.insert(1, Arc::new(JsonOperators));
     let mut analysis = Analyzer::new().rules;
     analysis.insert(0, Arc::new(TypedLiterals));
-    analysis.push(Arc::new(ExactIntegers));
     let mut scalar_functions = SessionStateDefaults::default_scalar_functions();
     scalar_functions.extend(json_functions::functions());
-    scalar_functions.push(postgres::mod_function());
-    let aggregates = SessionStateDefaults::default_aggregate_functions();
     let state = SessionStateBuilder::new()
         .with_config(settings)
         .with_runtime_env(runtime)
         .with_expr_planners(planners)
         .with_analyzer_rules(analysis)
-        .with_scalar_functions(scalar_functions.into_iter().map(postgres::scalar).map(bounded).collect())
+        .with_scalar_functions(scalar_functions.into_iter().map(bounded).collect())
         .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
-        .with_aggregate_functions(aggregates.into_iter().map(postgres::aggregate).collect())
+        .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
         .with_window_functions(SessionStateDefaults::default_window_functions())
         .with_table_function_list(SessionStateDefaults::default_table_functions())
         .with_physical_optimizer_rules(physical_rules(config))

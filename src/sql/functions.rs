@@ -4,7 +4,6 @@
 //! Never reads a clock: the statement's time comes in. All other functions are DataFusion's.
 
 pub(crate) mod growing;
-pub(crate) mod postgres;
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;

@@ -55,7 +55,6 @@ slt! {
     alter_refused
     alter_rights
     alter_table
-    arithmetic
     checks
     comments
     create_as
