@@ -1,8 +1,8 @@
 //! The audit log: appended, kept for a time, and never written by SQL.
 //!
 //! Owns its queue, the task that makes entries durable through the committer, and which of them are too old or too many.
-//! What authentication tells of log-ins goes with the user's record, in the same commit (`users.rs`); everything else
-//! goes through here.
+//! What authentication tells of log-ins it commits itself (`auth/authenticator.rs`): a good one with the user's record, a failed
+//! one by itself; everything else goes through here.
 //! Never holds a statement's text. Never has a statement wait for room: at the bound of the queue, what only notes (an
 //! attempt that was denied, an EXECUTE AS USER) is counted as lost and that is written; what changes a right waits, and is
 //! answered when its entry is durable.
